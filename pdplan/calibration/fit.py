@@ -1,0 +1,414 @@
+"""Fitting the kernel law to measured kernels, robustly and reproducibly.
+
+The interface that every family module (`gemm.py`, `experts.py`, `attention.py`,
+`recurrence.py`, `collectives.py`) follows:
+
+    SOURCES: dict[str, dict[str, str]]              # key -> {title, reference, date[, note]}
+    def fit(tables: Tables) -> list[Block]: ...
+
+A `Block` is one entry of constants/kernels.yaml. `fit_roofline` minimises the soft-L1
+of log(predicted / measured), so that a factor of two too slow weighs as much as a
+factor of two too fast and outliers pull little. Every fifth shape (by hash) is left
+out, the constants are those of the other four, and the error on the fifth is
+reported beside the error on all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pdplan.laws.kernel import kernel_time
+from pdplan.laws.roofline import Array, Roofline
+
+Scope = Literal["defaults", "generations", "accelerators"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """One entry of constants/kernels.yaml.
+
+    `name` is the generation or accelerator ("" for defaults), `dtype` the arithmetic
+    type, "" for an entry that serves every type (links, elementwise).
+    """
+
+    scope: Scope
+    name: str
+    family: str
+    dtype: str
+    entry: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What one kernel does, as `ops.Op` says it; all arrays broadcast."""
+
+    flop: ArrayLike
+    stored_bytes: ArrayLike
+    activation_bytes: ArrayLike = 0.0
+    rows: ArrayLike | None = None
+    groups: ArrayLike | None = None
+    depth: ArrayLike | None = None
+    scores: ArrayLike | None = None
+    input_bytes: ArrayLike | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedRoofline:
+    """A law, and how far it stands from what it was fitted to (errors: |predicted/measured − 1|)."""
+
+    law: Roofline
+    rows: int
+    median_error: float
+    p90_error: float
+    held_out_median_error: float
+    """On every fifth shape, under constants fitted without them."""
+    bias: float
+    """Median of predicted/measured − 1."""
+
+    def entry(self, source: str, shapes: str, free: Sequence[str], **more: Any) -> dict[str, Any]:
+        """The entry for kernels.yaml: fitted constants, then what they were fitted to."""
+        constants = {f.name: rounded(getattr(self.law, f.name)) for f in dataclasses.fields(Roofline)}
+        defaults = dataclasses.asdict(Roofline())
+        kept = {k: v for k, v in constants.items() if k in free or v != defaults[k]}
+        return {
+            **kept,
+            "rows": self.rows,
+            "median_error": rounded(self.median_error),
+            "p90_error": rounded(self.p90_error),
+            "held_out_median_error": rounded(self.held_out_median_error),
+            "shapes": shapes,
+            "source": source,
+            **more,
+        }
+
+
+def predicted_s(
+    counts: Counts | Sequence[Counts], peak: ArrayLike, bandwidth: ArrayLike, law: Roofline
+) -> Array:
+    """Seconds that the planner's own law gives; a sequence of counts is kernels run one after the other."""
+    parts = [counts] if isinstance(counts, Counts) else counts
+    total: Array = np.zeros(())
+    for c in parts:
+        total = total + kernel_time(
+            c.flop,
+            c.stored_bytes,
+            c.activation_bytes,
+            peak,
+            bandwidth,
+            law,
+            rows=c.rows,
+            groups=c.groups,
+            depth=c.depth,
+            scores=c.scores,
+            input_bytes=c.input_bytes,
+        ).total_s
+    return total
+
+
+BOUNDS: dict[str, tuple[float, float]] = {
+    "compute_efficiency": (0.005, 1.0),
+    "memory_efficiency": (0.005, 1.0),
+    "overhead_s": (1e-8, 1e-3),
+    "exponent": (1.0, 8.0),
+    "activation_traffic": (0.0, 20.0),
+    "row_tile": (0.0, 512.0),
+    "score_flop": (0.0, 2048.0),
+    "depth_s": (1e-13, 1e-7),
+    "input_traffic": (0.0, 20.0),
+}
+"""Physical limits: nothing beats the data sheet, nothing takes negative time."""
+
+
+def fit_roofline(
+    counts: Counts | Sequence[Counts],
+    measured_s: ArrayLike,
+    peak: ArrayLike,
+    bandwidth: ArrayLike,
+    start: Roofline,
+    free: Sequence[str],
+    *,
+    weights: ArrayLike | None = None,
+    predict: Callable[[Roofline], Array] | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+) -> FittedRoofline:
+    """The constants named in `free` that bring the law nearest to `measured_s`; the others stay as in `start`.
+
+    peak, bandwidth: scalars, or one per row where accelerators are pooled. weights: of the
+    rows in the fit (not in the reported errors). predict: another composition of the law
+    than the sum over `counts` (the errors then are its errors).
+    """
+    measured = np.asarray(measured_s, dtype=float)
+    limits = {**BOUNDS, **(bounds or {})}
+    model = predict or (lambda law: predicted_s(counts, peak, bandwidth, law))
+    weight = np.sqrt(np.ones_like(measured) if weights is None else np.asarray(weights, dtype=float))
+    held = held_out(np.broadcast_to(np.asarray(_hash_basis(counts)), measured.shape))
+    law_without = _minimise(model, measured, start, free, weight * ~held, limits)
+    law = _minimise(model, measured, law_without, free, weight, limits)
+    law = dataclasses.replace(law, **{k: _tidy(getattr(law, k), BOUNDS[k]) for k in free})
+    ratio = model(law) / measured
+    error = np.abs(ratio - 1.0)
+    blind = np.abs(model(law_without) / measured - 1.0)[held]
+    return FittedRoofline(
+        law=law,
+        rows=int(measured.size),
+        median_error=float(np.median(error)),
+        p90_error=float(np.percentile(error, 90)),
+        held_out_median_error=float(np.median(blind)) if blind.size else math.nan,
+        bias=float(np.median(ratio) - 1.0),
+    )
+
+
+def _minimise(
+    model: Callable[[Roofline], Array],
+    measured: Array,
+    start: Roofline,
+    free: Sequence[str],
+    weight: Array,
+    limits: Mapping[str, tuple[float, float]],
+) -> Roofline:
+    """Positive constants are sought as logarithms (they span decades), the rest as they are."""
+    from scipy.optimize import least_squares
+
+    bounds = [limits[name] for name in free]
+    is_log = np.array([low > 0 for low, _ in bounds])
+    used = weight > 0
+
+    def forward(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.where(is_log, np.log(np.maximum(values, 1e-300)), values)
+
+    def law_of(x: NDArray[np.float64]) -> Roofline:
+        values = np.where(is_log, np.exp(np.where(is_log, x, 0.0)), x)
+        return dataclasses.replace(start, **dict(zip(free, values.tolist(), strict=True)))
+
+    def residuals(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        log_ratio = np.log(model(law_of(x)) / measured)
+        return np.asarray((log_ratio * weight)[used])
+
+    low, high = (forward(np.array(b)) for b in zip(*bounds, strict=True))
+    margin = 1e-6 * (high - low)
+    x0 = np.clip(forward(np.array([getattr(start, name) for name in free])), low + margin, high - margin)
+    found = least_squares(residuals, x0, bounds=(low, high), loss="soft_l1", f_scale=0.1, x_scale="jac", max_nfev=200)
+    return law_of(found.x)
+
+
+def _hash_basis(counts: Counts | Sequence[Counts]) -> Array:
+    first = counts if isinstance(counts, Counts) else counts[0]
+    parts = np.broadcast_arrays(first.flop, first.stored_bytes, first.activation_bytes)
+    return np.asarray(parts[0] * 3.0 + parts[1] * 7.0 + parts[2] * 13.0, dtype=float)
+
+
+def held_out(shape: ArrayLike, fold: int = 5) -> NDArray[np.bool_]:
+    """One shape in `fold`, chosen by a hash of the number that stands for it: the same in every run.
+
+    >>> held_out(np.arange(1.0, 8.0)).tolist()
+    [False, False, False, False, False, False, False]
+    """
+    bits = np.atleast_1d(np.asarray(shape, dtype=np.float64)).view(np.uint64)
+    mixed = (bits ^ (bits >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    return np.asarray((mixed >> np.uint64(40)) % np.uint64(fold) == 0).reshape(np.shape(shape))
+
+
+def rounded(value: float, digits: int = 4) -> float:
+    """To `digits` significant digits.
+
+    >>> rounded(0.123456), rounded(3.00004e-6), rounded(float("inf"))
+    (0.1235, 3e-06, inf)
+    """
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else value
+
+
+def _tidy(value: float, bounds: tuple[float, float]) -> float:
+    """Rounded; what fell to its lower bound, or next to it, is zero."""
+    low, high = bounds
+    return 0.0 if low < 1e-9 and value < low + 1e-6 * (high - low) and value < 1e-3 * high else rounded(value)
+
+
+def span(values: ArrayLike) -> str:
+    """The range of a column, for `shapes`.
+
+    >>> span([64, 7168]), span([8, 8])
+    ('64-7168', '8')
+    """
+    low, high = float(np.min(values)), float(np.max(values))
+    return f"{low:g}" if low == high else f"{low:.6g}-{high:.6g}"
+
+
+# ------------------------------------------------------------------------ samples and entries
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Measured kernels of one family and type: the counts of each, and how long it took."""
+
+    counts: tuple[Counts, ...]
+    """Kernels run one after the other within one measurement; arrays of one length."""
+    measured_s: Array
+    peak: Array
+    bandwidth: Array
+    engine: NDArray[np.str_]
+    shapes: str
+
+    @property
+    def rows(self) -> int:
+        return int(self.measured_s.size)
+
+    def where(self, chosen: NDArray[Any]) -> Sample:
+        """The rows that a mask or an index chooses."""
+
+        def take(counts: Counts) -> Counts:
+            values = {f.name: getattr(counts, f.name) for f in dataclasses.fields(Counts)}
+            return Counts(**{k: None if v is None else np.asarray(v)[chosen] for k, v in values.items()})
+
+        return Sample(
+            counts=tuple(take(c) for c in self.counts),
+            measured_s=self.measured_s[chosen],
+            peak=self.peak[chosen],
+            bandwidth=self.bandwidth[chosen],
+            engine=self.engine[chosen],
+            shapes=self.shapes,
+        )
+
+    def thinned(self, limit: int) -> Sample:
+        """At most about `limit` rows, evenly picked: for pools of many tables."""
+        step = -(-self.rows // limit)
+        return self if step <= 1 else self.where(np.arange(0, self.rows, step))
+
+    def errors(self, law: Roofline) -> Array:
+        """|predicted / measured − 1| of every row."""
+        return np.abs(predicted_s(self.counts, self.peak, self.bandwidth, law) / self.measured_s - 1.0)
+
+    def fit(self, start: Roofline, free: Sequence[str]) -> FittedRoofline:
+        """Every engine weighs the same, however many shapes its table has."""
+        names, which, sizes = np.unique(self.engine, return_inverse=True, return_counts=True)
+        weights = self.rows / (len(names) * sizes[which])
+        return fit_roofline(self.counts, self.measured_s, self.peak, self.bandwidth, start, free, weights=weights)
+
+
+def pool(samples: Sequence[Sample]) -> Sample:
+    """Samples of one family and type, one after the other."""
+
+    def joined(index: int) -> Counts:
+        values: dict[str, Any] = {}
+        for field in dataclasses.fields(Counts):
+            columns = [getattr(s.counts[index], field.name) for s in samples]
+            values[field.name] = None if any(c is None for c in columns) else np.concatenate(columns)
+        return Counts(**values)
+
+    return Sample(
+        counts=tuple(joined(i) for i in range(len(samples[0].counts))),
+        measured_s=np.concatenate([s.measured_s for s in samples]),
+        peak=np.concatenate([s.peak for s in samples]),
+        bandwidth=np.concatenate([s.bandwidth for s in samples]),
+        engine=np.concatenate([s.engine for s in samples]),
+        shapes=samples[0].shapes if len({s.shapes for s in samples}) == 1 else "union of the accelerators' shapes",
+    )
+
+
+ENGINE_DIFFERENCE = 0.15
+"""An engine whose kernels the common constants miss by more than this gets constants of its own."""
+
+
+def fitted_entry(sample: Sample, start: Roofline, free: Sequence[str], source: str) -> dict[str, Any]:
+    """The entry of one accelerator: constants common to its engines, and of engines that stand apart.
+
+    `engines` holds constants of an engine where the common ones' median error on it is above
+    ENGINE_DIFFERENCE and its own fit halves that.
+    """
+    fitted = sample.fit(start, free)
+    entry = fitted.entry(source, sample.shapes, free)
+    apart: dict[str, Any] = {}
+    names = sorted(set(sample.engine.tolist()))
+    for name in names if len(names) > 1 else ():
+        own = sample.where(sample.engine == name)
+        if own.rows < 200:
+            continue
+        common_error = float(np.median(own.errors(fitted.law)))
+        if common_error <= ENGINE_DIFFERENCE:
+            continue
+        alone = own.fit(fitted.law, free)
+        if alone.median_error <= common_error / 2:
+            apart[name] = {k: v for k, v in alone.entry(source, "", free).items() if k not in ("shapes", "source")}
+    if apart:
+        entry["engines"] = apart
+    if len(names) > 1:
+        entry["measured_engines"] = names
+    return entry
+
+
+def stranger_errors(
+    samples: Mapping[str, Sample], start: Roofline, free: Sequence[str]
+) -> tuple[float, float]:
+    """Median and p90 error on a generation under constants fitted to the other generations.
+
+    What an accelerator that nobody measured has to expect from the defaults; the
+    median over the generations of `samples` (generation -> sample).
+    """
+    medians, p90s = [], []
+    for left_out, sample in sorted(samples.items()):
+        others = [s for name, s in sorted(samples.items()) if name != left_out]
+        if not others:
+            continue
+        error = sample.errors(pool(others).fit(start, free).law)
+        medians.append(float(np.median(error)))
+        p90s.append(float(np.percentile(error, 90)))
+    return (float(np.median(medians)), float(np.median(p90s))) if medians else (math.nan, math.nan)
+
+
+def pooled_blocks(
+    family: str,
+    dtype: str,
+    samples: Mapping[str, Sample],
+    generations: Mapping[str, Sequence[str]],
+    start: Roofline,
+    free: Sequence[str],
+    source: str,
+    limit: int = 120_000,
+) -> list[Block]:
+    """Blocks of every measured accelerator, of its generation, and the default of the type.
+
+    samples: accelerator -> sample. The default's errors are those on a generation that
+    took no part in its fit.
+    """
+    blocks = []
+    by_generation: dict[str, Sample] = {}
+    for generation, names in sorted(generations.items()):
+        measured = [name for name in names if name in samples]
+        entries = {name: fitted_entry(samples[name], start, free, source) for name in measured}
+        blocks += [
+            Block(scope="accelerators", name=n, family=family, dtype=dtype, entry=e) for n, e in entries.items()
+        ]
+        if not measured:
+            continue
+        pooled = pool([samples[name].thinned(limit // len(measured)) for name in measured])
+        by_generation[generation] = pooled
+        entry = entries[measured[0]] if len(measured) == 1 else fitted_entry(pooled, start, free, source)
+        blocks.append(
+            Block(
+                scope="generations",
+                name=generation,
+                family=family,
+                dtype=dtype,
+                entry={**entry, "measured_on": measured},
+            )
+        )
+    thin = {name: s.thinned(limit // 4) for name, s in by_generation.items()}
+    everything = pool([thin[name] for name in sorted(thin)])
+    fitted = everything.fit(start, free)
+    entry = fitted.entry(source, everything.shapes, free)
+    if len(thin) > 1:
+        median, p90 = stranger_errors(thin, start, free)
+        entry.update(
+            median_error=rounded(median),
+            p90_error=rounded(p90),
+            errors="on a generation that took no part in the fit",
+        )
+    blocks.append(Block(scope="defaults", name="", family=family, dtype=dtype, entry=entry))
+    return blocks

@@ -1,0 +1,163 @@
+"""Dense matrix products: constants by accelerator and arithmetic type.
+
+Arithmetic types as the planner names them: `bf16`; `fp8` (a scale per tensor, channel
+or token: ModelOpt, compressed-tensors), `fp8-block` (a scale per 128x128 weights and per
+1x128 activations: DeepSeek, Qwen3-FP8), `fp4` (NVFP4 weights and activations), `int8`
+(W8A8, SmoothQuant), `bf16-w8` and `bf16-w4` (weights widened to 16 bit on the fly). What
+stands before the first "-" is the type whose peak counts.
+
+The tables measure a linear layer as an engine calls it: the quantisation of its
+input is in the time, and in the law as `input_traffic`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from pdplan.calibration.fit import Block, Counts, Sample, fit_roofline, pooled_blocks, span
+from pdplan.calibration.tables import ACCELERATORS, GENERATIONS, Tables
+from pdplan.laws.roofline import Roofline
+
+SOURCES = {
+    "aic-gemm": {
+        "title": "aiconfigurator-core kernel tables, gemm: linear layers of SGLang, TensorRT-LLM and vLLM (Apache-2.0)",
+        "reference": "https://pypi.org/project/aiconfigurator-core/0.12.0",
+        "date": "2026-11-23",
+        "note": "date of reading",
+    },
+    "infersim-gemm": {
+        "title": "InferSim kernel tables and DeepGEMM's published rates: FP8 products on H20 and H800, kernels alone",
+        "reference": "https://github.com/alibaba/InferSim (Apache-2.0); deepseek-ai/DeepGEMM README @c57699ac (MIT)",
+        "date": "2026-11-23",
+        "note": "date of reading",
+    },
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """How a table's type maps to ours."""
+
+    dtype: str
+    weight_bytes: float
+    quantised_input: bool
+
+    @property
+    def peak(self) -> str:
+        return self.dtype.partition("-")[0]
+
+
+KINDS: Mapping[str, Kind] = {
+    "bfloat16": Kind(dtype="bf16", weight_bytes=2.0, quantised_input=False),
+    "fp8": Kind(dtype="fp8", weight_bytes=1.0, quantised_input=True),
+    "fp8_block": Kind(dtype="fp8-block", weight_bytes=1.0, quantised_input=True),
+    "nvfp4": Kind(dtype="fp4", weight_bytes=0.5 + 1 / 16, quantised_input=True),
+    "sq": Kind(dtype="int8", weight_bytes=1.0, quantised_input=True),
+    "int8_wo": Kind(dtype="bf16-w8", weight_bytes=1.0, quantised_input=False),
+    "int4_wo": Kind(dtype="bf16-w4", weight_bytes=0.5, quantised_input=False),
+}
+
+LEAST_SIDE = 256
+"""Products with a side below this (routers, gates) are launch time and nothing else; they are left out."""
+
+HOST_BOUND = "vllm"
+"""vLLM's block-scaled tables take 55-290 µs for the smallest product: the Python launch of a call
+that engines replay from a CUDA graph. A fit to them would charge it once per layer; left out."""
+
+START = Roofline(
+    compute_efficiency=0.7,
+    memory_efficiency=0.8,
+    overhead_s=4e-6,
+    exponent=2.0,
+    activation_traffic=1.0,
+    depth_s=1e-9,
+)
+FREE = ("compute_efficiency", "memory_efficiency", "overhead_s", "activation_traffic", "depth_s")
+START_QUANTISED = Roofline(
+    compute_efficiency=0.6,
+    memory_efficiency=0.8,
+    overhead_s=5e-6,
+    exponent=2.0,
+    activation_traffic=1.0,
+    depth_s=1e-9,
+    input_traffic=1.5,
+)
+FREE_QUANTISED = (*FREE, "input_traffic")
+
+
+def fit(tables: Tables) -> list[Block]:
+    """Blocks of the family `gemm`."""
+    samples: dict[str, dict[str, Sample]] = {}
+    for accelerator in ACCELERATORS:
+        for dtype, sample in _samples(tables, accelerator).items():
+            samples.setdefault(dtype, {})[accelerator] = sample
+    blocks: list[Block] = []
+    for kind in KINDS.values():
+        if kind.dtype in samples:
+            start, free = (START_QUANTISED, FREE_QUANTISED) if kind.quantised_input else (START, FREE)
+            blocks += pooled_blocks("gemm", kind.dtype, samples[kind.dtype], GENERATIONS, start, free, "aic-gemm")
+    return blocks + _shared_blocks(tables, blocks)
+
+
+def counts_of(m: np.ndarray, n: np.ndarray, k: np.ndarray, weight_bytes: float) -> Counts:
+    """What `ops._gemm` counts for y[m, n] = x[m, k]·W[k, n]."""
+    return Counts(
+        flop=2.0 * m * n * k,
+        stored_bytes=n * k * weight_bytes,
+        activation_bytes=2.0 * m * (n + k),
+        rows=m,
+        depth=k,
+        input_bytes=2.0 * m * k,
+    )
+
+
+def _samples(tables: Tables, accelerator: str) -> dict[str, Sample]:
+    sheet = tables.sheet(accelerator)
+    read = tables.read(accelerator, "gemm")
+    found: dict[str, Sample] = {}
+    for name, kind in KINDS.items():
+        if not read or kind.peak not in sheet.peaks:
+            continue
+        chosen = (read["gemm_dtype"] == name) & (np.minimum(read["n"], read["k"]) >= LEAST_SIDE)
+        if name == "fp8_block":
+            chosen &= read["engine"] != HOST_BOUND
+        if chosen.any():
+            m, n, k = (read[c][chosen] for c in "mnk")
+            rows = len(m)
+            found[kind.dtype] = Sample(
+                counts=(counts_of(m, n, k, kind.weight_bytes),),
+                measured_s=read["latency_s"][chosen],
+                peak=np.full(rows, sheet.peak(kind.peak)),
+                bandwidth=np.full(rows, sheet.bandwidth),
+                engine=read["engine"][chosen],
+                shapes=f"m {span(m)}, n {span(n)}, k {span(k)}",
+            )
+    return found
+
+
+def _shared_blocks(tables: Tables, blocks: list[Block]) -> list[Block]:
+    """H20 and H800 from published kernel rates; their kernels are measured without quantisation."""
+    hopper = next(b.entry for b in blocks if (b.scope, b.name, b.dtype) == ("generations", "hopper", "fp8-block"))
+    found = []
+    for accelerator in ("h20", "h800"):
+        parts = [tables.read_csv(f"kernels/infersim/gemm__{accelerator}__data.csv")]
+        shapes = [(parts[0]["m"], parts[0]["n"], parts[0]["k"], parts[0]["latency_us"] * 1e-6)]
+        if accelerator == "h800":
+            deep = tables.read_csv("kernels/deepgemm_h800.csv")
+            dense = deep["kind"] == "dense"
+            shapes.append(tuple(deep[c][dense] for c in "mnk") + (deep["time_us"][dense] * 1e-6,))
+        m, n, k, measured = (np.concatenate(c) for c in zip(*shapes, strict=True))
+        sheet = tables.sheet(accelerator)
+        start = Roofline(**{f: hopper[f] for f in FREE}, exponent=2.0)
+        fitted = fit_roofline(counts_of(m, n, k, 1.0), measured, sheet.peak("fp8"), sheet.bandwidth, start, FREE)
+        entry = fitted.entry("infersim-gemm", f"m {span(m)}, n {span(n)}, k {span(k)}", FREE)
+        entry = {
+            "input_traffic": hopper["input_traffic"],
+            **entry,
+            "note": "the quantisation pass (input_traffic) is hopper's: these kernels were measured without it",
+        }
+        found.append(Block(scope="accelerators", name=accelerator, family="gemm", dtype="fp8-block", entry=entry))
+    return found

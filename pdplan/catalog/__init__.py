@@ -1,0 +1,1 @@
+"""What the catalogs say: accelerators, models, and how to find one by any of its names."""

@@ -1,0 +1,52 @@
+"""What a family's reader returns, and which layers are of which kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pdplan.catalog.hf_blocks import Block, Pair
+from pdplan.catalog.hf_fields import Fields
+
+
+@dataclass(kw_only=True)
+class Shape:
+    """What a family's reader found."""
+
+    layers: list[Pair]
+    draft: Block | None = None
+    notes: list[str] = field(default_factory=list)
+    norms_per_layer: int = 2
+    tie_embeddings: bool = False
+    """Where config.json does not say: the default of the family's published checkpoints."""
+
+
+Reader = Callable[[Fields], Shape]
+
+
+def depth_of(fields: Fields) -> int:
+    return fields.integer("num_hidden_layers")
+
+
+def layer_kinds(fields: Fields, mixers: dict[str, Block], interval_key: str = "") -> list[Block]:
+    """A mixer per layer from layer_types, or from the interval of full attention."""
+    depth = depth_of(fields)
+    if "layer_types" not in fields and interval_key in fields:
+        interval = fields.integer(interval_key)
+        kinds = ["full_attention" if (i + 1) % interval == 0 else "linear_attention" for i in range(depth)]
+    else:
+        kinds = fields.series("layer_types", depth)
+    for strange in sorted({str(kind) for kind in kinds if kind not in mixers}):
+        fields.fault(f"'layer_types' names {strange!r}; known here are {', '.join(sorted(mixers))}")
+    return [mixers.get(kind, {}) for kind in kinds]
+
+
+def sparse_layers(fields: Fields) -> list[bool]:
+    """Which layers have experts, by any of the keys that say so."""
+    depth = depth_of(fields)
+    if "mlp_layer_types" in fields:
+        return [kind == "sparse" for kind in fields.series("mlp_layer_types", depth)]
+    if isinstance(fields.values.get("moe_layer_freq"), list):
+        return [bool(flag) for flag in fields.series("moe_layer_freq", depth)]
+    first, step = fields.count("first_k_dense_replace"), fields.integer("moe_layer_freq", default=1)
+    return [index >= first and index % step == 0 for index in range(depth)]

@@ -1,0 +1,326 @@
+"""Find accelerators and models by name in the user's catalogs and the shipped ones.
+
+A lookup reads as few files as it can: the one named after the entry, else those
+whose text holds the name. The user's folders come before the shipped catalogs,
+and an entry there hides a shipped one of the same name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from pdplan.errors import CatalogError, InputError, UnknownNameError
+from pdplan.files import Document, decode, parse_yaml, read_bytes
+from pdplan.validation import validate
+
+if TYPE_CHECKING:
+    from pdplan.architecture.model import Model
+    from pdplan.catalog.accelerator import Accelerator
+
+T = TypeVar("T")
+Kind = Literal["accelerator", "model"]
+
+ENVIRONMENT_VARIABLE = "PDPLAN_CATALOG"
+"""Folders of the user's own catalogs, separated as in PATH."""
+
+_FOLDERS: dict[Kind, str] = {"accelerator": "hardware_catalog", "model": "models_catalog"}
+_SHIPPED: dict[Kind, str] = {"accelerator": "hardware", "model": "models"}
+_TELLING_KEY: dict[Kind, str] = {"accelerator": "peak_flop_per_s", "model": "layers"}
+_OTHER_NAMES: dict[Kind, str] = {"accelerator": "aliases", "model": "hugging_face_ids"}
+_SUFFIXES = (".yaml", ".yml")
+
+
+def shipped_folder(kind: Kind) -> Path:
+    """Where the catalog that comes with pdplan lies: in the wheel, else at the top of the checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "_catalogs" / _SHIPPED[kind]
+    return inside if inside.is_dir() else package.parent / _FOLDERS[kind]
+
+
+def user_folders(given: Sequence[Path] = (), environment: str | None = None) -> tuple[Path, ...]:
+    """The folders of `--catalog`, then those of $PDPLAN_CATALOG (or of `environment`, if given).
+
+    >>> [p.as_posix() for p in user_folders([Path("mine")], os.pathsep.join(["a", "", "b"]))]
+    ['mine', 'a', 'b']
+    """
+    listed = os.environ.get(ENVIRONMENT_VARIABLE, "") if environment is None else environment
+    return (*given, *(Path(p) for p in listed.split(os.pathsep) if p))
+
+
+@dataclass(frozen=True)
+class _File:
+    """A catalog file; `kind` is None where its keys must tell what it describes."""
+
+    path: Path
+    kind: Kind | None
+
+    @cached_property
+    def content(self) -> bytes:
+        return read_bytes(self.path)
+
+    @cached_property
+    def searchable(self) -> str:
+        return _folded(self.content.decode("utf-8", "replace"))
+
+    @cached_property
+    def document(self) -> Document:
+        """Raises CatalogError if the file is no YAML mapping."""
+        try:
+            return parse_yaml(decode(self.content, str(self.path)), str(self.path))
+        except InputError as problem:
+            raise CatalogError(*problem.messages) from None
+
+    def describes(self) -> Kind | None:
+        """What the file is about; None if its keys do not tell."""
+        if self.kind is not None:
+            return self.kind
+        kinds: tuple[Kind, ...] = ("accelerator", "model")
+        return next((k for k in kinds if _TELLING_KEY[k] in self.document.data), None)
+
+    def names(self, kind: Kind) -> tuple[str, ...]:
+        """The name, then the other names in full; text only, as the file may be malformed."""
+        data = self.document.data
+        others = data.get(_OTHER_NAMES[kind], ())
+        listed = [data.get("name"), *(others if isinstance(others, list) else ())]
+        return tuple(n for n in listed if isinstance(n, str) and n)
+
+
+@dataclass(frozen=True)
+class _Entry(Generic[T]):
+    """What a file holds, checked."""
+
+    kind: Kind
+    file: _File
+    value: T
+
+
+class Catalog:
+    """Accelerators and models by name: the user's folders first, then the shipped catalogs.
+
+    A folder holds `hardware_catalog/` and `models_catalog/`, or the files themselves, or both.
+    """
+
+    def __init__(self, directories: Sequence[Path] = (), *, environment: str | None = None) -> None:
+        self._users = user_folders([Path(d) for d in directories], environment)
+        self._entries: dict[tuple[Kind, Path], _Entry[Any]] = {}
+        self._problems: dict[str, None] = {}
+        for folder in self._users:
+            if not folder.is_dir():
+                what = "is a file, not a folder" if folder.exists() else "does not exist"
+                raise InputError(
+                    f"{folder}: the catalog folder {what}; give a folder of YAML files "
+                    f"by --catalog or ${ENVIRONMENT_VARIABLE}"
+                )
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with files that were passed over so far, to be shown as warnings."""
+        return tuple(self._problems)
+
+    def accelerator(self, name: str) -> Accelerator:
+        """The accelerator of this name or alias, in any case; raises UnknownNameError."""
+        found: Accelerator = self._find("accelerator", name).value
+        return found
+
+    def model(self, name: str) -> Model:
+        """The model of this name or Hugging Face id, with or without the organisation, in any case."""
+        found: Model = self._find("model", name).value
+        return found
+
+    def accelerators(self) -> list[Accelerator]:
+        """Every accelerator, by name; malformed files are left out and told in `problems`."""
+        return self._all("accelerator")
+
+    def models(self) -> list[Model]:
+        """Every model, by name; malformed files are left out and told in `problems`."""
+        return self._all("model")
+
+    def file_of(self, entry: Accelerator | Model) -> Path:
+        """The file that an entry of this catalog was read from."""
+        return next(e.file.path for e in self._entries.values() if e.value is entry)
+
+    def digest(self) -> str:
+        """SHA-256 over the bytes of every file that answered so far, whatever folder it lay in."""
+        return _digest(self._entries.values())
+
+    def digest_of(self, entries: Iterable[Accelerator | Model]) -> str:
+        """SHA-256 over the bytes of the files of these entries, in any order."""
+        wanted = {id(e) for e in entries}
+        return _digest(e for e in self._entries.values() if id(e.value) in wanted)
+
+    def check(self) -> list[str]:
+        """Every error of every file, shipped or the user's, each led by file:line:column."""
+        messages: list[str] = []
+        for files in self._roots:
+            seen: dict[tuple[Kind, str], _File] = {}
+            for file in files:
+                messages += self._check_file(file, seen)
+        return messages
+
+    # ------------------------------------------------------------------------ inside
+
+    @cached_property
+    def _roots(self) -> list[list[_File]]:
+        """The files of each folder, in the order in which folders are searched."""
+        roots = []
+        for folder in self._users:
+            files = [_File(p, None) for p in _yaml_files(folder)]
+            for kind, name in _FOLDERS.items():
+                files += [_File(p, kind) for p in _yaml_files(folder / name)]
+            roots.append(files)
+        roots.append([_File(p, kind) for kind in _FOLDERS for p in _yaml_files(shipped_folder(kind))])
+        return roots
+
+    def _find(self, kind: Kind, name: str) -> _Entry[Any]:
+        wanted = _folded(name.strip())
+        broken: list[CatalogError] = []
+        for files in self._roots:
+            file = self._match(kind, wanted, files, broken) if wanted else None
+            if file:
+                return self._load(kind, file)
+        if broken:  # the name stands in a file that cannot be read: most likely the one asked for
+            raise CatalogError(*(m for problem in broken for m in problem.messages))
+        known = self._all_names(kind)
+        raise UnknownNameError(kind, name, known, f"`pdplan catalog list` shows all {len(known)} names")
+
+    def _match(self, kind: Kind, wanted: str, files: list[_File], broken: list[CatalogError]) -> _File | None:
+        """The file of one folder that has this name: by its own name, by its text, without organisation."""
+        here = [f for f in files if f.kind in (kind, None)]
+        short = wanted.rpartition("/")[2]
+        likely = [f for f in here if _folded(f.path.stem) in (wanted, short)]
+        for file in likely:
+            try:
+                if file.describes() == kind and wanted in map(_folded, file.names(kind)):
+                    return file
+            except InputError as problem:
+                raise _as_catalog_error(problem) from None
+        by_short_name: _File | None = None
+        for file in here:
+            try:
+                if wanted not in file.searchable or file.describes() != kind:
+                    continue
+                names = [_folded(n) for n in file.names(kind)]
+            except InputError as problem:
+                self._problems.update(dict.fromkeys(problem.messages))
+                broken.append(_as_catalog_error(problem))
+                continue
+            if wanted in names:
+                return file
+            if kind == "model" and wanted in [n.rpartition("/")[2] for n in names]:
+                by_short_name = by_short_name or file
+        return by_short_name
+
+    def _load(self, kind: Kind, file: _File) -> _Entry[Any]:
+        key = (kind, file.path)
+        if key not in self._entries:
+            value = validate(_class_of(kind), file.document, CatalogError)
+            self._entries[key] = _Entry(kind, file, value)
+        return self._entries[key]
+
+    def _all(self, kind: Kind) -> list[Any]:
+        found: dict[str, Any] = {}
+        for files in self._roots:
+            for file in files:
+                if file.kind not in (kind, None):
+                    continue
+                try:
+                    if file.describes() != kind or set(file.names(kind)[:1]) & found.keys():
+                        continue  # another kind, or hidden by the same name in an earlier folder
+                    value = self._load(kind, file).value
+                    found[value.name] = value
+                except InputError as problem:
+                    self._problems.update(dict.fromkeys(problem.messages))
+        return [found[name] for name in sorted(found)]
+
+    def _all_names(self, kind: Kind) -> list[str]:
+        """Every name under which a lookup would succeed, for suggestions."""
+        names: dict[str, None] = {}
+        for file in (f for files in self._roots for f in files):
+            try:
+                if file.describes() == kind:
+                    own = file.names(kind)
+                    names.update(dict.fromkeys(own))
+                    names.update(dict.fromkeys(n.rpartition("/")[2] for n in own if kind == "model"))
+            except InputError:
+                continue
+        unique = {_folded(n): n for n in reversed(names)}
+        return sorted(unique.values())
+
+    def _check_file(self, file: _File, seen: dict[tuple[Kind, str], _File]) -> Iterator[str]:
+        """The file's own errors, and names that another file of the same folder has."""
+        try:
+            kind = file.describes()
+            if kind is None:
+                keys = " nor ".join(f"'{key}' (of {k}s)" for k, key in _TELLING_KEY.items())
+                yield f"{file.document.where()}: has neither {keys}; say what it describes, or move it"
+                return
+            document, names = file.document, file.names(kind)
+        except InputError as problem:
+            yield from problem.messages
+            return
+        try:
+            self._load(kind, file)
+        except InputError as problem:
+            yield from problem.messages
+        if names and names[0] == document.data.get("name") != file.path.stem:
+            yield (
+                f"{document.where(('name',))}: the name '{names[0]}' differs from the file's; "
+                f"rename the file to '{names[0]}{file.path.suffix}'"
+            )
+        for name in dict.fromkeys(names):
+            other = seen.setdefault((kind, _folded(name)), file)
+            if other is not file:
+                at = ("name",) if name == document.data.get("name") else (_OTHER_NAMES[kind],)
+                yield f"{document.where(at)}: the name '{name}' is taken by {other.path}; choose another"
+
+
+def _class_of(kind: Kind) -> type[Any]:
+    if kind == "accelerator":
+        from pdplan.catalog.accelerator import Accelerator
+
+        return Accelerator
+    from pdplan.architecture.model import Model
+
+    return Model
+
+
+def _folded(name: str) -> str:
+    """A name as lookups compare it: in any case, blanks and underscores as hyphens.
+
+    >>> _folded("H100 SXM"), _folded("deepseek-ai/DeepSeek_R1")
+    ('h100-sxm', 'deepseek-ai/deepseek-r1')
+    """
+    return name.casefold().replace(" ", "-").replace("_", "-")
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    """The YAML files right in a folder, by name; none if there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [e.name for e in entries if e.name.endswith(_SUFFIXES) and not e.name.startswith(".")]
+    except FileNotFoundError:
+        return []
+    except OSError as problem:
+        raise InputError(
+            f"{folder}: cannot be listed: {problem.strerror}; check its owner and mode"
+        ) from None
+    return [folder / name for name in sorted(names)]
+
+
+def _as_catalog_error(problem: InputError) -> CatalogError:
+    return problem if isinstance(problem, CatalogError) else CatalogError(*problem.messages)
+
+
+def _digest(entries: Iterable[_Entry[Any]]) -> str:
+    """Over kind, name, and bytes; the same for the same content wherever it lies."""
+    total = hashlib.sha256()
+    parts = sorted((e.kind, e.value.name, hashlib.sha256(e.file.content).hexdigest()) for e in entries)
+    for part in parts:
+        total.update("\0".join(part).encode() + b"\n")
+    return total.hexdigest()

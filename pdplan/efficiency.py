@@ -1,0 +1,231 @@
+"""Every constant that is not a first principle: read from data, resolved for one accelerator and engine.
+
+Constants live in `constants/*.yaml`, each with its source and, where it was
+fitted, its fit error. An accelerator without constants of its own takes those of
+its generation, then of the generation it inherits from, then the defaults; the
+resolved `Constants` remember which, so that `explain` can say so.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from pdplan.errors import UnknownNameError
+from pdplan.files import read_yaml
+from pdplan.laws.collectives import Links
+from pdplan.laws.roofline import Roofline
+
+CONSTANTS_DIRECTORY = Path(__file__).parent / "constants"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """What a serving engine adds to its kernels. Defaults: an ideal engine."""
+
+    name: str = "ideal"
+    step_overhead_s: float = 0.0
+    layer_overhead_s: float = 0.0
+    sequence_overhead_s: float = 0.0
+    expert_skew: float = 0.0
+    memory_utilisation: float = 1.0
+    runtime_reserve_bytes: float = 0.0
+    collective_reserve_bytes: float = 0.0
+    sampler_bytes_per_logit: float = 0.0
+    sampler_sequences: float = 0.0
+    max_step_tokens: float = 8192.0
+    mixes_prefill: float = 1.0
+    kv_follows_weights: float = 0.0
+    transfer_overlap: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a constant comes from and how well it fits."""
+
+    source: str
+    scope: str
+    """Whose constants these are: the accelerator's own, its generation's, or the default."""
+    rows: int = 0
+    median_error: float | None = None
+    p90_error: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constants:
+    """All constants of one (accelerator, engine). `ideal()` is the data sheet itself."""
+
+    links: Links
+    engine: Engine
+    rooflines: Mapping[tuple[str, str], Roofline] = field(default_factory=dict)
+    """By (family, arithmetic type); ("gemm", "") serves every type without its own."""
+    provenance: Mapping[tuple[str, str], Provenance] = field(default_factory=dict)
+
+    def _key(self, family: str, dtype: str) -> tuple[str, str]:
+        return (family, dtype) if (family, dtype) in self.rooflines else (family, "")
+
+    def roofline(self, family: str, dtype: str) -> Roofline:
+        return self.rooflines.get(self._key(family, dtype), _IDEAL)
+
+    def origin(self, family: str, dtype: str) -> Provenance:
+        return self.provenance.get(self._key(family, dtype), Provenance(source="first principles", scope="ideal"))
+
+
+_IDEAL = Roofline()
+
+
+def ideal_constants(links: Links) -> Constants:
+    """Efficiencies 1, overheads 0, a sharp ridge: the limit in which the two seed formulas hold."""
+    return Constants(links=links, engine=Engine())
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkSpeeds:
+    """Data-sheet links of an accelerator, bytes/s per accelerator and direction."""
+
+    scale_up_bytes_per_s: float
+    scale_out_bytes_per_s: float
+    domain_size: int
+
+
+def resolve_constants(accelerator: str, generation: str, speeds: LinkSpeeds, engine: str) -> Constants:
+    """The constants of one accelerator under one engine, nearest measurement first."""
+    kernels = _kernel_file()
+    chain = _scopes(kernels, accelerator, generation)
+    rooflines: dict[tuple[str, str], Roofline] = {}
+    provenance: dict[tuple[str, str], Provenance] = {}
+    for scope, block in reversed(chain):  # nearest last, so that it wins
+        for family, by_type in block.items():
+            if family in ("links", "inherits"):
+                continue
+            entries = by_type if _is_by_type(by_type) else {"": by_type}
+            if "" in entries:  # a family-wide entry replaces farther per-type ones
+                for key in [k for k in rooflines if k[0] == family]:
+                    del rooflines[key], provenance[key]
+            for dtype, entry in entries.items():
+                key = (family, "" if dtype == "any" else dtype)
+                rooflines[key] = _roofline(entry)
+                provenance[key] = _provenance(entry, scope, kernels["sources"])
+    links, origin = _links(chain, speeds, kernels["sources"])
+    provenance[("links", "")] = origin
+    return Constants(links=links, engine=engine_constants(engine), rooflines=rooflines, provenance=provenance)
+
+
+def engine_names() -> tuple[str, ...]:
+    return tuple(_engine_file()["engines"])
+
+
+def engine_constants(name: str) -> Engine:
+    """Constants of an engine by name; a name that no file knows raises UnknownNameError."""
+    blocks = _engine_file()["engines"]
+    if name not in blocks:
+        raise UnknownNameError("engine", name, blocks, f"(known: {', '.join(blocks)})")
+    values: dict[str, float] = {}
+    block = blocks[name]
+    if "inherits" in block:
+        values.update({k: v["value"] for k, v in blocks[block["inherits"]].items()})
+    values.update({k: v["value"] for k, v in block.items() if k != "inherits"})
+    return Engine(name=name, **values)
+
+
+def engine_sources(name: str) -> dict[str, str]:
+    """Where each constant of an engine comes from, for `explain`."""
+    document = _engine_file()
+    block = document["engines"][name]
+    merged = {**document["engines"].get(block.get("inherits", ""), {}), **block}
+    return {
+        key: f"{document['sources'][entry['source']].strip()}" + (f" ({entry['note']})" if "note" in entry else "")
+        for key, entry in merged.items()
+        if key != "inherits"
+    }
+
+
+def network_constants() -> dict[str, float]:
+    """What large KV transfers reach of the line rate, and what each one costs at least."""
+    return {k: float(v["value"]) for k, v in _engine_file()["network"]["rdma"].items()}
+
+
+@functools.cache
+def _kernel_file() -> dict[str, Any]:
+    return dict(read_yaml(CONSTANTS_DIRECTORY / "kernels.yaml").data)
+
+
+@functools.cache
+def _engine_file() -> dict[str, Any]:
+    return dict(read_yaml(CONSTANTS_DIRECTORY / "engines.yaml").data)
+
+
+def _scopes(kernels: Mapping[str, Any], accelerator: str, generation: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """Blocks that apply, nearest first: accelerator, generation, what that inherits from, defaults."""
+    scopes: list[tuple[str, Mapping[str, Any]]] = []
+    own = (kernels.get("accelerators") or {}).get(accelerator)
+    if own:
+        scopes.append((f"measured on {accelerator}", own))
+    generations = kernels.get("generations") or {}
+    seen: set[str] = set()
+    current: str | None = generation
+    while current and current in generations and current not in seen:
+        seen.add(current)
+        how = "generation" if current == generation else "inherited from"
+        scopes.append((f"{how} {current}", generations[current]))
+        current = generations[current].get("inherits")
+    scopes.append(("default of all accelerators", kernels["defaults"]))
+    return scopes
+
+
+def _is_by_type(block: Mapping[str, Any]) -> bool:
+    return all(isinstance(v, Mapping) for v in block.values())
+
+
+_ROOFLINE_FIELDS = tuple(f.name for f in fields(Roofline))
+
+
+def _roofline(entry: Mapping[str, Any]) -> Roofline:
+    return Roofline(**{k: float(entry[k]) for k in _ROOFLINE_FIELDS if k in entry})
+
+
+def _provenance(entry: Mapping[str, Any], scope: str, sources: Mapping[str, Any]) -> Provenance:
+    source = sources[entry["source"]]
+    return Provenance(
+        source=source["title"],
+        scope=scope,
+        rows=int(entry.get("rows", 0)),
+        median_error=entry.get("median_error"),
+        p90_error=entry.get("p90_error"),
+    )
+
+
+_LINK_FIELDS = (
+    "scale_up_efficiency",
+    "scale_out_efficiency",
+    "scale_up_latency_s",
+    "hop_latency_s",
+    "scale_out_latency_s",
+    "expert_latency_s",
+)
+
+
+def _links(
+    chain: list[tuple[str, Mapping[str, Any]]], speeds: LinkSpeeds, sources: Mapping[str, Any]
+) -> tuple[Links, Provenance]:
+    """Each link constant from the nearest block that has it; the provenance is the nearest block's."""
+    values: dict[str, float] = {}
+    origin: Provenance | None = None
+    for scope, block in chain:
+        entry = block.get("links")
+        if not entry:
+            continue
+        origin = origin or _provenance(entry, scope, sources)
+        for key in _LINK_FIELDS:
+            if key in entry:
+                values.setdefault(key, float(entry[key]))
+    links = Links(
+        scale_up_bytes_per_s=speeds.scale_up_bytes_per_s,
+        scale_out_bytes_per_s=speeds.scale_out_bytes_per_s,
+        domain_size=speeds.domain_size,
+        **values,
+    )
+    return links, origin or Provenance(source="first principles", scope="ideal")

@@ -1,0 +1,194 @@
+"""Collective communication: latency plus bytes over the slowest link that they cross.
+
+Ranks fill a scale-up domain (NVLink, xGMI, ICI …) before they cross to the
+scale-out network, so a group of n ranks spans ceil(n / domain) domains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pdplan.laws.roofline import Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Links:
+    """The links of one accelerator and how well collectives use them. Defaults: ideal."""
+
+    scale_up_bytes_per_s: float
+    """Per accelerator and direction."""
+    scale_out_bytes_per_s: float
+    domain_size: int
+    """Accelerators within one scale-up domain."""
+    scale_up_efficiency: float = 1.0
+    """Share of the scale-up link that rings reach."""
+    scale_out_efficiency: float = 1.0
+    """Share of the network link that collectives across domains reach."""
+    direct_efficiency: float = 1.0
+    """Share of the scale-up link that one kernel reading its peers' memory reaches."""
+    local_share: float = 0.0
+    """Passes over the message in own memory, in link time, beside those over the link."""
+    contention: float = 0.0
+    """Slow-down by each rank beyond two: 0 behind a switch, above 1 on a shared PCIe root."""
+    scale_up_latency_s: float = 0.0
+    """One barrier among peers inside a domain: a one-shot kernel takes one, a two-shot two."""
+    ring_latency_s: float = 0.0
+    """Start of a ring collective (NCCL, RCCL), or of one message to a peer."""
+    hop_latency_s: float = 0.0
+    """Each further rank of a ring."""
+    scale_out_latency_s: float = 0.0
+    """One message across the network, both ends included."""
+    expert_latency_s: float = 0.0
+    """One low-latency dispatch or combine."""
+    expert_efficiency: float = 1.0
+    """Share of the scale-up link that a low-latency dispatch or combine reaches."""
+    bulk_expert_latency_s: float = 0.0
+    """One high-throughput dispatch or combine: layout, notification, flags."""
+    bulk_expert_efficiency: float = 1.0
+    """Share of the scale-up link that a high-throughput dispatch or combine reaches."""
+
+    @property
+    def up(self) -> float:
+        return self.scale_up_bytes_per_s * self.scale_up_efficiency
+
+    @property
+    def direct(self) -> float:
+        return self.scale_up_bytes_per_s * self.direct_efficiency
+
+    @property
+    def out(self) -> float:
+        return self.scale_out_bytes_per_s * self.scale_out_efficiency
+
+
+def all_reduce_time_s(message_bytes: ArrayLike, ranks: ArrayLike, links: Links) -> Array:
+    """All-reduce of `message_bytes` held by each of `ranks` ranks [s].
+
+    Inside a domain the fastest of (c = 1 + contention·(r−2))
+      one-shot: α + c·(r−1)·S / bw_d           (every rank reads every other; small messages)
+      two-shot: 2α + c·2(r−1)/r·S / bw_d       (each reduces a share, then all read it)
+      ring:     α_r + 2(r−1)·h + c·(λ + 2(r−1)/r)·S / bw
+    Across d domains: reduce-scatter inside, ring of the S/r shares between domains over
+    the scale-out link, all-gather inside. One rank costs nothing. Arguments broadcast.
+    Source: Patarasuk & Yuan, J. Parallel Distrib. Comput. 69, 2009 (ring); one- and two-shot
+    are the custom kernels of TensorRT-LLM and vLLM; the hierarchy is NCCL's tree of rings.
+
+    >>> links = Links(scale_up_bytes_per_s=100e9, scale_out_bytes_per_s=10e9, domain_size=8)
+    >>> float(all_reduce_time_s(8e9, 8, links))
+    0.14
+    >>> float(all_reduce_time_s(8e9, 1, links))
+    0.0
+    """
+    size = np.asarray(message_bytes, dtype=float)
+    inside, domains = _spread(ranks, links)
+    once = _crowded(size, inside, links)
+    shares = 2 * (inside - 1) / inside
+    one_shot = links.scale_up_latency_s + (inside - 1) * once / links.direct
+    two_shot = 2 * links.scale_up_latency_s + shares * once / links.direct
+    ring = (
+        links.ring_latency_s
+        + 2 * (inside - 1) * links.hop_latency_s
+        + (links.local_share + shares) * once / links.up
+    )
+    across = 2 * (domains - 1) * links.scale_out_latency_s + 2 * (domains - 1) / domains * size / inside / links.out
+    local = np.where(domains > 1, ring, np.minimum(np.minimum(one_shot, two_shot), ring))
+    return np.where(inside > 1, local, 0.0) + np.where(domains > 1, across, 0.0)
+
+
+def all_gather_time_s(gathered_bytes: ArrayLike, ranks: ArrayLike, links: Links) -> Array:
+    """All-gather to `gathered_bytes` on every rank; a reduce-scatter of as much costs the same [s].
+
+    Half of a ring all-reduce: α_r + (r−1)·h + c·(λ/2 + (r−1)/r)·S/bw, and over d domains
+    (d−1)/d·S/inside over each scale-out link besides.
+
+    >>> links = Links(scale_up_bytes_per_s=100e9, scale_out_bytes_per_s=10e9, domain_size=8)
+    >>> float(all_gather_time_s(8e9, 8, links))
+    0.07
+    """
+    size = np.asarray(gathered_bytes, dtype=float)
+    inside, domains = _spread(ranks, links)
+    local = (
+        links.ring_latency_s
+        + (inside - 1) * links.hop_latency_s
+        + (links.local_share / 2 + (inside - 1) / inside) * _crowded(size, inside, links) / links.up
+    )
+    across = (domains - 1) * (links.scale_out_latency_s + size / domains / inside / links.out)
+    return np.where(inside > 1, local, 0.0) + np.where(domains > 1, across, 0.0)
+
+
+def expert_exchange_time_s(
+    tokens_per_rank: ArrayLike,
+    per_token: int,
+    bytes_per_token: float,
+    ranks: ArrayLike,
+    links: Links,
+    deduplicate: bool = True,
+    group_limit: int | None = None,
+) -> Array:
+    """Dispatch (or combine) of an expert-parallel layer: all-to-all of routed tokens [s].
+
+    t = α + max(bytes_up / bw_up, bytes_out / bw_out), for each rank, with d domains of i ranks:
+      low-latency kernels (deduplicate=False; decode) send every copy to its rank:
+        bytes_out = T·k·(1 − 1/d)·b,  bytes_up = T·k·(i−1)/(i·d)·b
+      high-throughput kernels (deduplicate=True; prefill) send a token once to a domain, and
+      once to a rank there; with g = min(d, group_limit) domains that a token may reach:
+        bytes_out = T·(d−1)/d·g·(1 − (1−1/g)^k)·b,  bytes_up = T·(i−1)/i·r·(1 − (1−1/r)^k)·b
+    Uniform routing; one rank costs nothing. Arguments broadcast.
+    Source: DeepEP (docs/legacy.md): low-latency and normal kernels.
+
+    >>> h800 = Links(scale_up_bytes_per_s=200e9, scale_out_bytes_per_s=50e9, domain_size=8,
+    ...              expert_efficiency=0.8, expert_latency_s=37e-6)
+    >>> t = expert_exchange_time_s(128, 8, 7168, 8, h800, deduplicate=False)
+    >>> round(float(t) * 1e6)  # DeepEP: 77 us
+    77
+    """
+    t = np.asarray(tokens_per_rank, dtype=float)
+    r = np.asarray(ranks, dtype=float)
+    inside, domains = _spread(ranks, links)
+    remote = 1.0 - 1.0 / domains
+    if deduplicate:
+        reached = domains if group_limit is None else np.minimum(domains, group_limit)
+        copies_out = remote * _distinct(reached, per_token)
+        copies_up = (1.0 - 1.0 / inside) * _distinct(r, per_token)
+        efficiency, start = links.bulk_expert_efficiency, links.bulk_expert_latency_s
+    else:  # what crosses the network arrives at its rank directly
+        copies_out = per_token * remote
+        copies_up = per_token * (1.0 - 1.0 / inside) / domains
+        efficiency, start = links.expert_efficiency, links.expert_latency_s
+    up = t * copies_up * bytes_per_token / (links.scale_up_bytes_per_s * efficiency)
+    out = t * copies_out * bytes_per_token / links.out
+    latency = start + np.where(domains > 1, links.scale_out_latency_s, 0.0)
+    return np.where(r > 1, latency + np.maximum(up, out), 0.0)
+
+
+def _spread(ranks: ArrayLike, links: Links) -> tuple[Array, Array]:
+    """Ranks within a domain, and domains."""
+    r = np.asarray(ranks, dtype=float)
+    return np.minimum(r, links.domain_size), np.ceil(r / links.domain_size)
+
+
+def _crowded(size: Array, inside: Array, links: Links) -> Array:
+    """Bytes as they weigh on links that more than two ranks share."""
+    return size * (1.0 + links.contention * np.maximum(inside - 2.0, 0.0))
+
+
+def _distinct(places: Array, per_token: int) -> Array:
+    """Expected distinct ones of `places` that `per_token` uniform choices hit: n·(1 − (1−1/n)^k)."""
+    return places * (1.0 - (1.0 - 1.0 / places) ** per_token)
+
+
+def point_to_point_time_s(message_bytes: ArrayLike, crosses_domain: ArrayLike, links: Links) -> Array:
+    """One message between neighbouring pipeline stages [s]: latency + bytes / link (NCCL send and receive).
+
+    >>> links = Links(scale_up_bytes_per_s=100e9, scale_out_bytes_per_s=10e9, domain_size=8)
+    >>> float(point_to_point_time_s(1e9, False, links)), float(point_to_point_time_s(1e9, True, links))
+    (0.01, 0.1)
+    """
+    size = np.asarray(message_bytes, dtype=float)
+    return np.where(
+        crosses_domain,
+        links.scale_out_latency_s + size / links.out,
+        links.ring_latency_s + size / links.up,
+    )

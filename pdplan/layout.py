@@ -1,0 +1,107 @@
+"""How one worker lays a model out, and what one of its forward steps has to do.
+
+Both are structs of arrays: a field may be a number or an array, and all fields
+broadcast. A single deployment is an array of one; the search fills them with
+every layout that the model's shape allows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pdplan.laws.roofline import Array
+
+
+def _array(value: ArrayLike) -> Array:
+    return np.asarray(value, dtype=float)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """tp, pp, dp, ep of a worker: tp·pp·dp accelerators, experts spread over ep of a stage's tp·dp."""
+
+    tp: ArrayLike = 1
+    pp: ArrayLike = 1
+    dp: ArrayLike = 1
+    ep: ArrayLike = 1
+
+    def __post_init__(self) -> None:
+        for name in ("tp", "pp", "dp", "ep"):
+            object.__setattr__(self, name, _array(getattr(self, name)))
+
+    @property
+    def gpus(self) -> Array:
+        """Accelerators of one worker."""
+        return _array(self.tp) * self.pp * self.dp
+
+    @property
+    def expert_tp(self) -> Array:
+        """Ranks that share the matrices of one expert: tp·dp / ep."""
+        return _array(self.tp) * self.dp / _array(self.ep)
+
+    def __getitem__(self, index: Any) -> Layout:
+        tp, pp, dp, ep = np.broadcast_arrays(_array(self.tp), _array(self.pp), _array(self.dp), _array(self.ep))
+        return Layout(tp=tp[index], pp=pp[index], dp=dp[index], ep=ep[index])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """Work of one forward step, for each attention-data-parallel rank.
+
+    Decode: `decode_sequences` sequences verify `queries` tokens each, over a
+    context that grows from `context_first` to `context_last` while the answer is
+    written (times are means over that growth). Prefill: `prefill_sequences` prompts
+    add `prefill_tokens` new tokens each to `prefill_past` cached ones. A step with
+    both is a mixed step of chunked prefill.
+    """
+
+    decode_sequences: ArrayLike = 0.0
+    queries: float = 1.0
+    context_first: ArrayLike = 0.0
+    context_last: ArrayLike = 0.0
+    prefill_sequences: ArrayLike = 0.0
+    prefill_tokens: ArrayLike = 0.0
+    prefill_past: ArrayLike = 0.0
+    has_decode: bool = True
+    has_prefill: bool = False
+
+    @property
+    def tokens(self) -> Array:
+        """Rows of every GEMM of the step."""
+        return _array(self.decode_sequences) * self.queries + _array(self.prefill_sequences) * self.prefill_tokens
+
+    @property
+    def outputs(self) -> Array:
+        """Rows of the LM head: every decoded token, the last one of a prompt."""
+        return _array(self.decode_sequences) * self.queries + _array(self.prefill_sequences)
+
+
+def decode_load(sequences: ArrayLike, first: ArrayLike, last: ArrayLike, queries: float = 1.0) -> Load:
+    """A pure decode step of `sequences` sequences a rank."""
+    return Load(decode_sequences=sequences, queries=queries, context_first=first, context_last=last)
+
+
+def prefill_load(sequences: ArrayLike, tokens: ArrayLike, past: ArrayLike = 0.0) -> Load:
+    """A pure prefill step of `sequences` prompts a rank."""
+    return Load(
+        prefill_sequences=sequences, prefill_tokens=tokens, prefill_past=past, has_decode=False, has_prefill=True
+    )
+
+
+def mixed_load(decode: Load, prefill: Load) -> Load:
+    """Decodes and a chunk of prompt in one step."""
+    return Load(
+        decode_sequences=decode.decode_sequences,
+        queries=decode.queries,
+        context_first=decode.context_first,
+        context_last=decode.context_last,
+        prefill_sequences=prefill.prefill_sequences,
+        prefill_tokens=prefill.prefill_tokens,
+        prefill_past=prefill.prefill_past,
+        has_decode=True,
+        has_prefill=True,
+    )

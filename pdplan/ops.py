@@ -1,0 +1,374 @@
+"""From a model, a layout and a step's load to ops: counts of FLOP, bytes and messages per rank.
+
+This is where architecture meets parallelism; there is no time here. Every count
+is for the busiest rank, broadcasts over layouts and loads, and is for one layer;
+`layers` says how often it happens in a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from pdplan.architecture.counts import AttentionCore, Matrix, RecurrentState
+from pdplan.architecture.feed_forward import Experts, FeedForward
+from pdplan.architecture.mixers import Mixer
+from pdplan.architecture.model import Model
+from pdplan.formats import Formats
+from pdplan.laws.attention import attention_flop, cache_read_bytes, causal_pairs, mean_clipped_context
+from pdplan.laws.experts import busiest_rank_factor, expected_touched_experts
+from pdplan.laws.roofline import Array
+from pdplan.layout import Layout, Load
+
+Family = Literal["gemm", "experts", "prefill_attention", "decode_attention", "indexer", "recurrence", "elementwise"]
+Exchange = Literal["all_reduce", "all_gather", "expert_exchange", "stage_hop"]
+
+ACTIVATION_BYTES = 2.0  # activations travel in BF16 between kernels in every engine
+DISPATCH_BYTES = 1.0  # FP8 out, BF16 back: DeepEP's wire formats
+COMBINE_BYTES = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Op:
+    """One kernel: arithmetic, weight, cache and activation bytes of the busiest rank."""
+
+    name: str
+    family: Family
+    dtype: str
+    layers: float
+    flop: Array
+    """Useful arithmetic, before tiles round it up."""
+    stored_bytes: Array
+    """Weights or cache: always cross the memory bus."""
+    activation_bytes: Array
+    """Cross it as far as they do not stay on chip."""
+    rows: Array | None = None
+    """Rows of the product (tokens), for tile rounding; None where that has no meaning."""
+    groups: Array | None = None
+    """Grouped GEMM: matrices touched, each with its own half-filled tile."""
+    formula: str = ""
+    """How `flop` and `stored_bytes` came about, in words that explain prints."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One collective per layer."""
+
+    name: str
+    exchange: Exchange
+    layers: float
+    message_bytes: Array
+    """all_reduce, all_gather, stage_hop: the whole message. expert_exchange: bytes per token copy."""
+    ranks: Array
+    tokens: Array | None = None
+    per_token: int = 0
+    mask: Array | None = None
+    """Where the collective happens at all (layouts differ)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Routing:
+    """How evenly tokens meet experts: fitted, see constants/engines.yaml."""
+
+    skew: float = 0.0
+
+
+def forward_ops(
+    model: Model, formats: Formats, layout: Layout, load: Load, routing: Routing
+) -> tuple[list[Op], list[Message]]:
+    """Every op and message of one forward step of one worker.
+
+    A step runs all layers, stage after stage where there are pipeline stages, so
+    pp appears only in its hops; the caller hands over the load of one micro-batch.
+    """
+    ops: list[Op] = []
+    messages: list[Message] = []
+    tokens = load.tokens
+    hidden_message = tokens * model.hidden_size * ACTIVATION_BYTES
+    for mixer, count in _distinct(model, "attention"):
+        ops += _mixer_ops(mixer, count, model.hidden_size, formats, layout, load)
+        messages.append(_all_reduce("attention all-reduce", count, hidden_message, layout))
+    for block, count in _distinct(model, "feed_forward"):
+        if isinstance(block, Experts):
+            ops += _expert_ops(block, count, model.hidden_size, formats, layout, tokens, routing)
+            messages += _expert_messages(block, count, model.hidden_size, layout, tokens, hidden_message)
+        else:
+            ops += [_gemm(m, count, formats, layout, tokens) for m in block.matrices(model.hidden_size)]
+            messages.append(_all_reduce("MLP all-reduce", count, hidden_message, layout))
+    ops.append(_elementwise(model, layout, tokens))
+    ops += _head_ops(model, formats, layout, load)
+    messages += _edge_messages(model, layout, load, hidden_message)
+    return ops, messages
+
+
+def _distinct(model: Model, what: Literal["attention", "feed_forward"]) -> Iterator[tuple[Mixer | FeedForward, float]]:
+    """Equal blocks are computed once and counted: DeepSeek's 61 attention blocks are one."""
+    counts: dict[Mixer | FeedForward, float] = {}
+    for group in model.layers:
+        block = getattr(group, what)
+        if block is not None:
+            counts[block] = counts.get(block, 0) + group.count
+    yield from counts.items()
+
+
+def shards(matrix: Matrix, layout: Layout) -> Array:
+    """Ranks of a tp group that share `matrix`; the others hold copies."""
+    if matrix.split == "none":
+        return np.ones_like(layout.tp)
+    return layout.tp if matrix.max_shards is None else np.minimum(layout.tp, matrix.max_shards)
+
+
+def _gemm(matrix: Matrix, layers: float, formats: Formats, layout: Layout, rows: Array) -> Op:
+    sharing = shards(matrix, layout)
+    k = matrix.rows / sharing if matrix.split == "rows" else float(matrix.rows)
+    n = matrix.columns / sharing if matrix.split == "columns" else float(matrix.columns)
+    return Op(
+        name=f"{matrix.name} projection" if matrix.part == "attention" else f"{matrix.name} ({matrix.part})",
+        family="gemm",
+        dtype=formats.arithmetic(matrix.part),
+        layers=layers,
+        flop=2.0 * rows * k * n,
+        stored_bytes=np.asarray(k * n * formats.weight_bytes(matrix.part)),
+        activation_bytes=rows * (k + n) * ACTIVATION_BYTES,
+        rows=rows,
+        formula=f"2·m·k·n, k={matrix.rows}, n={matrix.columns}, split {matrix.split} over tp",
+    )
+
+
+def _mixer_ops(
+    mixer: Mixer, layers: float, hidden: int, formats: Formats, layout: Layout, load: Load
+) -> Iterator[Op]:
+    for matrix in mixer.matrices(hidden):
+        rows = load.tokens
+        if matrix.name == "kv up" and load.has_prefill:
+            # Prefill in the expanded form expands the cached prefix again.
+            rows = rows + np.asarray(load.prefill_sequences) * load.prefill_past
+        yield _gemm(matrix, layers, formats, layout, rows)
+    for core in mixer.cores():
+        if load.has_prefill:
+            yield _prefill_core(core, layers, formats, layout, load)
+        if load.has_decode:
+            yield _decode_core(core, layers, formats, layout, load)
+        if core.indexer is not None:
+            yield _indexer_op(core, layers, layout, load)
+    state = mixer.state()
+    if state is not None:
+        yield _recurrence_op(state, layers, layout, load)
+
+
+def _reach(core: AttentionCore) -> float | None:
+    """Cached entries a query reads at most."""
+    limits = [x for x in (core.window, core.top_k) if x is not None]
+    return float(min(limits)) if limits else None
+
+
+def _prefill_core(core: AttentionCore, layers: float, formats: Formats, layout: Layout, load: Load) -> Op:
+    shards = np.minimum(layout.tp, core.heads)
+    sequences, new, past = (
+        np.asarray(x, dtype=float) for x in (load.prefill_sequences, load.prefill_tokens, load.prefill_past)
+    )
+    reach = None if core.window is None and core.top_k is None else _reach(core)
+    # A query meets one entry per `compression` tokens before it.
+    limit = None if reach is None else reach * core.compression
+    pairs = sequences * causal_pairs(new, past, limit) / core.compression
+    heads = core.heads / shards
+    kept = core.cached_elements / core.compression / np.minimum(layout.tp, core.cache_shards)
+    return Op(
+        name="attention core (prefill)",
+        family="prefill_attention",
+        dtype=formats.attention_arithmetic(),
+        layers=layers,
+        flop=attention_flop(pairs, heads, core.qk_dim, core.v_dim),
+        stored_bytes=sequences * past * kept * formats.kv_bytes,
+        activation_bytes=sequences * new * heads * 2 * (core.qk_dim + core.v_dim) * ACTIVATION_BYTES,
+        formula=f"2·pairs·heads·({core.qk_dim}+{core.v_dim})",
+    )
+
+
+def _decode_core(core: AttentionCore, layers: float, formats: Formats, layout: Layout, load: Load) -> Op:
+    sequences = np.asarray(load.decode_sequences, dtype=float)
+    c = core.compression
+    entries = mean_clipped_context(np.asarray(load.context_first) / c, np.asarray(load.context_last) / c, _reach(core))
+    heads = core.heads / np.minimum(layout.tp, core.heads)
+    elements = core.cached_elements / np.minimum(layout.tp, core.cache_shards)
+    pairs = sequences * load.queries * entries
+    return Op(
+        name="attention core (decode)",
+        family="decode_attention",
+        dtype=formats.attention_arithmetic(),
+        layers=layers,
+        flop=attention_flop(pairs, heads, core.decode_qk_dim, core.decode_v_dim),
+        stored_bytes=cache_read_bytes(sequences, entries, elements, formats.kv_bytes),
+        activation_bytes=sequences
+        * load.queries
+        * heads
+        * (core.decode_qk_dim + core.decode_v_dim)
+        * ACTIVATION_BYTES,
+        formula=f"2·pairs·heads·({core.decode_qk_dim}+{core.decode_v_dim}); cache {core.cached_elements:g} elements/entry",
+    )
+
+
+def _indexer_op(core: AttentionCore, layers: float, layout: Layout, load: Load) -> Op:
+    """The indexer scores every cached entry, on every rank."""
+    indexer = core.indexer
+    assert indexer is not None
+    pairs: Array = np.zeros(())
+    read: Array = np.zeros(())
+    if load.has_prefill:
+        sequences = np.asarray(load.prefill_sequences, dtype=float)
+        pairs = pairs + sequences * causal_pairs(load.prefill_tokens, load.prefill_past) / core.compression
+        read = read + sequences * (np.asarray(load.prefill_past) + load.prefill_tokens) / core.compression
+    if load.has_decode:
+        sequences = np.asarray(load.decode_sequences, dtype=float)
+        entries = mean_clipped_context(load.context_first, load.context_last, None) / core.compression
+        pairs = pairs + sequences * load.queries * entries
+        read = read + sequences * entries
+    return Op(
+        name="sparse-attention indexer",
+        family="indexer",
+        dtype=indexer.flop_dtype,
+        layers=layers,
+        flop=2.0 * pairs * indexer.heads * indexer.dim + 0.0 * layout.tp,
+        stored_bytes=read * indexer.cached_elements * indexer.cache_bytes_per_element,
+        activation_bytes=np.zeros(()),
+        formula=f"2·pairs·{indexer.heads}·{indexer.dim}, every cached entry",
+    )
+
+
+def _recurrence_op(state: RecurrentState, layers: float, layout: Layout, load: Load) -> Op:
+    shards = np.minimum(layout.tp, state.heads)
+    state_bytes = 2.0 * state.elements * state.bytes_per_element  # read and written once a step
+    decode_tokens = np.asarray(load.decode_sequences, dtype=float) * load.queries
+    prefill_tokens = np.asarray(load.prefill_sequences, dtype=float) * load.prefill_tokens
+    sequences = np.asarray(load.decode_sequences, dtype=float) + load.prefill_sequences
+    flop = decode_tokens * state.flop_per_token + prefill_tokens * state.prefill_flop_per_token
+    return Op(
+        name="recurrent state",
+        family="recurrence",
+        dtype="bf16",
+        layers=layers,
+        flop=flop / shards,
+        stored_bytes=sequences * state_bytes / shards,
+        activation_bytes=np.zeros(()),
+        formula=f"state of {state.elements} elements read and written per sequence",
+    )
+
+
+def _expert_ops(
+    block: Experts, layers: float, hidden: int, formats: Formats, layout: Layout, tokens: Array, routing: Routing
+) -> Iterator[Op]:
+    for matrix in block.matrices(hidden):
+        yield _gemm(matrix, layers, formats, layout, tokens)
+    everyone = tokens * layout.dp  # every attention rank's tokens meet the same experts
+    assignments = everyone * block.per_token
+    factor = busiest_rank_factor(layout.ep, assignments, routing.skew)
+    touched = expected_touched_experts(everyone, block.experts, block.per_token)
+    touched_here = np.minimum(touched / layout.ep * factor, block.experts / layout.ep)
+    rows = assignments / layout.ep * factor
+    for matrix in block.expert_matrices(hidden):
+        k, n = float(matrix.rows), float(matrix.columns)
+        share = k * n / layout.expert_tp
+        yield Op(
+            name=f"{matrix.name} (experts)",
+            family="experts",
+            dtype=formats.arithmetic("experts"),
+            layers=layers,
+            flop=2.0 * rows * share,
+            stored_bytes=touched_here * share * formats.weight_bytes("experts"),
+            activation_bytes=rows
+            * np.where(matrix.split == "columns", k + n / layout.expert_tp, k / layout.expert_tp + n)
+            * ACTIVATION_BYTES,
+            rows=rows,
+            groups=touched_here,
+            formula=f"2·rows·{matrix.rows}·{matrix.columns}/expert-tp, rows = T·{block.per_token}/ep·imbalance",
+        )
+
+
+def _expert_messages(
+    block: Experts, layers: float, hidden: int, layout: Layout, tokens: Array, hidden_message: Array
+) -> list[Message]:
+    """Experts inside one tp group need the all-reduce only; attention-dp sends tokens to experts and back."""
+    spread = layout.dp > 1
+    exchanged = spread & (layout.ep > 1)
+    width = block.latent_size or hidden
+    own = tokens / layout.tp  # each tp rank sends its share of the rank's tokens
+    common = {
+        "exchange": "expert_exchange",
+        "layers": layers,
+        "ranks": layout.ep,
+        "tokens": own,
+        "per_token": block.per_token,
+        "mask": exchanged,
+    }
+    everyone = tokens * layout.dp * width * ACTIVATION_BYTES
+    return [
+        _all_reduce("experts all-reduce", layers, hidden_message, layout, mask=~spread),
+        Message(name="expert dispatch", message_bytes=np.asarray(width * DISPATCH_BYTES), **common),  # type: ignore[arg-type]
+        Message(name="expert combine", message_bytes=np.asarray(width * COMBINE_BYTES), **common),  # type: ignore[arg-type]
+        Message(
+            name="tokens all-gather and reduce-scatter",
+            exchange="all_gather",
+            layers=2 * layers,
+            message_bytes=everyone / layout.ep,
+            ranks=layout.expert_tp,
+            mask=spread & (layout.expert_tp > 1),
+        ),
+    ]
+
+
+def _all_reduce(name: str, layers: float, size: Array, layout: Layout, mask: Array | None = None) -> Message:
+    return Message(name=name, exchange="all_reduce", layers=layers, message_bytes=size, ranks=layout.tp, mask=mask)
+
+
+def _elementwise(model: Model, layout: Layout, tokens: Array) -> Op:
+    """Norms, residuals, rotary and activation functions: passes over the activations.
+
+    Per layer: two fused residual norms (2 reads and 2 writes of the hidden state
+    each), and the activation function (2 reads, 1 write of its width).
+    """
+    layers = sum(group.count for group in model.layers)
+    widths = 0.0
+    for group in model.layers:
+        block = group.feed_forward
+        if block is None:
+            continue
+        wide = block.intermediate_size * (block.per_token if isinstance(block, Experts) else 1)
+        widths += group.count * wide
+    passes = 8.0 * model.hidden_size + 3.0 * widths / layers / layout.tp
+    return Op(
+        name="norms, residuals, activations",
+        family="elementwise",
+        dtype="bf16",
+        layers=layers,
+        flop=np.zeros(()),
+        stored_bytes=np.zeros(()),
+        activation_bytes=tokens * passes * ACTIVATION_BYTES,
+        formula="8 passes over hidden, 3 over the MLP width",
+    )
+
+
+def _head_ops(model: Model, formats: Formats, layout: Layout, load: Load) -> list[Op]:
+    head = Matrix(name="LM head", rows=model.hidden_size, columns=model.vocab_size, part="head", split="columns")
+    return [_gemm(head, 1, formats, layout, load.outputs)]
+
+
+def _edge_messages(model: Model, layout: Layout, load: Load, hidden_message: Array) -> list[Message]:
+    return [
+        Message(
+            name="logits all-gather",
+            exchange="all_gather",
+            layers=1,
+            message_bytes=load.outputs * model.vocab_size * ACTIVATION_BYTES,
+            ranks=layout.tp,
+        ),
+        Message(
+            name="pipeline hops",
+            exchange="stage_hop",
+            layers=1,
+            message_bytes=hidden_message / layout.tp,
+            ranks=layout.pp,
+        ),
+    ]

@@ -1,0 +1,164 @@
+"""One forward step of one worker: ops and messages become seconds.
+
+Every term keeps what it is made of (compute, memory, network, overhead), so the
+explanation reads the very numbers that the search used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pdplan.architecture.model import Model
+from pdplan.efficiency import Constants
+from pdplan.formats import Formats
+from pdplan.laws.collectives import (
+    all_gather_time_s,
+    all_reduce_time_s,
+    expert_exchange_time_s,
+    point_to_point_time_s,
+)
+from pdplan.laws.kernel import kernel_time
+from pdplan.laws.roofline import Array
+from pdplan.layout import Layout, Load
+from pdplan.ops import Message, Op, Routing, forward_ops
+
+BINDING_TERMS = ("compute", "memory", "network", "overhead")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A model in certain formats on a certain accelerator under a certain engine: all that is not layout."""
+
+    model: Model
+    formats: Formats
+    bandwidth_bytes_per_s: float
+    constants: Constants
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One line of a step: a kernel or collective over all layers that run it [s]."""
+
+    name: str
+    total_s: Array
+    compute_s: Array
+    memory_s: Array
+    network_s: Array
+    overhead_s: Array
+    source: Op | Message | None = None
+
+    @property
+    def binding(self) -> Array:
+        """Index into BINDING_TERMS of the largest part."""
+        parts = np.broadcast_arrays(self.compute_s, self.memory_s, self.network_s, self.overhead_s)
+        return np.argmax(np.stack(parts), axis=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTime:
+    """Seconds of one forward step and the terms that they are the sum of."""
+
+    terms: tuple[Term, ...]
+
+    @property
+    def total_s(self) -> Array:
+        total: Array = np.zeros(())
+        for term in self.terms:
+            total = total + term.total_s
+        return total
+
+    def part_s(self, name: str) -> Array:
+        """Sum over terms of their compute, memory, network or overhead part."""
+        total: Array = np.zeros(())
+        for term in self.terms:
+            total = total + getattr(term, f"{name}_s")
+        return total
+
+
+def step_time(setting: Setting, layout: Layout, load: Load) -> StepTime:
+    """Seconds of one forward step, t = Σ_terms layers · t_term + step overhead.
+
+    Shapes: `layout` and `load` fields broadcast; so does the result.
+    """
+    constants = setting.constants
+    ops, messages = forward_ops(
+        setting.model, setting.formats, layout, load, Routing(skew=constants.engine.expert_skew)
+    )
+    terms = [_op_term(op, setting) for op in ops]
+    terms += [term for message in messages if (term := _message_term(message, constants)) is not None]
+    terms.append(_engine_term(setting, layout, load))
+    return StepTime(terms=tuple(terms))
+
+
+def _op_term(op: Op, setting: Setting) -> Term:
+    law = setting.constants.roofline(op.family, op.dtype)
+    each, compute, memory = kernel_time(
+        op.flop,
+        op.stored_bytes,
+        op.activation_bytes,
+        setting.formats.peaks[op.dtype],
+        setting.bandwidth_bytes_per_s,
+        law,
+        rows=op.rows,
+        groups=op.groups,
+        depth=getattr(op, "depth", None),
+        input_bytes=getattr(op, "input_bytes", None),
+    )
+    return Term(
+        name=op.name,
+        total_s=op.layers * each,
+        compute_s=op.layers * compute,
+        memory_s=op.layers * memory,
+        network_s=np.zeros(()),
+        overhead_s=np.asarray(op.layers * law.overhead_s),
+        source=op,
+    )
+
+
+def _message_term(message: Message, constants: Constants) -> Term | None:
+    links = constants.links
+    if not np.any(np.asarray(message.ranks) > 1):
+        return None
+    if message.exchange == "all_reduce":
+        each = all_reduce_time_s(message.message_bytes, message.ranks, links)
+    elif message.exchange == "all_gather":
+        each = all_gather_time_s(message.message_bytes, message.ranks, links)
+    elif message.exchange == "stage_hop":
+        hops = np.maximum(np.asarray(message.ranks) - 1.0, 0.0)
+        each = hops * point_to_point_time_s(message.message_bytes, False, links)
+    else:
+        assert message.tokens is not None
+        each = expert_exchange_time_s(
+            message.tokens, message.per_token, float(message.message_bytes), message.ranks, links,
+            deduplicate=False,
+        )
+    if message.mask is not None:
+        each = np.where(message.mask, each, 0.0)
+    total = message.layers * each
+    return Term(
+        name=message.name,
+        total_s=total,
+        compute_s=np.zeros(()),
+        memory_s=np.zeros(()),
+        network_s=total,
+        overhead_s=np.zeros(()),
+        source=message,
+    )
+
+
+def _engine_term(setting: Setting, layout: Layout, load: Load) -> Term:
+    """What the engine adds: scheduling and launch per step and layer, sampling per sequence."""
+    engine = setting.constants.engine
+    layers = sum(group.count for group in setting.model.layers)
+    everyone = load.outputs * layout.dp  # one scheduler serves all attention ranks
+    seconds = engine.step_overhead_s + layers * engine.layer_overhead_s + engine.sequence_overhead_s * everyone
+    return Term(
+        name="engine overhead",
+        total_s=np.asarray(seconds),
+        compute_s=np.zeros(()),
+        memory_s=np.zeros(()),
+        network_s=np.zeros(()),
+        overhead_s=np.asarray(seconds),
+    )

@@ -1,0 +1,106 @@
+"""What is asked of a deployment: lengths, traffic, objectives."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+from pdplan.errors import InputError
+
+MAX_TOKENS = 10_000_000
+MAX_RATE_PER_S = 1e7
+MAX_CONCURRENCY = 1e9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """Requests: prompt and answer lengths, and how they arrive.
+
+    Either `rate` (open loop, requests per second) or `concurrency` (closed loop,
+    that many requests always in flight) is set, or neither when goodput is asked for.
+    """
+
+    isl: float
+    """Mean prompt length [tokens]."""
+    osl: float
+    """Mean answer length [tokens]."""
+    rate: float | None = None
+    concurrency: float | None = None
+    isl_cv: float = 0.0
+    """Coefficient of variation of prompt lengths; 0 is fixed lengths."""
+    osl_cv: float = 0.0
+    arrival_cv: float = 1.0
+    """Coefficient of variation of the gaps between arrivals; 1 is Poisson."""
+    prefix_reuse: float = 0.0
+    """Share of prompt tokens whose KV cache is already there: not computed, still attended to."""
+
+    def __post_init__(self) -> None:
+        _require("isl", self.isl, 1, MAX_TOKENS, "tokens")
+        _require("osl", self.osl, 1, MAX_TOKENS, "tokens")
+        if self.rate is not None and self.concurrency is not None:
+            raise InputError("workload: give either rate or concurrency, not both")
+        if self.rate is not None:
+            _require("rate", self.rate, 1e-9, MAX_RATE_PER_S, "requests/s")
+        if self.concurrency is not None:
+            _require("concurrency", self.concurrency, 1, MAX_CONCURRENCY, "requests in flight")
+        _require("isl_cv", self.isl_cv, 0, 10, "")
+        _require("osl_cv", self.osl_cv, 0, 10, "")
+        _require("arrival_cv", self.arrival_cv, 0, 10, "")
+        _require("prefix_reuse", self.prefix_reuse, 0, 0.999, "as a share of the prompt")
+
+    @property
+    def new_tokens(self) -> float:
+        """Prompt tokens that prefill computes."""
+        return max(self.isl * (1.0 - self.prefix_reuse), 1.0)
+
+    @property
+    def cached_tokens(self) -> float:
+        """Prompt tokens found in the prefix cache."""
+        return self.isl - self.new_tokens
+
+    def at_rate(self, rate: float) -> Workload:
+        return replace(self, rate=rate, concurrency=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slo:
+    """Objectives; None is no limit. Limits hold at `percentile` of requests, not for the mean."""
+
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    request_latency_s: float | None = None
+    percentile: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name in ("ttft_s", "tpot_s", "request_latency_s"):
+            value = getattr(self, name)
+            if value is not None:
+                _require(name, value, 1e-6, 1e6, "seconds")
+        _require("percentile", self.percentile, 0.5, 0.9999, "as a share, 'p90' or '90%'")
+
+    @property
+    def z(self) -> float:
+        """Standard normal quantile of the percentile."""
+        return NormalDist().inv_cdf(self.percentile)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speculation:
+    """Drafted tokens per step and the share of them that verification accepts."""
+
+    drafted: int = 0
+    acceptance: float = 0.7
+
+    def __post_init__(self) -> None:
+        _require("speculation drafted", self.drafted, 0, 16, "tokens")
+        _require("speculation acceptance", self.acceptance, 0, 1, "as a share")
+
+
+def _require(name: str, value: float, low: float, high: float, unit: str) -> None:
+    """Refuse what no deployment can have, with the range that would do."""
+    tail = f" {unit}" if unit else ""
+    if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
+        raise InputError(f"{name}: {value!r} is not a number; expected {low:g} to {high:g}{tail}")
+    if not low <= value <= high:
+        raise InputError(f"{name}: {value:g} is out of range; expected {low:g} to {high:g}{tail}")
