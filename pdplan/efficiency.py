@@ -40,6 +40,7 @@ class Engine:
     mixes_prefill: float = 1.0
     kv_follows_weights: float = 0.0
     transfer_overlap: float = 0.0
+    request_overhead_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ _ARITHMETIC: Mapping[str, tuple[str, ...]] = {
     "nvfp4": ("fp4", "bf16"),
     "mxfp4": ("fp4", "bf16"),
     "int4": ("bf16",),
+    "int4-g32": ("bf16",),
 }
 
 

@@ -1,6 +1,6 @@
 """How one worker lays a model out, and what one of its forward steps has to do.
 
-Both are structs of arrays: a field may be a number or an array, and all fields
+Both are structs of arrays: a field may be given as a number or an array, and all fields
 broadcast. A single deployment is an array of one; the search fills them with
 every layout that the model's shape allows.
 """
@@ -24,10 +24,10 @@ def _array(value: ArrayLike) -> Array:
 class Layout:
     """tp, pp, dp, ep of a worker: tp·pp·dp accelerators, experts spread over ep of a stage's tp·dp."""
 
-    tp: ArrayLike = 1
-    pp: ArrayLike = 1
-    dp: ArrayLike = 1
-    ep: ArrayLike = 1
+    tp: Any = 1
+    pp: Any = 1
+    dp: Any = 1
+    ep: Any = 1
 
     def __post_init__(self) -> None:
         for name in ("tp", "pp", "dp", "ep"):
@@ -36,15 +36,15 @@ class Layout:
     @property
     def gpus(self) -> Array:
         """Accelerators of one worker."""
-        return _array(self.tp) * self.pp * self.dp
+        return _array(self.tp * self.pp * self.dp)
 
     @property
     def expert_tp(self) -> Array:
         """Ranks that share the matrices of one expert: tp·dp / ep."""
-        return _array(self.tp) * self.dp / _array(self.ep)
+        return _array(self.tp * self.dp / self.ep)
 
     def __getitem__(self, index: Any) -> Layout:
-        tp, pp, dp, ep = np.broadcast_arrays(_array(self.tp), _array(self.pp), _array(self.dp), _array(self.ep))
+        tp, pp, dp, ep = np.broadcast_arrays(self.tp, self.pp, self.dp, self.ep)
         return Layout(tp=tp[index], pp=pp[index], dp=dp[index], ep=ep[index])
 
 

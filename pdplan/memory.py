@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from pdplan.architecture.counts import Matrix
 from pdplan.architecture.feed_forward import Experts
-from pdplan.architecture.model import Layers, Model
+from pdplan.architecture.stack import Stack
 from pdplan.efficiency import Engine
 from pdplan.formats import Formats
 from pdplan.laws.roofline import Array
@@ -38,107 +38,100 @@ class MemoryBudget:
         return self.usable - self.weights - self.reserve
 
 
-def weight_bytes_per_gpu(model: Model, formats: Formats, layout: Layout, draft: bool = False) -> Array:
+def weight_bytes_per_gpu(stack: Stack, formats: Formats, layout: Layout, draft: Stack | None = None) -> Array:
     """Weights on the fullest accelerator of a worker [bytes].
 
     W = (Σ_layers shard(matrices) + E/ep · expert/expert_tp)/pp + (embedding + head)/tp.
     Stages are taken as equal; embedding and head sit on the first and last stage.
     """
-    total: Array = np.zeros(())
-    for group in model.layers:
-        total = total + group.count * _layer_bytes(group, model, formats, layout)
-    if draft and model.draft is not None:
-        for group in model.draft.layers:
-            total = total + group.count * _layer_bytes(group, model, formats, layout)
-    table = model.vocab_size * model.hidden_size
+    table = stack.vocab_size * stack.hidden_size
     ends = table * formats.weight_bytes("embedding") / layout.tp
-    if not model.tie_embeddings:
+    if not stack.tie_embeddings:
         ends = ends + table * formats.weight_bytes("head") / layout.tp
-    ends = np.where(np.asarray(layout.pp) > 1, ends / 2.0, ends)
-    return total / layout.pp + ends
+    ends = np.where(layout.pp > 1, ends / 2.0, ends)
+    layers = _stack_bytes(stack, formats, layout)
+    if draft is not None:
+        layers = layers + _stack_bytes(draft, formats, layout)
+    return layers / layout.pp + ends
 
 
-def _layer_bytes(group: Layers, model: Model, formats: Formats, layout: Layout) -> Array:
-    hidden = model.hidden_size
-    total: Array = np.full(np.shape(layout.tp), 2.0 * hidden * VECTOR_BYTES)
-    matrices: list[Matrix] = []
-    for block in (group.attention, group.feed_forward):
-        if block is None:
-            continue
-        matrices += block.matrices(hidden)
-        total = total + block.vector_parameters(hidden) * VECTOR_BYTES / (
-            layout.ep if isinstance(block, Experts) else 1.0
-        )
-    for matrix in matrices:
-        total = total + matrix.parameters * formats.weight_bytes(matrix.part) / shards(matrix, layout)
-    if isinstance(group.feed_forward, Experts):
-        expert = sum(m.parameters for m in group.feed_forward.expert_matrices(hidden))
-        held = group.feed_forward.experts / layout.ep / layout.expert_tp
-        total = total + held * expert * formats.weight_bytes("experts")
+def _stack_bytes(stack: Stack, formats: Formats, layout: Layout) -> Array:
+    hidden = stack.hidden_size
+    total: Array = np.full(np.shape(layout.tp), stack.norms * hidden * VECTOR_BYTES)
+    total = total + stack.projections * 2.0 * hidden * hidden * formats.weight_bytes("dense")
+    for mixer, count in stack.mixers:
+        total = total + count * mixer.vector_parameters(hidden) * VECTOR_BYTES
+        for matrix in mixer.matrices(hidden):
+            total = total + count * matrix.parameters * formats.weight_bytes(matrix.part) / shards(matrix, layout)
+    for block, count in stack.feed_forwards:
+        spread = layout.ep if isinstance(block, Experts) else 1.0
+        total = total + count * block.vector_parameters(hidden) * VECTOR_BYTES / spread
+        for matrix in block.matrices(hidden):
+            total = total + count * matrix.parameters * formats.weight_bytes(matrix.part) / shards(matrix, layout)
+        if isinstance(block, Experts):
+            expert = sum(m.parameters for m in block.expert_matrices(hidden))
+            held = block.experts / layout.ep / layout.expert_tp
+            total = total + count * held * expert * formats.weight_bytes("experts")
     return total
 
 
-def sequence_bytes_per_gpu(model: Model, formats: Formats, layout: Layout, context: ArrayLike) -> Array:
+def sequence_bytes_per_gpu(stack: Stack, formats: Formats, layout: Layout, context: ArrayLike) -> Array:
     """KV cache and recurrent state of one sequence of `context` tokens on one accelerator [bytes].
 
     Σ_layers min(context, window)/compression · elements/min(tp, cache shards) · bytes, + state/tp; /pp.
     """
     length = np.asarray(context, dtype=float)
     total: Array = np.zeros(())
-    for group in model.layers:
-        if group.attention is None:
-            continue
-        for core in group.attention.cores():
+    for mixer, count in stack.mixers:
+        for core in mixer.cores():
             kept = (length if core.window is None else np.minimum(length, core.window)) / core.compression
             own = core.cached_elements / np.minimum(layout.tp, core.cache_shards) * formats.kv_bytes
-            total = total + group.count * kept * own
+            total = total + count * kept * own
             if core.indexer is not None:
                 scan = core.indexer.cached_elements * core.indexer.cache_bytes_per_element
-                total = total + group.count * length / core.compression * scan
-        state = group.attention.state()
+                total = total + count * length / core.compression * scan
+        state = mixer.state()
         if state is not None:
-            held = state.elements * state.bytes_per_element / np.minimum(layout.tp, state.heads)
-            total = total + group.count * held
+            total = total + count * state.elements * state.bytes_per_element / np.minimum(layout.tp, state.heads)
     return total / layout.pp
 
 
-def request_cache_bytes(model: Model, formats: Formats, context: float) -> float:
+def request_cache_bytes(stack: Stack, formats: Formats, context: float) -> float:
     """KV cache and state of one request, each element once: what a transfer has to carry [bytes]."""
-    return float(sequence_bytes_per_gpu(model, formats, Layout(), context))
+    return float(sequence_bytes_per_gpu(stack, formats, Layout(), context))
 
 
-def reserve_bytes(model: Model, engine: Engine, layout: Layout) -> Array:
+def reserve_bytes(stack: Stack, engine: Engine, layout: Layout) -> Array:
     """Memory that is neither weights nor cache on one accelerator [bytes].
 
     runtime + collective buffers (workers of several accelerators) + sampler
     (sequences · vocabulary · bytes per logit) + activations of one step
     (tokens · (4 · hidden + 3 · MLP width/tp) · 2 bytes).
     """
-    width = 0.0
-    for group in model.layers:
-        block = group.feed_forward
-        if block is not None:
-            width = max(width, block.intermediate_size * (block.per_token if isinstance(block, Experts) else 1.0))
-    activations = engine.max_step_tokens * 2.0 * (4.0 * model.hidden_size + 3.0 * width / layout.tp)
-    sampler = engine.sampler_sequences * model.vocab_size * engine.sampler_bytes_per_logit
+    width = max(
+        block.intermediate_size * (block.per_token if isinstance(block, Experts) else 1.0)
+        for block, _ in stack.feed_forwards
+    )
+    activations = engine.max_step_tokens * 2.0 * (4.0 * stack.hidden_size + 3.0 * width / layout.tp)
+    sampler = engine.sampler_sequences * stack.vocab_size * engine.sampler_bytes_per_logit
     collectives = np.where(layout.gpus > 1, engine.collective_reserve_bytes, 0.0)
     return np.asarray(engine.runtime_reserve_bytes + collectives + sampler + activations)
 
 
 def memory_budget(
-    model: Model,
+    stack: Stack,
     formats: Formats,
     engine: Engine,
     usable_bytes: float,
     layout: Layout,
     context: float,
-    draft: bool = False,
+    draft: Stack | None = None,
 ) -> MemoryBudget:
     """What fits where: usable · utilisation = weights + reserve + cache."""
     usable = usable_bytes * engine.memory_utilisation
-    weights = weight_bytes_per_gpu(model, formats, layout, draft)
-    reserve = reserve_bytes(model, engine, layout)
-    sequence = sequence_bytes_per_gpu(model, formats, layout, context)
+    weights = weight_bytes_per_gpu(stack, formats, layout, draft)
+    reserve = reserve_bytes(stack, engine, layout)
+    sequence = sequence_bytes_per_gpu(stack, formats, layout, context)
     left = usable - weights - reserve
     per_rank = np.floor(np.maximum(left, 0.0) / np.maximum(sequence, 1.0))
     return MemoryBudget(

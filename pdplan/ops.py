@@ -16,7 +16,7 @@ import numpy as np
 from pdplan.architecture.counts import AttentionCore, Matrix, RecurrentState
 from pdplan.architecture.feed_forward import Experts, FeedForward
 from pdplan.architecture.mixers import Mixer
-from pdplan.architecture.model import Model
+from pdplan.architecture.stack import Stack
 from pdplan.formats import Formats
 from pdplan.laws.attention import attention_flop, cache_read_bytes, causal_pairs, mean_clipped_context
 from pdplan.laws.experts import busiest_rank_factor, expected_touched_experts
@@ -77,7 +77,7 @@ class Routing:
 
 
 def forward_ops(
-    model: Model, formats: Formats, layout: Layout, load: Load, routing: Routing
+    stack: Stack, formats: Formats, layout: Layout, load: Load, routing: Routing
 ) -> tuple[list[Op], list[Message]]:
     """Every op and message of one forward step of one worker.
 
@@ -86,32 +86,25 @@ def forward_ops(
     """
     ops: list[Op] = []
     messages: list[Message] = []
-    tokens = load.tokens
-    hidden_message = tokens * model.hidden_size * ACTIVATION_BYTES
-    for mixer, count in _distinct(model, "attention"):
-        ops += _mixer_ops(mixer, count, model.hidden_size, formats, layout, load)
+    hidden, tokens = stack.hidden_size, load.tokens
+    hidden_message = tokens * hidden * ACTIVATION_BYTES
+    for mixer, count in stack.mixers:
+        ops += _mixer_ops(mixer, count, hidden, formats, layout, load)
         messages.append(_all_reduce("attention all-reduce", count, hidden_message, layout))
-    for block, count in _distinct(model, "feed_forward"):
+    for block, count in stack.feed_forwards:
         if isinstance(block, Experts):
-            ops += _expert_ops(block, count, model.hidden_size, formats, layout, tokens, routing)
-            messages += _expert_messages(block, count, model.hidden_size, layout, tokens, hidden_message)
+            ops += _expert_ops(block, count, hidden, formats, layout, tokens, routing)
+            messages += _expert_messages(block, count, hidden, layout, tokens, hidden_message)
         else:
-            ops += [_gemm(m, count, formats, layout, tokens) for m in block.matrices(model.hidden_size)]
+            ops += [_gemm(m, count, formats, layout, tokens) for m in block.matrices(hidden)]
             messages.append(_all_reduce("MLP all-reduce", count, hidden_message, layout))
-    ops.append(_elementwise(model, layout, tokens))
-    ops += _head_ops(model, formats, layout, load)
-    messages += _edge_messages(model, layout, load, hidden_message)
+    if stack.projections:
+        joint = Matrix(name="draft input", rows=2 * hidden, columns=hidden, part="dense")
+        ops.append(_gemm(joint, stack.projections, formats, layout, tokens))
+    ops.append(_elementwise(stack, layout, tokens))
+    ops += _head_ops(stack, formats, layout, load)
+    messages += _edge_messages(stack, layout, load, hidden_message)
     return ops, messages
-
-
-def _distinct(model: Model, what: Literal["attention", "feed_forward"]) -> Iterator[tuple[Mixer | FeedForward, float]]:
-    """Equal blocks are computed once and counted: DeepSeek's 61 attention blocks are one."""
-    counts: dict[Mixer | FeedForward, float] = {}
-    for group in model.layers:
-        block = getattr(group, what)
-        if block is not None:
-            counts[block] = counts.get(block, 0) + group.count
-    yield from counts.items()
 
 
 def shards(matrix: Matrix, layout: Layout) -> Array:
@@ -323,26 +316,22 @@ def _all_reduce(name: str, layers: float, size: Array, layout: Layout, mask: Arr
     return Message(name=name, exchange="all_reduce", layers=layers, message_bytes=size, ranks=layout.tp, mask=mask)
 
 
-def _elementwise(model: Model, layout: Layout, tokens: Array) -> Op:
+def _elementwise(stack: Stack, layout: Layout, tokens: Array) -> Op:
     """Norms, residuals, rotary and activation functions: passes over the activations.
 
     Per layer: two fused residual norms (2 reads and 2 writes of the hidden state
     each), and the activation function (2 reads, 1 write of its width).
     """
-    layers = sum(group.count for group in model.layers)
-    widths = 0.0
-    for group in model.layers:
-        block = group.feed_forward
-        if block is None:
-            continue
-        wide = block.intermediate_size * (block.per_token if isinstance(block, Experts) else 1)
-        widths += group.count * wide
-    passes = 8.0 * model.hidden_size + 3.0 * widths / layers / layout.tp
+    widths = sum(
+        count * block.intermediate_size * (block.per_token if isinstance(block, Experts) else 1)
+        for block, count in stack.feed_forwards
+    )
+    passes = 8.0 * stack.hidden_size + 3.0 * widths / stack.layers / layout.tp
     return Op(
         name="norms, residuals, activations",
         family="elementwise",
         dtype="bf16",
-        layers=layers,
+        layers=stack.layers,
         flop=np.zeros(()),
         stored_bytes=np.zeros(()),
         activation_bytes=tokens * passes * ACTIVATION_BYTES,
@@ -350,18 +339,18 @@ def _elementwise(model: Model, layout: Layout, tokens: Array) -> Op:
     )
 
 
-def _head_ops(model: Model, formats: Formats, layout: Layout, load: Load) -> list[Op]:
-    head = Matrix(name="LM head", rows=model.hidden_size, columns=model.vocab_size, part="head", split="columns")
+def _head_ops(stack: Stack, formats: Formats, layout: Layout, load: Load) -> list[Op]:
+    head = Matrix(name="LM head", rows=stack.hidden_size, columns=stack.vocab_size, part="head", split="columns")
     return [_gemm(head, 1, formats, layout, load.outputs)]
 
 
-def _edge_messages(model: Model, layout: Layout, load: Load, hidden_message: Array) -> list[Message]:
+def _edge_messages(stack: Stack, layout: Layout, load: Load, hidden_message: Array) -> list[Message]:
     return [
         Message(
             name="logits all-gather",
             exchange="all_gather",
             layers=1,
-            message_bytes=load.outputs * model.vocab_size * ACTIVATION_BYTES,
+            message_bytes=load.outputs * stack.vocab_size * ACTIVATION_BYTES,
             ranks=layout.tp,
         ),
         Message(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pdplan.architecture.model import Model
+from pdplan.architecture.stack import Stack
 from pdplan.efficiency import Constants
 from pdplan.formats import Formats
 from pdplan.laws.collectives import (
@@ -31,9 +31,11 @@ BINDING_TERMS = ("compute", "memory", "network", "overhead")
 class Setting:
     """A model in certain formats on a certain accelerator under a certain engine: all that is not layout."""
 
-    model: Model
+    stack: Stack
+    draft: Stack | None = None
     formats: Formats
     bandwidth_bytes_per_s: float
+    usable_bytes: float
     constants: Constants
 
 
@@ -84,7 +86,7 @@ def step_time(setting: Setting, layout: Layout, load: Load) -> StepTime:
     """
     constants = setting.constants
     ops, messages = forward_ops(
-        setting.model, setting.formats, layout, load, Routing(skew=constants.engine.expert_skew)
+        setting.stack, setting.formats, layout, load, Routing(skew=constants.engine.expert_skew)
     )
     terms = [_op_term(op, setting) for op in ops]
     terms += [term for message in messages if (term := _message_term(message, constants)) is not None]
@@ -151,9 +153,8 @@ def _message_term(message: Message, constants: Constants) -> Term | None:
 def _engine_term(setting: Setting, layout: Layout, load: Load) -> Term:
     """What the engine adds: scheduling and launch per step and layer, sampling per sequence."""
     engine = setting.constants.engine
-    layers = sum(group.count for group in setting.model.layers)
     everyone = load.outputs * layout.dp  # one scheduler serves all attention ranks
-    seconds = engine.step_overhead_s + layers * engine.layer_overhead_s + engine.sequence_overhead_s * everyone
+    seconds = engine.step_overhead_s + setting.stack.layers * engine.layer_overhead_s + engine.sequence_overhead_s * everyone
     return Term(
         name="engine overhead",
         total_s=np.asarray(seconds),

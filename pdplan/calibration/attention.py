@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pdplan.calibration.fit import Block
 from pdplan.calibration.attention_counts import decode_counts, indexer_counts, prefill_counts
 from pdplan.calibration.infersim import attention_measurements
-from pdplan.calibration.pooling import Measured, Recipe, blocks, without_fallbacks
+from pdplan.calibration.pooling import Measured, Recipe, blocks, not_from_cache, without_fallbacks
 from pdplan.calibration.tables import ACCELERATORS, Columns, Tables
 from pdplan.laws.roofline import Array, Roofline
 
@@ -45,7 +45,6 @@ _DECODE = Recipe(
         compute_efficiency=0.6, memory_efficiency=0.75, overhead_s=10e-6, activation_traffic=2.0, row_tile=64.0
     ),
     free=("compute_efficiency", "memory_efficiency", "overhead_s", "activation_traffic", "row_tile"),
-    bounds={"row_tile": (1.0, 128.0)},
 )
 _PREFILL = Recipe(
     start=Roofline(
@@ -53,12 +52,10 @@ _PREFILL = Recipe(
         row_tile=2e4, score_flop=300.0,
     ),  # fmt: skip
     free=("compute_efficiency", "overhead_s", "activation_traffic", "row_tile", "score_flop"),
-    bounds={"row_tile": (1.0, 2e5)},
 )
 _SPARSE_PREFILL = Recipe(
     start=Roofline(compute_efficiency=0.5, memory_efficiency=0.8, overhead_s=12e-6, exponent=1.0, row_tile=2e4),
     free=("compute_efficiency", "overhead_s", "row_tile"),
-    bounds={"row_tile": (1.0, 2e5)},
 )
 _INDEXER = Recipe(
     start=Roofline(
@@ -108,7 +105,7 @@ def _by_dtype(accelerator: str, rows: Columns, read: _Reader) -> Iterator[Measur
             seconds=part["latency_s"], engine=part["engine"], shapes=shapes, source="aic-attention",
         ).where(valid)  # fmt: skip
         if len(measured.seconds):
-            yield without_fallbacks(measured)
+            yield without_fallbacks(not_from_cache(measured))
 
 
 def _main_kernels(rows: Columns) -> Columns:

@@ -31,9 +31,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pdplan.calibration.fit import Block, Counts, Sample, fit_roofline, pooled_blocks, predicted_s, rounded, span
-from pdplan.calibration.tables import ACCELERATORS, GENERATIONS, Columns, Tables, version_key
-from pdplan.laws.experts import busiest_rank_factor, expected_touched_experts
+from pdplan.calibration.fit import Block, Counts, Sample, fit_roofline, for_other_types, pooled_blocks, rounded, span
+from pdplan.calibration.tables import ACCELERATORS, CACHE_BYTES, GENERATIONS, Columns, Tables, version_key
+from pdplan.laws.experts import expected_touched_experts
 from pdplan.laws.roofline import Array, Roofline
 
 SOURCES = {
@@ -108,16 +108,11 @@ def fit(tables: Tables) -> list[Block]:
             share = left_out.get((block.name, kind.dtype))
             entry = dict(block.entry) if share is None else {**block.entry, "left_out": rounded(share, 2)}
             blocks.append(dataclasses.replace(block, entry=entry))
-    return blocks + _shared_blocks(tables, blocks)
+    return blocks + [for_other_types(blocks)] + _shared_blocks(tables, blocks)
 
 
-def layer_counts(
-    rows: Columns, weight_bytes: NDArray[Any], load: Array | float = 1.0
-) -> tuple[Counts, Counts]:
-    """The two grouped products of one rank, as `ops._expert_ops` counts them.
-
-    load: the rank's tokens over the mean rank's.
-    """
+def layer_counts(rows: Columns, weight_bytes: NDArray[Any]) -> tuple[Counts, Counts]:
+    """The two grouped products of one rank, as `ops._expert_ops` counts them."""
     tokens, hidden, inter, per_token, experts, tp, ep = (
         rows[c] for c in ("num_tokens", *_SHAPE, "moe_tp_size", "moe_ep_size")
     )
@@ -125,12 +120,12 @@ def layer_counts(
     wide = np.where(plain, 1, 2) * inter / tp
     narrow = inter / tp
     copies = tokens * per_token
-    here = copies / ep * load
-    uniform = np.array(
-        [float(expected_touched_experts(t, int(e), int(k))) for t, e, k in zip(tokens, experts, per_token, strict=True)]
-    )
+    here = copies / ep
+    uniform = np.zeros_like(tokens)
+    for e, k in sorted(set(zip(experts.tolist(), per_token.tolist(), strict=True))):
+        alike = (experts == e) & (per_token == k)
+        uniform[alike] = expected_touched_experts(tokens[alike], int(e), int(k))
     touched = np.where(rows["distribution"] == "balanced", np.minimum(experts, copies), uniform) / ep
-    touched = np.minimum(touched * load, experts / ep)
     common = {"rows": here, "groups": touched}
     return (
         Counts(
@@ -150,32 +145,7 @@ def layer_counts(
     )
 
 
-def fit_skew(tables: Tables, accelerator: str, dtype: str, law: Roofline) -> dict[tuple[str, int], float]:
-    """By (distribution, ep): the `skew` of `busiest_rank_factor` that power-law rows show under `law`."""
-    from scipy.optimize import minimize_scalar
-
-    kind = next(k for k in KINDS if k.dtype == dtype)
-    rows, _ = _usable(tables.read(accelerator, "moe", versions="all"), kind, power_law=True)
-    sheet = tables.sheet(accelerator)
-    found = {}
-    for distribution in sorted(set(rows["distribution"].tolist())):
-        for ep in (2, 4, 8, 16, 32, 64):
-            chosen = (rows["distribution"] == distribution) & (rows["moe_ep_size"] == ep) & (rows["num_tokens"] >= 256)
-            part = {c: v[chosen] for c, v in rows.items()}
-            if chosen.sum() < 100:
-                continue
-
-            def loss(skew: float, part: Columns = part) -> float:
-                load = busiest_rank_factor(part["moe_ep_size"], part["num_tokens"] * part["topk"], skew)
-                counts = layer_counts(part, part["weight_bytes"], load)
-                ratio = predicted_s(counts, sheet.peak(kind.peak), sheet.bandwidth, law) / part["latency_s"]
-                return float(np.mean(np.sqrt(1.0 + (np.log(ratio) / 0.1) ** 2)))
-
-            found[distribution, ep] = rounded(float(minimize_scalar(loss, bounds=(0.0, 8.0), method="bounded").x), 3)
-    return found
-
-
-def _usable(read: Columns, kind: Kind, power_law: bool = False) -> tuple[Columns, float | None]:
+def _usable(read: Columns, kind: Kind) -> tuple[Columns, float | None]:
     """The rows of a type that the module's docstring lets in, and the share of untuned ones left out."""
     if not read:
         return {"latency_s": np.zeros(0)}, None
@@ -183,7 +153,7 @@ def _usable(read: Columns, kind: Kind, power_law: bool = False) -> tuple[Columns
     chosen &= read["inter_size"] / read["moe_tp_size"] >= LEAST_SLICE
     balanced, spread = read["distribution"] == "balanced", read["moe_ep_size"] > 1
     deepseek = (read["hidden_size"] == 7168) & (read["num_experts"] == 256)
-    chosen &= (~balanced & spread) if power_law else np.where(balanced, ~deepseek, ~spread)
+    chosen &= np.where(balanced, ~deepseek, ~spread)
     rows = {c: v[chosen] for c, v in read.items()}
     if not chosen.any():
         return rows, None
@@ -239,7 +209,7 @@ def _sample(tables: Tables, accelerator: str, kind: Kind, rows: Columns) -> Samp
     size = rows["latency_s"].size
     ranges = (("tokens", "num_tokens"), ("hidden", "hidden_size"), ("experts", "num_experts"), ("top-k", "topk"))
     shapes = ", ".join(f"{name} {span(rows[column])}" for name, column in ranges)
-    return Sample(
+    sample = Sample(
         counts=layer_counts(rows, rows["weight_bytes"]),
         measured_s=rows["latency_s"],
         peak=np.full(size, sheet.peak(kind.peak)),
@@ -247,6 +217,7 @@ def _sample(tables: Tables, accelerator: str, kind: Kind, rows: Columns) -> Samp
         engine=rows["engine"],
         shapes=f"{shapes}, tp {span(rows['moe_tp_size'])}, ep {span(rows['moe_ep_size'])}",
     )
+    return sample.from_memory(CACHE_BYTES.get(accelerator, 0.0))
 
 
 def _shared_blocks(tables: Tables, blocks: list[Block]) -> list[Block]:

@@ -118,7 +118,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "overhead_s": (1e-8, 1e-3),
     "exponent": (1.0, 8.0),
     "activation_traffic": (0.0, 20.0),
-    "row_tile": (0.0, 512.0),
+    "row_tile": (0.0, 2e5),  # attention: rows that fill every unit at once
     "score_flop": (0.0, 2048.0),
     "depth_s": (1e-13, 1e-7),
     "input_traffic": (0.0, 20.0),
@@ -276,6 +276,17 @@ class Sample:
             shapes=self.shapes,
         )
 
+    def from_memory(self, cache_bytes: float) -> Sample:
+        """Without rows whose weights came out of the cache, which in a step other layers have emptied.
+
+        Those are rows that read less than a quarter of a large cache (the collectors rotate a
+        few copies), and rows faster than 95 % of the data-sheet bandwidth allows.
+        """
+        stored: Array = np.zeros(())
+        for counts in self.counts:
+            stored = stored + np.asarray(counts.stored_bytes)
+        return self.where((stored >= cache_bytes / 4.0) & (stored <= 0.95 * self.bandwidth * self.measured_s))
+
     def thinned(self, limit: int) -> Sample:
         """At most about `limit` rows, evenly picked: for pools of many tables."""
         step = -(-self.rows // limit)
@@ -314,32 +325,37 @@ def pool(samples: Sequence[Sample]) -> Sample:
 
 ENGINE_DIFFERENCE = 0.15
 """An engine whose kernels the common constants miss by more than this gets constants of its own."""
+FEWEST_OF_AN_ENGINE = 200
+"""Rows below which an engine is not told apart."""
 
 
 def fitted_entry(sample: Sample, start: Roofline, free: Sequence[str], source: str) -> dict[str, Any]:
     """The entry of one accelerator: constants common to its engines, and of engines that stand apart.
 
-    `engines` holds constants of an engine where the common ones' median error on it is above
-    ENGINE_DIFFERENCE and its own fit halves that.
+    The engine that the common constants miss most, by more than ENGINE_DIFFERENCE in the
+    median, gets constants of its own if these halve its error; the common ones are then
+    those of the other engines, and so on. `measured_engines` names whose are common.
     """
-    fitted = sample.fit(start, free)
-    entry = fitted.entry(source, sample.shapes, free)
+    common = sample
+    fitted = common.fit(start, free)
     apart: dict[str, Any] = {}
-    names = sorted(set(sample.engine.tolist()))
-    for name in names if len(names) > 1 else ():
-        own = sample.where(sample.engine == name)
-        if own.rows < 200:
-            continue
-        common_error = float(np.median(own.errors(fitted.law)))
-        if common_error <= ENGINE_DIFFERENCE:
-            continue
+    while len(names := sorted(set(common.engine.tolist()))) > 1:
+        missed = {name: float(np.median(common.where(common.engine == name).errors(fitted.law))) for name in names}
+        worst = max(names, key=lambda name: missed[name])
+        own = common.where(common.engine == worst)
+        if missed[worst] <= ENGINE_DIFFERENCE or own.rows < FEWEST_OF_AN_ENGINE:
+            break
         alone = own.fit(fitted.law, free)
-        if alone.median_error <= common_error / 2:
-            apart[name] = {k: v for k, v in alone.entry(source, "", free).items() if k not in ("shapes", "source")}
-    if apart:
-        entry["engines"] = apart
-    if len(names) > 1:
+        if alone.median_error > missed[worst] / 2:
+            break
+        apart[worst] = {k: v for k, v in alone.entry(source, "", free).items() if k not in ("shapes", "source")}
+        common = common.where(common.engine != worst)
+        fitted = common.fit(start, free)
+    entry = fitted.entry(source, sample.shapes, free)
+    if len(set(sample.engine.tolist())) > 1:
         entry["measured_engines"] = names
+    if apart:
+        entry["engines"] = dict(sorted(apart.items()))
     return entry
 
 
@@ -412,3 +428,9 @@ def pooled_blocks(
         )
     blocks.append(Block(scope="defaults", name="", family=family, dtype=dtype, entry=entry))
     return blocks
+
+
+def for_other_types(blocks: Sequence[Block]) -> Block:
+    """The default for types that nobody measured: that of BF16, the best-known one."""
+    bf16 = next(b for b in blocks if b.scope == "defaults" and b.dtype == "bf16")
+    return dataclasses.replace(bf16, dtype="", entry={**bf16.entry, "note": "of bf16, for types without their own"})

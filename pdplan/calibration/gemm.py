@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pdplan.calibration.fit import Block, Counts, Sample, fit_roofline, pooled_blocks, span
-from pdplan.calibration.tables import ACCELERATORS, GENERATIONS, Tables
+from pdplan.calibration.fit import Block, Counts, Sample, fit_roofline, for_other_types, pooled_blocks, span
+from pdplan.calibration.tables import ACCELERATORS, CACHE_BYTES, GENERATIONS, Tables
 from pdplan.laws.roofline import Roofline
 
 SOURCES = {
@@ -99,7 +99,7 @@ def fit(tables: Tables) -> list[Block]:
         if kind.dtype in samples:
             start, free = (START_QUANTISED, FREE_QUANTISED) if kind.quantised_input else (START, FREE)
             blocks += pooled_blocks("gemm", kind.dtype, samples[kind.dtype], GENERATIONS, start, free, "aic-gemm")
-    return blocks + _shared_blocks(tables, blocks)
+    return blocks + [for_other_types(blocks)] + _shared_blocks(tables, blocks)
 
 
 def counts_of(m: np.ndarray, n: np.ndarray, k: np.ndarray, weight_bytes: float) -> Counts:
@@ -127,7 +127,7 @@ def _samples(tables: Tables, accelerator: str) -> dict[str, Sample]:
         if chosen.any():
             m, n, k = (read[c][chosen] for c in "mnk")
             rows = len(m)
-            found[kind.dtype] = Sample(
+            sample = Sample(
                 counts=(counts_of(m, n, k, kind.weight_bytes),),
                 measured_s=read["latency_s"][chosen],
                 peak=np.full(rows, sheet.peak(kind.peak)),
@@ -135,6 +135,7 @@ def _samples(tables: Tables, accelerator: str) -> dict[str, Sample]:
                 engine=read["engine"][chosen],
                 shapes=f"m {span(m)}, n {span(n)}, k {span(k)}",
             )
+            found[kind.dtype] = sample.from_memory(CACHE_BYTES.get(accelerator, 0.0))
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pdplan.calibration.fit import Block, Counts, FittedRoofline, Scope, fit_roofline, rounded, span
-from pdplan.calibration.tables import ACCELERATORS, GENERATIONS, Sheet
+from pdplan.calibration.fit import Block, Counts, Sample, fitted_entry, pool, pooled_blocks, span
+from pdplan.calibration.tables import GENERATIONS, Sheet
 from pdplan.laws.roofline import Array, Roofline
 
-_COUNTS = ("flop", "stored_bytes", "activation_bytes", "rows", "groups", "depth", "scores")
 FEWEST_ROWS = 8
 """Fewer measurements than this fit no law."""
 
@@ -40,6 +41,16 @@ class Measured:
     def key(self) -> tuple[str, str]:
         return (self.family, self.dtype)
 
+    def sample(self) -> Sample:
+        """The same rows as `fit.Sample`."""
+        rows = len(self.seconds)
+        counts = Counts(**{k: np.array(np.broadcast_to(v, rows)) for k, v in self.counts.items()})
+        return Sample(
+            counts=(counts,), measured_s=self.seconds, peak=np.full(rows, self.sheet.peak(self.dtype)),
+            bandwidth=np.full(rows, self.sheet.bandwidth), engine=self.engine.astype(str),
+            shapes=", ".join(f"{name} {span(v)}" for name, v in self.shapes.items()),
+        )  # fmt: skip
+
     def where(self, mask: NDArray[np.bool_]) -> Measured:
         """The rows that `mask` names."""
         rows = len(self.seconds)
@@ -56,34 +67,68 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a family is fitted: which constants are free, and where they may go."""
+    """How a family is fitted: start values, and which constants are free."""
 
     start: Roofline
     free: tuple[str, ...]
-    bounds: Mapping[str, tuple[float, float]] | None = None
 
 
 def blocks(measured: Iterable[Measured], recipes: Mapping[str, Recipe]) -> list[Block]:
-    """Entries of every accelerator, and of every generation from its accelerators together."""
-    groups: dict[tuple[Scope, str, str, str], list[Measured]] = {}
+    """Entries of every accelerator, of every generation, and the defaults."""
+    families: dict[tuple[str, str], list[Measured]] = {}
     for m in measured:
-        groups.setdefault(("accelerators", m.accelerator, *m.key), []).append(m)
-        for generation, members in GENERATIONS.items():
-            if m.accelerator in members:
-                groups.setdefault(("generations", generation, *m.key), []).append(m)
-    for (scope, _, family, dtype), parts in list(groups.items()):
+        families.setdefault(m.key, []).append(m)
+    found: list[Block] = []
+    for (family, dtype), parts in sorted(families.items()):
+        found += _family(family, dtype, parts, recipes[family])
+    return found + _other_types(found)
+
+
+def _family(family: str, dtype: str, parts: Sequence[Measured], recipe: Recipe) -> list[Block]:
+    by_name: dict[str, list[Measured]] = {}
+    for m in parts:
+        by_name.setdefault(m.accelerator, []).append(m)
+    samples = {name: pool([m.sample() for m in own]) for name, own in by_name.items()}
+    samples = {name: s for name, s in samples.items() if s.rows >= FEWEST_ROWS}
+    if not samples:
+        return []
+    sources = {name: own[0].source for name, own in by_name.items()}
+    generations: dict[str, tuple[str, ...]] = {g: tuple(n for n in names if n in samples) for g, names in GENERATIONS.items()}
+    inside = {n for names in generations.values() for n in names}
+    outside = []
+    for name in samples:
+        generation = by_name[name][0].sheet.generation
         # An accelerator outside the tables stands for its generation only where none inside does.
-        if scope == "accelerators" and parts[0].accelerator not in ACCELERATORS:
-            groups.setdefault(("generations", parts[0].sheet.generation, family, dtype), parts)
-    order = {name: i for i, name in enumerate((*GENERATIONS, *ACCELERATORS))}
-    found = []
-    for scope, name, family, dtype in sorted(groups, key=lambda k: (k[0], order.get(k[1], 99), k[1:])):
-        parts = groups[(scope, name, family, dtype)]
-        if sum(len(p.seconds) for p in parts) < FEWEST_ROWS:
-            continue
-        entry = _entry(parts, recipes[family])
-        found.append(Block(scope=scope, name=name, family=family, dtype=dtype, entry=entry))
-    return found
+        if name not in inside:
+            if generations.get(generation):
+                outside.append(name)
+            else:
+                generations[generation] = (name,)
+    source = next(iter(sorted({sources[n] for names in generations.values() for n in names})))
+    found = pooled_blocks(family, dtype, samples, generations, recipe.start, recipe.free, source)
+    found += [
+        Block(scope="accelerators", name=n, family=family, dtype=dtype,
+              entry=fitted_entry(samples[n], recipe.start, recipe.free, sources[n]))
+        for n in outside
+    ]  # fmt: skip
+    return [dataclasses.replace(b, entry=_without_nan(b.entry)) for b in found]
+
+
+def _without_nan(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Too few rows leave no shape to hold out."""
+    return {k: v for k, v in entry.items() if not (isinstance(v, float) and math.isnan(v))}
+
+
+def _other_types(found: Sequence[Block]) -> list[Block]:
+    """The default of a family for types without their own: BF16's, or the one there is."""
+    defaults: dict[str, Block] = {}
+    for b in found:
+        if b.scope == "defaults" and (b.family not in defaults or b.dtype == "bf16"):
+            defaults[b.family] = b
+    return [
+        dataclasses.replace(b, dtype="", entry={**b.entry, "note": f"of {b.dtype}, for types without their own"})
+        for b in defaults.values()
+    ]
 
 
 SLOWER = 2.0
@@ -101,37 +146,15 @@ def without_fallbacks(measured: Measured) -> Measured:
     slow = set()
     for name in names:
         for other in names:
-            common = sorted(times[name].keys() & times[other].keys(), key=lambda k: k[0])[len(times[name]) // 4 :]
-            ratios = [times[name][k] / times[other][k] for k in common]
+            common = sorted(times[name].keys() & times[other].keys(), key=lambda k: k[0])
+            ratios = [times[name][k] / times[other][k] for k in common[len(common) // 2 :]]  # the larger half
             if ratios and np.median(ratios) > SLOWER:
                 slow.add(name)
     return measured.where(~np.isin(measured.engine, sorted(slow)))
 
 
-def fit_together(parts: Sequence[Measured], recipe: Recipe) -> FittedRoofline:
-    """One law for all `parts`, each engine of each accelerator weighing the same."""
-    peak = np.concatenate([np.full(len(p.seconds), p.sheet.peak(p.dtype)) for p in parts])
-    bandwidth = np.concatenate([np.full(len(p.seconds), p.sheet.bandwidth) for p in parts])
-    counts = Counts(**{k: _column(parts, k) for k in _COUNTS if k in parts[0].counts})
-    return fit_roofline(
-        counts, np.concatenate([p.seconds for p in parts]), peak, bandwidth, recipe.start, recipe.free,
-        weights=_equal_weights(parts), bounds=recipe.bounds,
-    )  # fmt: skip
-
-
-def _entry(parts: Sequence[Measured], recipe: Recipe) -> dict[str, Any]:
-    fitted = fit_together(parts, recipe)
-    names = list(parts[0].shapes)
-    ranges = ", ".join(f"{n} {span(np.concatenate([np.ravel(p.shapes[n]) for p in parts]))}" for n in names)
-    return fitted.entry(parts[0].source, ranges, recipe.free, bias=rounded(fitted.bias, 3))
-
-
-def _column(parts: Sequence[Measured], name: str) -> Array:
-    return np.concatenate([np.broadcast_to(p.counts[name], len(p.seconds)) for p in parts])
-
-
-def _equal_weights(parts: Sequence[Measured]) -> Array:
-    """Rows of a (accelerator, engine) together weigh as much as those of any other; mean 1."""
-    label = np.concatenate([np.char.add(f"{p.accelerator}/", p.engine.astype(str)) for p in parts])
-    _, index, number = np.unique(label, return_inverse=True, return_counts=True)
-    return np.asarray(len(label) / (len(number) * number[index]), dtype=float)
+def not_from_cache(measured: Measured) -> Measured:
+    """Without rows that read faster than memory can: their bytes came out of the cache,
+    which in a step other layers have emptied."""
+    stored = np.broadcast_to(measured.counts["stored_bytes"], len(measured.seconds))
+    return measured.where(stored <= 0.95 * measured.sheet.bandwidth * measured.seconds)

@@ -13,7 +13,7 @@ import numpy as np
 
 from pdplan.architecture.mixers.gated_linear import GatedLinear
 from pdplan.calibration.fit import Block
-from pdplan.calibration.pooling import Measured, Recipe, blocks, without_fallbacks
+from pdplan.calibration.pooling import Measured, Recipe, blocks, not_from_cache, without_fallbacks
 from pdplan.calibration.tables import ACCELERATORS, Columns, Tables
 from pdplan.laws.roofline import Array, Roofline
 
@@ -67,7 +67,7 @@ def _phase(accelerator: str, rows: Columns, phase: str, family: str, channel_dec
         source="aic-recurrence",
     ).where((new >= SHORTEST) | (phase == "generation"))  # fmt: skip
     if len(measured.seconds):
-        yield without_fallbacks(measured)
+        yield without_fallbacks(not_from_cache(measured))
 
 
 def _summed(rows: Columns) -> tuple[Array, Array, dict[str, Array]]:

@@ -37,6 +37,9 @@ class Links:
     """One barrier among peers inside a domain: a one-shot kernel takes one, a two-shot two."""
     ring_latency_s: float = 0.0
     """Start of a ring collective (NCCL, RCCL), or of one message to a peer."""
+    ring_bulk_latency_s: float = 0.0
+    """What a ring takes more to start at full bandwidth; until then it sends flags beside
+    data at half of it (NCCL's LL and Simple protocols)."""
     hop_latency_s: float = 0.0
     """Each further rank of a ring."""
     scale_out_latency_s: float = 0.0
@@ -69,7 +72,7 @@ def all_reduce_time_s(message_bytes: ArrayLike, ranks: ArrayLike, links: Links) 
     Inside a domain the fastest of (c = 1 + contention·(r−2))
       one-shot: α + c·(r−1)·S / bw_d           (every rank reads every other; small messages)
       two-shot: 2α + c·2(r−1)/r·S / bw_d       (each reduces a share, then all read it)
-      ring:     α_r + 2(r−1)·h + c·(λ + 2(r−1)/r)·S / bw
+      ring:     α_r + 2(r−1)·h + min(2x, α_b + x),  x = c·(λ + 2(r−1)/r)·S / bw
     Across d domains: reduce-scatter inside, ring of the S/r shares between domains over
     the scale-out link, all-gather inside. One rank costs nothing. Arguments broadcast.
     Source: Patarasuk & Yuan, J. Parallel Distrib. Comput. 69, 2009 (ring); one- and two-shot
@@ -90,7 +93,7 @@ def all_reduce_time_s(message_bytes: ArrayLike, ranks: ArrayLike, links: Links) 
     ring = (
         links.ring_latency_s
         + 2 * (inside - 1) * links.hop_latency_s
-        + (links.local_share + shares) * once / links.up
+        + _streamed((links.local_share + shares) * once / links.up, links)
     )
     across = 2 * (domains - 1) * links.scale_out_latency_s + 2 * (domains - 1) / domains * size / inside / links.out
     local = np.where(domains > 1, ring, np.minimum(np.minimum(one_shot, two_shot), ring))
@@ -100,8 +103,8 @@ def all_reduce_time_s(message_bytes: ArrayLike, ranks: ArrayLike, links: Links) 
 def all_gather_time_s(gathered_bytes: ArrayLike, ranks: ArrayLike, links: Links) -> Array:
     """All-gather to `gathered_bytes` on every rank; a reduce-scatter of as much costs the same [s].
 
-    Half of a ring all-reduce: α_r + (r−1)·h + c·(λ/2 + (r−1)/r)·S/bw, and over d domains
-    (d−1)/d·S/inside over each scale-out link besides.
+    Half of a ring all-reduce: α_r + (r−1)·h + min(2x, α_b + x), x = c·(λ/2 + (r−1)/r)·S/bw,
+    and over d domains (d−1)/d·S/inside over each scale-out link besides.
 
     >>> links = Links(scale_up_bytes_per_s=100e9, scale_out_bytes_per_s=10e9, domain_size=8)
     >>> float(all_gather_time_s(8e9, 8, links))
@@ -112,7 +115,7 @@ def all_gather_time_s(gathered_bytes: ArrayLike, ranks: ArrayLike, links: Links)
     local = (
         links.ring_latency_s
         + (inside - 1) * links.hop_latency_s
-        + (links.local_share / 2 + (inside - 1) / inside) * _crowded(size, inside, links) / links.up
+        + _streamed((links.local_share / 2 + (inside - 1) / inside) * _crowded(size, inside, links) / links.up, links)
     )
     across = (domains - 1) * (links.scale_out_latency_s + size / domains / inside / links.out)
     return np.where(inside > 1, local, 0.0) + np.where(domains > 1, across, 0.0)
@@ -172,6 +175,11 @@ def _spread(ranks: ArrayLike, links: Links) -> tuple[Array, Array]:
 def _crowded(size: Array, inside: Array, links: Links) -> Array:
     """Bytes as they weigh on links that more than two ranks share."""
     return size * (1.0 + links.contention * np.maximum(inside - 2.0, 0.0))
+
+
+def _streamed(seconds: Array, links: Links) -> Array:
+    """Link time of a ring: at half bandwidth, or later at full bandwidth."""
+    return np.minimum(2.0 * seconds, links.ring_bulk_latency_s + seconds)
 
 
 def _distinct(places: Array, per_token: int) -> Array:

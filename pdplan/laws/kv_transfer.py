@@ -21,6 +21,8 @@ class Network:
     """Share of the line rate that large transfers reach."""
     latency_s: float = 0.0
     """Handshake and first byte of one transfer."""
+    layer_latency_s: float = 0.0
+    """Descriptors and completions of one layer's blocks, which go out as messages of their own."""
     round_trip_s: float = 0.0
     jitter_s: float = 0.0
     """Standard deviation of the latency; adds to its tail."""
@@ -70,17 +72,18 @@ def transfer_links(
     )
 
 
-def transfer_time_s(cache_bytes: ArrayLike, links: ArrayLike, network: Network) -> Array:
+def transfer_time_s(cache_bytes: ArrayLike, links: ArrayLike, network: Network, layers: ArrayLike = 0.0) -> Array:
     """One prompt's cache over `links` links in parallel [s].
 
-    t = latency + bytes / (links · goodput); arguments broadcast.
+    t = latency + layers · layer latency + bytes / (links · goodput); arguments broadcast.
     Holds for one transfer at a time; `utilisation` tells when links queue.
 
     >>> net = Network(bandwidth_bytes_per_s=50e9)
     >>> float(transfer_time_s(4e9, 8, net))
     0.01
     """
-    return network.latency_s + np.asarray(cache_bytes, dtype=float) / (
+    start = network.latency_s + np.asarray(layers, dtype=float) * network.layer_latency_s
+    return start + np.asarray(cache_bytes, dtype=float) / (
         np.asarray(links, dtype=float) * goodput_bytes_per_s(network)
     )
 

@@ -1,0 +1,205 @@
+"""From catalog entries to numbers: the settings that formulas work on.
+
+Formulas know no catalog class; this is where its numbers are handed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pdplan.architecture.checkpoints import checkpoint_for
+from pdplan.architecture.model import Model
+from pdplan.architecture.stack import fold, fold_draft
+from pdplan.catalog.accelerator import Accelerator
+from pdplan.efficiency import (
+    Constants,
+    LinkSpeeds,
+    engine_constants,
+    ideal_constants,
+    network_constants,
+    resolve_constants,
+)
+from pdplan.errors import InputError
+from pdplan.evaluate import Economics, evaluate_colocated, evaluate_disaggregated, pool_memory
+from pdplan.formats import Formats
+from pdplan.laws.collectives import Links
+from pdplan.laws.kv_transfer import Network
+from pdplan.layout import Layout
+from pdplan.plan import Colocated, Disaggregated, Metrics, Plan, PoolPlan, Serving
+from pdplan.pools import Pool
+from pdplan.step import Setting
+from pdplan.workload import Slo, Speculation, Workload
+
+KV_PRECISIONS = ("auto", "bf16", "fp8")
+ARITHMETIC = ("bf16", "fp8", "int8", "fp4")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSpec:
+    """The network between pools as the user states it; None takes the accelerators' own links."""
+
+    bandwidth_bytes_per_s: float | None = None
+    latency_s: float | None = None
+    round_trip_s: float = 10e-6
+    jitter_s: float = 0.0
+    loss: float = 0.0
+    transport: str = "rdma"
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """Everything that is given: entries by name, prices, network, whether constants are ideal."""
+
+    models: Mapping[str, Model]
+    accelerators: Mapping[str, Accelerator]
+    prices: Mapping[str, float]
+    network: NetworkSpec = NetworkSpec()
+    ideal: bool = False
+
+    def model(self, name: str) -> Model:
+        return self.models[name]
+
+    def accelerator(self, name: str) -> Accelerator:
+        return self.accelerators[name]
+
+    def price(self, hardware: str) -> float:
+        """Dollars per accelerator and hour, NaN where none is known."""
+        if hardware in self.prices:
+            return self.prices[hardware]
+        price = self.accelerators[hardware].default_price()
+        return price.usd_per_h if price else float("nan")
+
+    def watts(self, hardware: str) -> float:
+        power = self.accelerators[hardware].power_w
+        return power.value if power else float("nan")
+
+
+def kv_precision_for(kv_precision: str, precision: str, engine: str) -> str:
+    """What `auto` means: 16 bit, or FP8 where the engine lets the cache follow quantised weights."""
+    if kv_precision != "auto":
+        return kv_precision
+    follows = engine_constants(engine).kv_follows_weights and precision in ("fp8", "fp4")
+    return "fp8" if follows else "bf16"
+
+
+def build_setting(world: World, serving: Serving, hardware: str) -> Setting:
+    """A model in its formats on an accelerator under an engine."""
+    model, accelerator = world.model(serving.model), world.accelerator(hardware)
+    peaks = {t: float(p) for t in ARITHMETIC if (p := accelerator.peak(t)) is not None}  # type: ignore[arg-type]
+    formats = Formats(
+        precision=serving.precision,
+        checkpoint=checkpoint_for(model, serving.precision),
+        kv=serving.kv_precision,
+        peaks=peaks,
+    )
+    return Setting(
+        stack=fold(model),
+        draft=fold_draft(model),
+        formats=formats,
+        bandwidth_bytes_per_s=accelerator.memory.bandwidth_bytes_per_s.value,
+        usable_bytes=accelerator.memory.usable_bytes.value,
+        constants=_constants(world, accelerator, serving.engine),
+    )
+
+
+def _constants(world: World, accelerator: Accelerator, engine: str) -> Constants:
+    up, out = accelerator.scale_up, accelerator.scale_out
+    speeds = LinkSpeeds(
+        # Without a link in the catalog no worker may span accelerators (see search.layouts).
+        scale_up_bytes_per_s=up.bandwidth_bytes_per_s.value if up else 1.0,
+        scale_out_bytes_per_s=out.bandwidth_bytes_per_s.value if out else 1.0,
+        domain_size=accelerator.scale_up_domain_size,
+    )
+    if world.ideal:
+        return ideal_constants(
+            Links(
+                scale_up_bytes_per_s=speeds.scale_up_bytes_per_s,
+                scale_out_bytes_per_s=speeds.scale_out_bytes_per_s,
+                domain_size=speeds.domain_size,
+            )
+        )
+    return resolve_constants(accelerator.name, accelerator.generation, speeds, engine)
+
+
+def build_network(world: World, prefill_hardware: str, decode_hardware: str) -> Network:
+    """The network between two pools: the user's, or the slower of the two accelerators' own links.
+
+    Rack-scale parts (a scale-up domain wider than a node) of one kind send over the domain.
+    """
+    spec = world.network
+    constants = {"efficiency": 1.0, "latency_s": 0.0} if world.ideal else network_constants()
+    bandwidth = spec.bandwidth_bytes_per_s or default_bandwidth(world, prefill_hardware, decode_hardware)
+    if bandwidth is None:
+        missing = [h for h in (prefill_hardware, decode_hardware) if world.accelerator(h).scale_out is None]
+        raise InputError(
+            f"no network is known between {prefill_hardware} and {decode_hardware}: the catalog has no "
+            f"scale-out link for {' and '.join(dict.fromkeys(missing))}; give one, e.g. --network 400Gbps"
+        )
+    return Network(
+        bandwidth_bytes_per_s=bandwidth,
+        efficiency=constants["efficiency"],
+        latency_s=constants["latency_s"] if spec.latency_s is None else spec.latency_s,
+        round_trip_s=spec.round_trip_s,
+        jitter_s=spec.jitter_s,
+        loss=spec.loss,
+        transport=spec.transport,  # type: ignore[arg-type]
+        packet_bytes=4096.0 if spec.transport == "rdma" else 1460.0,
+    )
+
+
+def default_bandwidth(world: World, prefill_hardware: str, decode_hardware: str) -> float | None:
+    """Bytes/s of one accelerator's link towards the other pool, None where the catalog has none."""
+    a, b = world.accelerator(prefill_hardware), world.accelerator(decode_hardware)
+    if a is b and a.scale_up and a.scale_up_domain_size > a.accelerators_per_node:
+        return a.scale_up.bandwidth_bytes_per_s.value
+    if a.scale_out is None or b.scale_out is None:
+        return None
+    return min(a.scale_out.bandwidth_bytes_per_s.value, b.scale_out.bandwidth_bytes_per_s.value)
+
+
+def build_pool(world: World, serving: Serving, plan: PoolPlan, role: str, workload: Workload) -> Pool:
+    """One pool of a plan as an array of one; a missing max_batch becomes what memory holds."""
+    pool = Pool(
+        setting=build_setting(world, serving, plan.hardware),
+        layout=Layout(tp=[plan.tp], pp=[plan.pp], dp=[plan.dp], ep=[plan.ep]),
+        workers=np.asarray([float(plan.workers)]),
+        max_batch=np.asarray([float(plan.max_batch or 1)]),
+        speculation=Speculation() if role == "prefill" else serving.speculation,
+    )
+    if role == "prefill":
+        if plan.max_batch is None:
+            pool = replace(pool, max_batch=default_prompts(pool, workload))
+        return pool
+    held = np.maximum(pool_memory(pool, workload).max_sequences, 1.0)
+    if plan.max_batch is None:
+        return replace(pool, max_batch=held)
+    return replace(pool, max_batch=np.minimum(held, float(plan.max_batch)))
+
+
+def default_prompts(pool: Pool, workload: Workload) -> np.ndarray:
+    """Prompts a prefill worker takes at once: as many per server as one step's tokens hold, at least one."""
+    step = pool.setting.constants.engine.max_step_tokens
+    return np.asarray(max(step // workload.new_tokens, 1.0) * pool.servers_per_worker)
+
+
+def economics(world: World, pools: Mapping[str, PoolPlan]) -> Economics:
+    return Economics(
+        usd_per_gpu_h={name: world.price(p.hardware) for name, p in pools.items()},
+        watt_per_gpu={name: world.watts(p.hardware) for name, p in pools.items()},
+    )
+
+
+def evaluate_plan(world: World, plan: Plan, workload: Workload, slo: Slo) -> Metrics:
+    """Metrics of one plan: the composition point for a single deployment."""
+    money = economics(world, plan.pools)
+    if isinstance(plan, Colocated):
+        pool = build_pool(world, plan, plan.colocated, "colocated", workload)
+        return evaluate_colocated(pool, workload, slo, money).at(0)
+    assert isinstance(plan, Disaggregated)
+    prefill = build_pool(world, plan, plan.prefill, "prefill", workload)
+    decode = build_pool(world, plan, plan.decode, "decode", workload)
+    network = build_network(world, plan.prefill.hardware, plan.decode.hardware)
+    return evaluate_disaggregated(prefill, decode, workload, slo, network, money).at(0)

@@ -1,0 +1,401 @@
+"""Pools and a workload become metrics: the one function that every command goes through.
+
+recommend, compare, check, explain and evaluate all end here, so they cannot
+disagree. Arrays throughout: the search calls it with many deployments at once.
+
+TTFT = request handling + wait for prefill + prefill + exposed KV transfer + first decode step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pdplan.laws.kv_transfer import Network, exposed_transfer_time_s, transfer_links, transfer_time_s
+from pdplan.laws.roofline import Array
+from pdplan.memory import MemoryBudget, memory_budget, request_cache_bytes
+from pdplan.plan import CACHE, DECODE_RATE, PREFILL_RATE, TRANSFER_RATE, WEIGHTS, Metrics, first_problem
+from pdplan.pools import (
+    Pool,
+    PrefillService,
+    decode_tpot_s,
+    mixed_step,
+    pool_tpot_s,
+    prefill_service,
+    solve_running,
+)
+from pdplan.queueing import erlang_c, mean_wait_s, peak_count, response_quantile_s
+from pdplan.roots import increasing_root
+from pdplan.workload import Slo, Workload
+
+PERCENTILES = (0.5, 0.9, 0.99)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Economics:
+    """Dollars and watts of one accelerator of each pool, by pool name."""
+
+    usd_per_gpu_h: dict[str, float]
+    """NaN where no price is known."""
+    watt_per_gpu: dict[str, float]
+
+
+def pool_memory(pool: Pool, workload: Workload) -> MemoryBudget:
+    """Memory of one worker of the pool, requests at their full length."""
+    setting = pool.setting
+    draft = setting.draft if pool.speculation.drafted else None
+    context = workload.isl + workload.osl
+    return memory_budget(
+        setting.stack, setting.formats, setting.constants.engine, setting.usable_bytes, pool.layout, context, draft
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """One request's KV cache on its way."""
+
+    bytes: float
+    links: Array
+    alone_s: Array
+    """Time of the transfer itself."""
+    wait_s: Array
+    exposed_s: Array
+    """What a request waits for, transfers queued before it and overlap with prefill counted."""
+    utilisation: Array
+
+
+def kv_transfer(
+    prefill: Pool, decode: Pool, workload: Workload, network: Network, rate: ArrayLike, prefill_s: ArrayLike
+) -> Transfer:
+    """Transfer of one request's cache between the pools at `rate` requests/s."""
+    setting = prefill.setting
+    size = request_cache_bytes(setting.stack, setting.formats, workload.isl)
+    links = transfer_links(prefill.layout.tp, prefill.layout.pp, decode.layout.tp, decode.layout.pp)
+    alone = transfer_time_s(size, links, network)
+    # Transfers share the links of whichever pool has fewer of them.
+    lanes = np.maximum(np.floor(np.minimum(prefill.gpus, decode.gpus) / links), 1.0)
+    wire = alone - network.latency_s
+    wait = mean_wait_s(lanes, rate, wire, workload.arrival_cv, 0.0)
+    overlap = setting.constants.engine.transfer_overlap
+    exposed = exposed_transfer_time_s(alone, prefill_s, setting.stack.layers, overlap) + wait
+    return Transfer(
+        bytes=size,
+        links=links,
+        alone_s=alone,
+        wait_s=wait,
+        exposed_s=exposed,
+        utilisation=np.asarray(rate) * wire / lanes,
+    )
+
+
+def evaluate_disaggregated(
+    prefill: Pool, decode: Pool, workload: Workload, slo: Slo, network: Network, economics: Economics
+) -> Metrics:
+    """Metrics of prefill and decode pools joined by a network; arrays over deployments."""
+    service = prefill_service(prefill, workload)
+    decode_memory, prefill_memory = pool_memory(decode, workload), pool_memory(prefill, workload)
+    if workload.concurrency is not None:
+        rate, running, wait = _closed_disaggregated(prefill, decode, workload, network, service)
+        z = np.zeros(())
+    else:
+        rate = np.asarray(workload.rate, dtype=float)
+        running = solve_running(decode, workload, rate, colocated=False)
+        wait = mean_wait_s(prefill.servers, rate / service.prompts, service.time_s, workload.arrival_cv, workload.isl_cv)
+        z = np.asarray(slo.z)
+    tpot = decode_tpot_s(decode, workload, running)
+    transfer = kv_transfer(prefill, decode, workload, network, rate, service.time_s)
+    offered = rate * service.time_s / service.prompts
+    handling = prefill.setting.constants.engine.request_overhead_s
+    fixed = transfer.exposed_s + tpot + handling
+    ttft = _Latency(
+        waits=_waiting_probability(prefill.servers, offered, workload),
+        wait_s=wait,
+        service_s=service.time_s,
+        service_cv=workload.isl_cv,
+        fixed_s=fixed,
+    )
+    capacity = decode.workers * decode.max_batch / (workload.osl * decode_tpot_s(decode, workload, decode.max_batch))
+    saturated = (workload.concurrency is None) & (rate > capacity * (1 + 1e-9))
+    problem = first_problem(
+        ((prefill_memory.cache <= 0) | (decode_memory.cache <= 0), WEIGHTS),
+        ((prefill_memory.max_sequences < 1) | (decode_memory.max_sequences < 1), CACHE),
+        (~np.isfinite(wait), PREFILL_RATE),
+        (saturated, DECODE_RATE),
+        (~np.isfinite(transfer.wait_s), TRANSFER_RATE),
+    )
+    return _metrics(
+        workload=workload,
+        slo=slo,
+        rate=rate,
+        ttft=ttft,
+        tpots=_tpot_percentiles(decode, workload, running, z, slo, colocated=False),
+        pools={"prefill": prefill, "decode": decode},
+        economics=economics,
+        utilisation={
+            "prefill": offered / prefill.servers,
+            "decode": rate / capacity,
+            "network": transfer.utilisation,
+        },
+        running={"prefill": rate * service.time_s / prefill.workers, "decode": running},
+        parts={
+            "request handling": handling + 0 * wait,
+            "wait for prefill": wait,
+            "prefill": service.time_s + 0 * wait,
+            "KV transfer": transfer.exposed_s,
+            "first decode step": tpot,
+        },
+        kv_transfer_s=transfer.alone_s + transfer.wait_s,
+        problem=problem,
+    )
+
+
+def evaluate_colocated(pool: Pool, workload: Workload, slo: Slo, economics: Economics) -> Metrics:
+    """Metrics of one pool that serves both phases; arrays over deployments."""
+    memory = pool_memory(pool, workload)
+    if workload.concurrency is not None:
+        rate, running, wait = _closed_colocated(pool, workload)
+        z = np.zeros(())
+    else:
+        rate = np.asarray(workload.rate, dtype=float)
+        running = solve_running(pool, workload, rate, colocated=True)
+        z = np.asarray(slo.z)
+        wait = np.zeros(())
+    step = mixed_step(pool, workload, running)
+    offered = rate * step.prefill_service_s
+    if workload.concurrency is None:
+        wait = mean_wait_s(pool.servers, rate, step.prefill_service_s, workload.arrival_cv, workload.isl_cv)
+    handling = pool.setting.constants.engine.request_overhead_s
+    ttft = _Latency(
+        waits=_waiting_probability(pool.servers, offered, workload),
+        wait_s=wait,
+        service_s=step.prefill_service_s,
+        service_cv=workload.isl_cv,
+        fixed_s=handling + step.decode_s / 2,
+    )
+    capacity = pool.workers * pool.max_batch / (workload.osl * mixed_step(pool, workload, pool.max_batch).tpot_s)
+    saturated = (workload.concurrency is None) & (rate > capacity * (1 + 1e-9))
+    problem = first_problem(
+        (memory.cache <= 0, WEIGHTS),
+        (memory.max_sequences < 1, CACHE),
+        (saturated, DECODE_RATE),
+        (~np.isfinite(wait), PREFILL_RATE),
+    )
+    return _metrics(
+        workload=workload,
+        slo=slo,
+        rate=rate,
+        ttft=ttft,
+        tpots=_tpot_percentiles(pool, workload, running, z, slo, colocated=True),
+        pools={"colocated": pool},
+        economics=economics,
+        utilisation={"colocated": np.maximum(rate / capacity, offered / pool.servers)},
+        running={"colocated": running},
+        parts={
+            "request handling": handling + 0 * wait,
+            "wait for running step": step.decode_s / 2,
+            "wait for prefill": wait,
+            "prefill": step.prefill_service_s,
+        },
+        kv_transfer_s=np.zeros(()),
+        problem=problem,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Latency:
+    """A queue's wait, a service and what is the same for every request."""
+
+    waits: Array
+    wait_s: Array
+    service_s: Array
+    service_cv: float
+    fixed_s: Array
+
+    @property
+    def mean_s(self) -> Array:
+        return self.wait_s + self.service_s + self.fixed_s
+
+    def quantile_s(self, probability: float) -> Array:
+        return self.fixed_s + response_quantile_s(
+            probability, self.waits, self.wait_s, self.service_s, self.service_cv
+        )
+
+
+def _waiting_probability(servers: Array, offered: Array, workload: Workload) -> Array:
+    if workload.concurrency is not None:  # a closed loop has no arrivals at random: use the busy share
+        return np.minimum(offered / servers, 1.0)
+    return erlang_c(servers, offered)
+
+
+def _tpot_percentiles(
+    pool: Pool, workload: Workload, running: Array, z: Array, slo: Slo, colocated: bool
+) -> dict[str, Array]:
+    """TPOT at the mean batch and at the batches that percentiles of the time stay below.
+
+    The router sends a request to the least loaded worker, so the pool's count
+    N + z·sqrt(N) is spread evenly over the workers.
+    """
+    from statistics import NormalDist
+
+    normal = NormalDist()
+    quantiles = {"slo": float(slo.percentile)} | {f"p{round(p * 100)}": p for p in PERCENTILES}
+    found: dict[str, Array] = {"mean": pool_tpot_s(pool, workload, running, colocated)}
+    computed: dict[float, Array] = {0.5: found["mean"]}
+    for name, p in quantiles.items():
+        if p not in computed:
+            deviation = normal.inv_cdf(p) if np.any(z) else 0.0
+            peak = peak_running(pool, running, deviation)
+            computed[p] = pool_tpot_s(pool, workload, peak, colocated)
+        found[name] = computed[p]
+    return found
+
+
+def peak_running(pool: Pool, running: ArrayLike, z: ArrayLike) -> Array:
+    """Running sequences per worker that are exceeded only beyond the percentile z, at most max_batch."""
+    peak = peak_count(np.asarray(running) * pool.workers, z) / pool.workers
+    return np.minimum(peak, pool.max_batch)
+
+
+def _closed_colocated(pool: Pool, workload: Workload) -> tuple[Array, Array, Array]:
+    """Rate, running per worker and mean wait of a closed loop over one pool.
+
+    With N requests per worker, r of them decoding: throughput X = r/(OSL·TPOT(r)),
+    the others are at prefill, N − r = X·R (Little). R follows from Schweitzer's
+    approximation of mean-value analysis for c servers (Seidmann):
+        R = S/c·(1 + Q·(N−1)/N) + S·(c−1)/c,  Q = N − r.
+    Source: Lazowska et al., Quantitative System Performance, 1984, chapters 6 and 7.
+    """
+    assert workload.concurrency is not None
+    each = np.broadcast_to(workload.concurrency / pool.workers, _shape(pool))
+    servers = pool.servers_per_worker
+
+    def residence(running: Array) -> tuple[Array, Array, Array]:
+        step = mixed_step(pool, workload, running)
+        rate = running / (workload.osl * step.tpot_s)
+        queue = each - running
+        own = step.prefill_service_s
+        at_prefill = own / servers * (1 + queue * np.maximum(each - 1, 0) / each) + own * (servers - 1) / servers
+        other = step.decode_s / 2 + pool.setting.constants.engine.request_overhead_s
+        return rate, at_prefill, other
+
+    def surplus(running: Array) -> Array:
+        rate, at_prefill, other = residence(running)
+        return rate * (at_prefill + other) - (each - running)
+
+    limit = np.minimum(each, np.broadcast_to(pool.max_batch, each.shape))
+    running = increasing_root(surplus, np.full(each.shape, 1e-6), limit)
+    rate, at_prefill, other = residence(running)
+    step = mixed_step(pool, workload, running)
+    # Slots may be short: then requests wait for one, and Little's law says how long.
+    wait = np.maximum((each - running) / rate - other - step.prefill_service_s, 0.0)
+    return rate * pool.workers, running, wait
+
+
+def _closed_disaggregated(
+    prefill: Pool, decode: Pool, workload: Workload, network: Network, service: PrefillService
+) -> tuple[Array, Array, Array]:
+    """Rate, running per decode worker and mean wait for prefill of a closed loop over two pools."""
+    assert workload.concurrency is not None
+    total = np.broadcast_to(np.asarray(workload.concurrency, dtype=float), _shape(prefill, decode))
+    servers = prefill.servers
+    handling = prefill.setting.constants.engine.request_overhead_s
+    size = request_cache_bytes(prefill.setting.stack, prefill.setting.formats, workload.isl)
+    links = transfer_links(prefill.layout.tp, prefill.layout.pp, decode.layout.tp, decode.layout.pp)
+    alone = transfer_time_s(size, links, network)
+    overlap = prefill.setting.constants.engine.transfer_overlap
+    exposed = exposed_transfer_time_s(alone, service.time_s, prefill.setting.stack.layers, overlap)
+    per_prompt = service.time_s / service.prompts
+
+    def residence(running: Array) -> tuple[Array, Array, Array]:
+        tpot = decode_tpot_s(decode, workload, running)
+        rate = decode.workers * running / (workload.osl * tpot)
+        queue = total - running * decode.workers
+        at_prefill = (
+            per_prompt / servers * (1 + queue * np.maximum(total - 1, 0) / total)
+            + service.time_s
+            - per_prompt / servers
+        )
+        return rate, at_prefill, exposed + tpot + handling
+
+    def surplus(running: Array) -> Array:
+        rate, at_prefill, other = residence(running)
+        return rate * (at_prefill + other) - (total - running * decode.workers)
+
+    limit = np.minimum(total / decode.workers, np.broadcast_to(decode.max_batch, total.shape))
+    running = increasing_root(surplus, np.full(total.shape, 1e-6), limit)
+    rate, at_prefill, other = residence(running)
+    wait = np.maximum((total - running * decode.workers) / rate - other - service.time_s, 0.0)
+    return rate, running, wait
+
+
+def _shape(*pools: Pool) -> tuple[int, ...]:
+    shapes = [np.shape(x) for p in pools for x in (p.layout.tp, p.workers, p.max_batch)]
+    return np.broadcast_shapes(*shapes)
+
+
+def _metrics(
+    *,
+    workload: Workload,
+    slo: Slo,
+    rate: Array,
+    ttft: _Latency,
+    tpots: dict[str, Array],
+    pools: dict[str, Pool],
+    economics: Economics,
+    utilisation: dict[str, Any],
+    running: dict[str, Any],
+    parts: dict[str, Any],
+    kv_transfer_s: Array,
+    problem: Array,
+) -> Metrics:
+    gpus = sum((p.gpus for p in pools.values()), start=np.zeros(()))
+    usd_per_h = sum((p.gpus * economics.usd_per_gpu_h[name] for name, p in pools.items()), start=np.zeros(()))
+    watts = sum((p.gpus * economics.watt_per_gpu[name] for name, p in pools.items()), start=np.zeros(()))
+    usd_per_s = usd_per_h / 3600.0
+    steps = max(workload.osl - 1.0, 0.0)
+    ttft_slo = ttft.quantile_s(slo.percentile)
+    return Metrics(
+        requests_per_s=rate,
+        gpus=gpus,
+        usd_per_h=usd_per_h,
+        usd_per_million_output_tokens=usd_per_s / (rate * workload.osl) * 1e6,
+        usd_per_million_tokens=usd_per_s / (rate * (workload.isl + workload.osl)) * 1e6,
+        total_tok_per_s_per_gpu=rate * (workload.isl + workload.osl) / gpus,
+        output_tok_per_s_per_gpu=rate * workload.osl / gpus,
+        tok_per_s_per_user=1.0 / tpots["mean"],
+        ttft_mean_s=ttft.mean_s,
+        ttft_p50_s=ttft.quantile_s(0.5),
+        ttft_p90_s=ttft.quantile_s(0.9),
+        ttft_p99_s=ttft.quantile_s(0.99),
+        ttft_slo_s=ttft_slo,
+        tpot_mean_s=tpots["mean"],
+        tpot_p50_s=tpots["p50"],
+        tpot_p90_s=tpots["p90"],
+        tpot_p99_s=tpots["p99"],
+        tpot_slo_s=tpots["slo"],
+        request_latency_mean_s=ttft.mean_s + tpots["mean"] * steps,
+        request_latency_slo_s=ttft_slo + tpots["slo"] * steps,
+        kv_transfer_mean_s=kv_transfer_s,
+        power_kw=watts / 1e3,
+        utilisation=utilisation,
+        running=running,
+        max_batch={name: p.max_batch for name, p in pools.items()},
+        parts=parts,
+        problem=problem,
+    )
+
+
+def meets(metrics: Metrics, slo: Slo) -> Array:
+    """Where a deployment can do the work and keeps every limit of the SLO."""
+    good = np.asarray(metrics.problem) == 0
+    for limit, value in (
+        (slo.ttft_s, metrics.ttft_slo_s),
+        (slo.tpot_s, metrics.tpot_slo_s),
+        (slo.request_latency_s, metrics.request_latency_slo_s),
+    ):
+        if limit is not None:
+            good = good & (np.asarray(value) <= limit)
+    return np.asarray(good)

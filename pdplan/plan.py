@@ -1,0 +1,162 @@
+"""What to deploy, and what it does: the two things that every command speaks of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from pdplan.laws.roofline import Array
+from pdplan.workload import Speculation
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolPlan:
+    """Equal workers of one role on one kind of accelerator."""
+
+    hardware: str
+    workers: int
+    tp: int = 1
+    pp: int = 1
+    dp: int = 1
+    ep: int = 1
+    max_batch: int | None = None
+    """Sequences (prefill: prompts) a worker runs at once; None takes what memory holds."""
+
+    @property
+    def gpus_per_worker(self) -> int:
+        return self.tp * self.pp * self.dp
+
+    @property
+    def gpus(self) -> int:
+        return self.workers * self.gpus_per_worker
+
+    @property
+    def label(self) -> str:
+        """The layout in a word: tp8, tp1·dp32·ep32."""
+        parts = [f"tp{self.tp}"]
+        parts += [f"{name}{value}" for name, value in (("pp", self.pp), ("dp", self.dp), ("ep", self.ep)) if value > 1]
+        return "·".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """What both kinds of plan share: the model, its formats, the engine."""
+
+    model: str
+    precision: str
+    kv_precision: str
+    engine: str = "vllm"
+    speculation: Speculation = Speculation()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Colocated(Serving):
+    """One pool serves both phases."""
+
+    colocated: PoolPlan
+
+    @property
+    def mode(self) -> Literal["colocated"]:
+        return "colocated"
+
+    @property
+    def pools(self) -> dict[str, PoolPlan]:
+        return {"colocated": self.colocated}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disaggregated(Serving):
+    """A prefill pool and a decode pool, the KV cache sent between them."""
+
+    prefill: PoolPlan
+    decode: PoolPlan
+
+    @property
+    def mode(self) -> Literal["disaggregated"]:
+        return "disaggregated"
+
+    @property
+    def pools(self) -> dict[str, PoolPlan]:
+        return {"prefill": self.prefill, "decode": self.decode}
+
+
+Plan = Colocated | Disaggregated
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """What a deployment does under a workload. Fields are arrays in the search, floats in a report.
+
+    Where a deployment cannot do what is asked, `problem` is the index of the reason in PROBLEMS
+    (0: none) and the other numbers say what would happen up to that point.
+    """
+
+    requests_per_s: Any
+    gpus: Any
+    usd_per_h: Any
+    usd_per_million_output_tokens: Any
+    usd_per_million_tokens: Any
+    total_tok_per_s_per_gpu: Any
+    output_tok_per_s_per_gpu: Any
+    tok_per_s_per_user: Any
+    ttft_mean_s: Any
+    ttft_p50_s: Any
+    ttft_p90_s: Any
+    ttft_p99_s: Any
+    ttft_slo_s: Any
+    """TTFT at the percentile of the SLO."""
+    tpot_mean_s: Any
+    tpot_p50_s: Any
+    tpot_p90_s: Any
+    tpot_p99_s: Any
+    tpot_slo_s: Any
+    request_latency_mean_s: Any
+    request_latency_slo_s: Any
+    kv_transfer_mean_s: Any
+    power_kw: Any
+    utilisation: dict[str, Any]
+    """By pool: the busiest resource of the pool, as a share of what it can do."""
+    running: dict[str, Any]
+    """By pool: requests in service on each worker, on average."""
+    max_batch: dict[str, Any]
+    """By pool: requests a worker may run at once, as planned or as memory allows."""
+    parts: dict[str, Any]
+    """TTFT taken apart: queue, prefill, transfer, first decode step, request handling [s]."""
+    problem: Any
+
+    def at(self, index: Any) -> Metrics:
+        """The metrics of one deployment out of an array of them, as plain numbers."""
+
+        def pick(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {k: pick(v) for k, v in value.items()}
+            array = np.asarray(value)
+            return (array[index] if array.ndim else array).item()
+
+        return replace(self, **{f.name: pick(getattr(self, f.name)) for f in fields(self)})
+
+    @property
+    def reason(self) -> str:
+        return PROBLEMS[int(self.problem)]
+
+
+PROBLEMS = (
+    "",
+    "the weights do not fit in memory",
+    "not one request's KV cache fits in memory beside the weights",
+    "the prefill pool cannot keep up with the request rate",
+    "the decode pool cannot keep up with the request rate",
+    "the KV transfer network cannot keep up with the request rate",
+)
+WEIGHTS, CACHE, PREFILL_RATE, DECODE_RATE, TRANSFER_RATE = range(1, len(PROBLEMS))
+
+
+def first_problem(*found: tuple[Array, int]) -> Array:
+    """Index of the first reason whose mask holds, 0 where none does."""
+    shape = np.broadcast_shapes(*(np.shape(mask) for mask, _ in found))
+    problem = np.zeros(shape, dtype=int)
+    for mask, code in reversed(found):
+        problem = np.where(mask, code, problem)
+    return problem

@@ -1,0 +1,46 @@
+"""Roots of increasing functions, for whole arrays at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from pdplan.laws.roofline import Array
+
+
+def increasing_root(
+    function: Callable[[Array], Array], low: Array, high: Array, tolerance: float = 1e-10, iterations: int = 60
+) -> Array:
+    """Where an increasing function crosses zero between `low` and `high`, elementwise.
+
+    Regula falsi with the Illinois modification: the functions here are nearly
+    linear, so five evaluations do. Clamped: `low` where f(low) ≥ 0, `high` where
+    f(high) ≤ 0. Shapes: all arrays equal; `function` maps that shape to itself.
+
+    >>> increasing_root(lambda x: x * x - 2.0, np.zeros(1), np.full(1, 2.0)).round(9)
+    array([1.41421356])
+    """
+    a, b = np.array(low, dtype=float), np.array(high, dtype=float)
+    fa, fb = np.array(function(a), dtype=float), np.array(function(b), dtype=float)
+    at_low, at_high = fa >= 0, fb <= 0
+    side = np.zeros(a.shape, dtype=int)
+    x = np.where(at_low, a, b)
+    open_ = ~(at_low | at_high)
+    for _ in range(iterations):
+        if not open_.any():
+            break
+        rise = np.where(fb != fa, fb - fa, 1.0)
+        x = np.where(open_, (a * fb - b * fa) / rise, x)
+        fx = function(x)
+        positive = fx > 0
+        # An end that stays twice is weighted down by half, so that both ends move.
+        fa = np.where(open_ & positive & (side == 1), fa / 2, fa)
+        fb = np.where(open_ & ~positive & (side == -1), fb / 2, fb)
+        b, fb = np.where(open_ & positive, x, b), np.where(open_ & positive, fx, fb)
+        a, fa = np.where(open_ & ~positive, x, a), np.where(open_ & ~positive, fx, fa)
+        side = np.where(positive, 1, -1)
+        open_ &= (np.abs(b - a) > tolerance * np.maximum(np.abs(b), 1e-12)) & (fx != 0)
+        close = np.abs(fx) <= tolerance * np.maximum(np.abs(x), 1e-12)
+        open_ &= ~close
+    return np.where(at_low, low, np.where(at_high, high, x))
