@@ -149,6 +149,15 @@ def network_constants() -> dict[str, float]:
     return {k: float(v["value"]) for k, v in _engine_file()["network"]["rdma"].items()}
 
 
+def network_sources() -> dict[str, str]:
+    """Where each of the `network_constants` comes from, for `explain`."""
+    document = _engine_file()
+    return {
+        key: f"{document['sources'][entry['source']].strip()}" + (f" ({entry['note']})" if "note" in entry else "")
+        for key, entry in document["network"]["rdma"].items()
+    }
+
+
 @functools.cache
 def _kernel_file() -> dict[str, Any]:
     return dict(read_yaml(CONSTANTS_DIRECTORY / "kernels.yaml").data)

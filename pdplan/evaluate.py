@@ -9,6 +9,7 @@ TTFT = request handling + wait for prefill + prefill + exposed KV transfer + fir
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -103,22 +104,16 @@ def evaluate_disaggregated(
     else:
         rate = np.asarray(workload.rate, dtype=float)
         running = solve_running(decode, workload, rate, colocated=False)
-        wait = mean_wait_s(prefill.servers, rate / service.prompts, service.time_s, workload.arrival_cv, workload.isl_cv)
+        wait = prefill_wait_s(prefill.servers, service, rate, workload)
         z = np.asarray(slo.z)
     tpot = decode_tpot_s(decode, workload, running)
     transfer = kv_transfer(prefill, decode, workload, network, rate, service.time_s)
-    offered = rate * service.time_s / service.prompts
     handling = prefill.setting.constants.engine.request_overhead_s
+    offered = rate * service.time_s / service.prompts
     fixed = transfer.exposed_s + tpot + handling
-    ttft = _Latency(
-        waits=_waiting_probability(prefill.servers, offered, workload),
-        wait_s=wait,
-        service_s=service.time_s,
-        service_cv=workload.isl_cv,
-        fixed_s=fixed,
-    )
+    ttft = queued_latency(prefill.servers, offered, wait, service.time_s, fixed, workload)
     capacity = decode.workers * decode.max_batch / (workload.osl * decode_tpot_s(decode, workload, decode.max_batch))
-    saturated = (workload.concurrency is None) & (rate > capacity * (1 + 1e-9))
+    saturated = _slots_run_short(decode, workload, running, rate, capacity, z)
     problem = first_problem(
         ((prefill_memory.cache <= 0) | (decode_memory.cache <= 0), WEIGHTS),
         ((prefill_memory.max_sequences < 1) | (decode_memory.max_sequences < 1), CACHE),
@@ -131,7 +126,7 @@ def evaluate_disaggregated(
         slo=slo,
         rate=rate,
         ttft=ttft,
-        tpots=_tpot_percentiles(decode, workload, running, z, slo, colocated=False),
+        tpots=_tpot_percentiles(decode, workload, running, slo, colocated=False),
         pools={"prefill": prefill, "decode": decode},
         economics=economics,
         utilisation={
@@ -168,15 +163,10 @@ def evaluate_colocated(pool: Pool, workload: Workload, slo: Slo, economics: Econ
     if workload.concurrency is None:
         wait = mean_wait_s(pool.servers, rate, step.prefill_service_s, workload.arrival_cv, workload.isl_cv)
     handling = pool.setting.constants.engine.request_overhead_s
-    ttft = _Latency(
-        waits=_waiting_probability(pool.servers, offered, workload),
-        wait_s=wait,
-        service_s=step.prefill_service_s,
-        service_cv=workload.isl_cv,
-        fixed_s=handling + step.decode_s / 2,
-    )
+    fixed = handling + step.decode_s / 2
+    ttft = queued_latency(pool.servers, offered, wait, step.prefill_service_s, fixed, workload)
     capacity = pool.workers * pool.max_batch / (workload.osl * mixed_step(pool, workload, pool.max_batch).tpot_s)
-    saturated = (workload.concurrency is None) & (rate > capacity * (1 + 1e-9))
+    saturated = _slots_run_short(pool, workload, running, rate, capacity, z)
     problem = first_problem(
         (memory.cache <= 0, WEIGHTS),
         (memory.max_sequences < 1, CACHE),
@@ -188,7 +178,7 @@ def evaluate_colocated(pool: Pool, workload: Workload, slo: Slo, economics: Econ
         slo=slo,
         rate=rate,
         ttft=ttft,
-        tpots=_tpot_percentiles(pool, workload, running, z, slo, colocated=True),
+        tpots=_tpot_percentiles(pool, workload, running, slo, colocated=True),
         pools={"colocated": pool},
         economics=economics,
         utilisation={"colocated": np.maximum(rate / capacity, offered / pool.servers)},
@@ -205,7 +195,7 @@ def evaluate_colocated(pool: Pool, workload: Workload, slo: Slo, economics: Econ
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Latency:
+class Latency:
     """A queue's wait, a service and what is the same for every request."""
 
     waits: Array
@@ -224,30 +214,38 @@ class _Latency:
         )
 
 
-def _waiting_probability(servers: Array, offered: Array, workload: Workload) -> Array:
-    if workload.concurrency is not None:  # a closed loop has no arrivals at random: use the busy share
-        return np.minimum(offered / servers, 1.0)
-    return erlang_c(servers, offered)
+def prefill_wait_s(servers: ArrayLike, service: PrefillService, rate: ArrayLike, workload: Workload) -> Array:
+    """Mean wait for a prefill server [s]; batches of `service.prompts` arrive together."""
+    arrivals = np.asarray(rate, dtype=float) / service.prompts
+    return mean_wait_s(servers, arrivals, service.time_s, workload.arrival_cv, workload.isl_cv)
 
 
-def _tpot_percentiles(
-    pool: Pool, workload: Workload, running: Array, z: Array, slo: Slo, colocated: bool
-) -> dict[str, Array]:
+def queued_latency(
+    servers: Array, offered: Array, wait_s: Array, service_s: Array, fixed_s: Array, workload: Workload
+) -> Latency:
+    """TTFT as a distribution: who waits is Erlang C's share (open loop) or the busy share (closed loop)."""
+    if workload.concurrency is not None:
+        waits = np.minimum(offered / servers, 1.0)
+    else:
+        waits = erlang_c(servers, offered)
+    return Latency(waits=waits, wait_s=wait_s, service_s=service_s, service_cv=workload.isl_cv, fixed_s=fixed_s)
+
+
+def _tpot_percentiles(pool: Pool, workload: Workload, running: Array, slo: Slo, colocated: bool) -> dict[str, Array]:
     """TPOT at the mean batch and at the batches that percentiles of the time stay below.
 
     The router sends a request to the least loaded worker, so the pool's count
     N + z·sqrt(N) is spread evenly over the workers.
     """
-    from statistics import NormalDist
-
     normal = NormalDist()
     quantiles = {"slo": float(slo.percentile)} | {f"p{round(p * 100)}": p for p in PERCENTILES}
     found: dict[str, Array] = {"mean": pool_tpot_s(pool, workload, running, colocated)}
+    if workload.concurrency is not None:  # a closed loop holds its batch
+        return found | dict.fromkeys(quantiles, found["mean"])
     computed: dict[float, Array] = {0.5: found["mean"]}
     for name, p in quantiles.items():
         if p not in computed:
-            deviation = normal.inv_cdf(p) if np.any(z) else 0.0
-            peak = peak_running(pool, running, deviation)
+            peak = peak_running(pool, running, normal.inv_cdf(p))
             computed[p] = pool_tpot_s(pool, workload, peak, colocated)
         found[name] = computed[p]
     return found
@@ -257,6 +255,16 @@ def peak_running(pool: Pool, running: ArrayLike, z: ArrayLike) -> Array:
     """Running sequences per worker that are exceeded only beyond the percentile z, at most max_batch."""
     peak = peak_count(np.asarray(running) * pool.workers, z) / pool.workers
     return np.minimum(peak, pool.max_batch)
+
+
+def _slots_run_short(
+    pool: Pool, workload: Workload, running: Array, rate: Array, capacity: Array, z: Array
+) -> Array:
+    """Where more requests come than max_batch serves, on average or at the percentile of the batch."""
+    if workload.concurrency is not None:
+        return np.zeros(np.shape(running), dtype=bool)
+    peak = peak_count(running * pool.workers, z) / pool.workers
+    return (rate > capacity * (1 + 1e-9)) | (peak > pool.max_batch * (1 + 1e-9))
 
 
 def _closed_colocated(pool: Pool, workload: Workload) -> tuple[Array, Array, Array]:
@@ -341,7 +349,7 @@ def _metrics(
     workload: Workload,
     slo: Slo,
     rate: Array,
-    ttft: _Latency,
+    ttft: Latency,
     tpots: dict[str, Array],
     pools: dict[str, Pool],
     economics: Economics,

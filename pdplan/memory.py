@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -56,23 +58,63 @@ def weight_bytes_per_gpu(stack: Stack, formats: Formats, layout: Layout, draft: 
 
 
 def _stack_bytes(stack: Stack, formats: Formats, layout: Layout) -> Array:
-    hidden = stack.hidden_size
-    total: Array = np.full(np.shape(layout.tp), stack.norms * hidden * VECTOR_BYTES)
-    total = total + stack.projections * 2.0 * hidden * hidden * formats.weight_bytes("dense")
-    for mixer, count in stack.mixers:
-        total = total + count * mixer.vector_parameters(hidden) * VECTOR_BYTES
-        for matrix in mixer.matrices(hidden):
-            total = total + count * matrix.parameters * formats.weight_bytes(matrix.part) / shards(matrix, layout)
-    for block, count in stack.feed_forwards:
-        spread = layout.ep if isinstance(block, Experts) else 1.0
-        total = total + count * block.vector_parameters(hidden) * VECTOR_BYTES / spread
-        for matrix in block.matrices(hidden):
-            total = total + count * matrix.parameters * formats.weight_bytes(matrix.part) / shards(matrix, layout)
-        if isinstance(block, Experts):
-            expert = sum(m.parameters for m in block.expert_matrices(hidden))
-            held = block.experts / layout.ep / layout.expert_tp
-            total = total + count * held * expert * formats.weight_bytes("experts")
+    total: Array = np.zeros(np.shape(layout.tp))
+    for part in weight_parts(stack, formats, layout):
+        total = total + part.bytes
     return total
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightPart:
+    """Equal tensors of all layers: count · elements · bytes each / ranks that share them."""
+
+    name: str
+    count: float
+    elements: float
+    bytes_per_element: float
+    shards: Any = 1.0
+
+    @property
+    def bytes(self) -> Array:
+        return np.asarray(self.count * self.elements * self.bytes_per_element / self.shards)
+
+
+def weight_parts(stack: Stack, formats: Formats, layout: Layout) -> Iterator[WeightPart]:
+    """What the layers of a stack hold on one accelerator before pipeline stages divide them."""
+    hidden = stack.hidden_size
+    yield WeightPart(name="norms", count=stack.norms, elements=hidden, bytes_per_element=VECTOR_BYTES)
+    if stack.projections:
+        yield WeightPart(
+            name="draft input",
+            count=stack.projections,
+            elements=2.0 * hidden * hidden,
+            bytes_per_element=formats.weight_bytes("dense"),
+        )
+    for block, count in (*stack.mixers, *stack.feed_forwards):
+        spread = layout.ep if isinstance(block, Experts) else 1.0
+        if vectors := block.vector_parameters(hidden):
+            yield WeightPart(
+                name="biases and small vectors",
+                count=count,
+                elements=vectors,
+                bytes_per_element=VECTOR_BYTES,
+                shards=spread,
+            )
+        for matrix in block.matrices(hidden):
+            yield _matrix_part(matrix, count, formats, shards(matrix, layout))
+        if isinstance(block, Experts):
+            for matrix in block.expert_matrices(hidden):
+                yield _matrix_part(matrix, count * block.experts, formats, layout.ep * layout.expert_tp)
+
+
+def _matrix_part(matrix: Matrix, count: float, formats: Formats, sharing: Array) -> WeightPart:
+    return WeightPart(
+        name=f"{matrix.name} ({matrix.part})",
+        count=count,
+        elements=matrix.parameters,
+        bytes_per_element=formats.weight_bytes(matrix.part),
+        shards=sharing,
+    )
 
 
 def sequence_bytes_per_gpu(stack: Stack, formats: Formats, layout: Layout, context: ArrayLike) -> Array:
@@ -80,20 +122,60 @@ def sequence_bytes_per_gpu(stack: Stack, formats: Formats, layout: Layout, conte
 
     Σ_layers min(context, window)/compression · elements/min(tp, cache shards) · bytes, + state/tp; /pp.
     """
-    length = np.asarray(context, dtype=float)
     total: Array = np.zeros(())
+    for part in sequence_parts(stack, formats, layout, context):
+        total = total + part.bytes
+    return total / layout.pp
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequencePart:
+    """What equal layers keep of one sequence: count · entries · elements · bytes each / sharing ranks."""
+
+    name: str
+    count: float
+    entries: Any
+    elements: float
+    bytes_per_element: float
+    shards: Any = 1.0
+
+    @property
+    def bytes(self) -> Array:
+        return np.asarray(self.count * self.entries * self.elements * self.bytes_per_element / self.shards)
+
+
+def sequence_parts(stack: Stack, formats: Formats, layout: Layout, context: ArrayLike) -> Iterator[SequencePart]:
+    """Cache and state of one sequence on one accelerator before pipeline stages divide them."""
+    length = np.asarray(context, dtype=float)
     for mixer, count in stack.mixers:
         for core in mixer.cores():
-            kept = (length if core.window is None else np.minimum(length, core.window)) / core.compression
-            own = core.cached_elements / np.minimum(layout.tp, core.cache_shards) * formats.kv_bytes
-            total = total + count * kept * own
+            kept = length if core.window is None else np.minimum(length, core.window)
+            yield SequencePart(
+                name="KV cache",
+                count=count,
+                entries=kept / core.compression,
+                elements=core.cached_elements,
+                bytes_per_element=formats.kv_bytes,
+                shards=np.minimum(layout.tp, core.cache_shards),
+            )
             if core.indexer is not None:
-                scan = core.indexer.cached_elements * core.indexer.cache_bytes_per_element
-                total = total + count * length / core.compression * scan
+                yield SequencePart(
+                    name="indexer keys",
+                    count=count,
+                    entries=length / core.compression,
+                    elements=core.indexer.cached_elements,
+                    bytes_per_element=core.indexer.cache_bytes_per_element,
+                )
         state = mixer.state()
         if state is not None:
-            total = total + count * state.elements * state.bytes_per_element / np.minimum(layout.tp, state.heads)
-    return total / layout.pp
+            yield SequencePart(
+                name="recurrent state",
+                count=count,
+                entries=1.0,
+                elements=state.elements,
+                bytes_per_element=state.bytes_per_element,
+                shards=np.minimum(layout.tp, state.heads),
+            )
 
 
 def request_cache_bytes(stack: Stack, formats: Formats, context: float) -> float:
@@ -108,14 +190,19 @@ def reserve_bytes(stack: Stack, engine: Engine, layout: Layout) -> Array:
     (sequences · vocabulary · bytes per logit) + activations of one step
     (tokens · (4 · hidden + 3 · MLP width/tp) · 2 bytes).
     """
-    width = max(
-        block.intermediate_size * (block.per_token if isinstance(block, Experts) else 1.0)
-        for block, _ in stack.feed_forwards
-    )
+    width = widest_mlp(stack)
     activations = engine.max_step_tokens * 2.0 * (4.0 * stack.hidden_size + 3.0 * width / layout.tp)
     sampler = engine.sampler_sequences * stack.vocab_size * engine.sampler_bytes_per_logit
     collectives = np.where(layout.gpus > 1, engine.collective_reserve_bytes, 0.0)
     return np.asarray(engine.runtime_reserve_bytes + collectives + sampler + activations)
+
+
+def widest_mlp(stack: Stack) -> float:
+    """Width of the widest feed-forward block that a token passes; of experts, all that it visits."""
+    return max(
+        block.intermediate_size * (block.per_token if isinstance(block, Experts) else 1.0)
+        for block, _ in stack.feed_forwards
+    )
 
 
 def memory_budget(

@@ -7,9 +7,9 @@ is for the busiest rank, broadcasts over layouts and loads, and is for one layer
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
@@ -49,8 +49,10 @@ class Op:
     """Rows of the product (tokens), for tile rounding; None where that has no meaning."""
     groups: Array | None = None
     """Grouped GEMM: matrices touched, each with its own half-filled tile."""
-    formula: str = ""
-    """How `flop` and `stored_bytes` came about, in words that explain prints."""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    """The numbers that the counts were made of, by symbol, for `explain`."""
+    counted: Mapping[str, str] = field(default_factory=dict)
+    """By field, the arithmetic over `inputs` that gave it: {"flop": "2*m*K*N/s"}."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +129,15 @@ def _gemm(matrix: Matrix, layers: float, formats: Formats, layout: Layout, rows:
         stored_bytes=np.asarray(k * n * formats.weight_bytes(matrix.part)),
         activation_bytes=rows * (k + n) * ACTIVATION_BYTES,
         rows=rows,
-        formula=f"2·m·k·n, k={matrix.rows}, n={matrix.columns}, split {matrix.split} over tp",
+        inputs={
+            "m": rows, "K": matrix.rows, "N": matrix.columns, "s": sharing,
+            "w": formats.weight_bytes(matrix.part), "a": ACTIVATION_BYTES,
+        },
+        counted={
+            "flop": "2*m*K*N/s",
+            "stored_bytes": "K*N/s*w",
+            "activation_bytes": {"columns": "m*(K+N/s)*a", "rows": "m*(K/s+N)*a", "none": "m*(K+N)*a"}[matrix.split],
+        },
     )
 
 
@@ -177,7 +187,15 @@ def _prefill_core(core: AttentionCore, layers: float, formats: Formats, layout: 
         flop=attention_flop(pairs, heads, core.qk_dim, core.v_dim),
         stored_bytes=sequences * past * kept * formats.kv_bytes,
         activation_bytes=sequences * new * heads * 2 * (core.qk_dim + core.v_dim) * ACTIVATION_BYTES,
-        formula=f"2·pairs·heads·({core.qk_dim}+{core.v_dim})",
+        inputs={
+            "b": sequences, "n": new, "p": past, "P": pairs, "limit": limit, "c": core.compression,
+            "h": heads, "d_qk": core.qk_dim, "d_v": core.v_dim, "e": kept, "kv": formats.kv_bytes, "a": ACTIVATION_BYTES,
+        },
+        counted={
+            "flop": "2*P*h*(d_qk+d_v)",
+            "stored_bytes": "b*p*e*kv",
+            "activation_bytes": "b*n*h*2*(d_qk+d_v)*a",
+        },
     )
 
 
@@ -200,7 +218,17 @@ def _decode_core(core: AttentionCore, layers: float, formats: Formats, layout: L
         * heads
         * (core.decode_qk_dim + core.decode_v_dim)
         * ACTIVATION_BYTES,
-        formula=f"2·pairs·heads·({core.decode_qk_dim}+{core.decode_v_dim}); cache {core.cached_elements:g} elements/entry",
+        inputs={
+            "b": sequences, "q": load.queries, "x": entries, "limit": _reach(core), "c": c,
+            "first": load.context_first, "last": load.context_last,
+            "h": heads, "d_qk": core.decode_qk_dim, "d_v": core.decode_v_dim, "e": elements,
+            "kv": formats.kv_bytes, "a": ACTIVATION_BYTES,
+        },
+        counted={
+            "flop": "2*b*q*x*h*(d_qk+d_v)",
+            "stored_bytes": "b*x*e*kv",
+            "activation_bytes": "b*q*h*(d_qk+d_v)*a",
+        },
     )
 
 
@@ -227,7 +255,11 @@ def _indexer_op(core: AttentionCore, layers: float, layout: Layout, load: Load) 
         flop=2.0 * pairs * indexer.heads * indexer.dim + 0.0 * layout.tp,
         stored_bytes=read * indexer.cached_elements * indexer.cache_bytes_per_element,
         activation_bytes=np.zeros(()),
-        formula=f"2·pairs·{indexer.heads}·{indexer.dim}, every cached entry",
+        inputs={
+            "P": pairs, "R": read, "c": core.compression, "h": indexer.heads, "d": indexer.dim,
+            "e": indexer.cached_elements, "w": indexer.cache_bytes_per_element,
+        },
+        counted={"flop": "2*P*h*d", "stored_bytes": "R*e*w"},
     )
 
 
@@ -246,7 +278,12 @@ def _recurrence_op(state: RecurrentState, layers: float, layout: Layout, load: L
         flop=flop / shards,
         stored_bytes=sequences * state_bytes / shards,
         activation_bytes=np.zeros(()),
-        formula=f"state of {state.elements} elements read and written per sequence",
+        inputs={
+            "u_d": decode_tokens, "f_d": state.flop_per_token, "u_p": prefill_tokens,
+            "f_p": state.prefill_flop_per_token, "b": sequences, "e": state.elements,
+            "w": state.bytes_per_element, "s": shards,
+        },
+        counted={"flop": "(u_d*f_d+u_p*f_p)/s", "stored_bytes": "b*2*e*w/s"},
     )
 
 
@@ -276,7 +313,17 @@ def _expert_ops(
             * ACTIVATION_BYTES,
             rows=rows,
             groups=touched_here,
-            formula=f"2·rows·{matrix.rows}·{matrix.columns}/expert-tp, rows = T·{block.per_token}/ep·imbalance",
+            inputs={
+                "m": tokens, "dp": layout.dp, "T": everyone, "k": block.per_token, "E": block.experts,
+                "A": assignments, "ep": layout.ep, "skew": routing.skew, "f": factor, "X": touched,
+                "Y": touched_here, "R": rows, "K": matrix.rows, "N": matrix.columns, "s": layout.expert_tp,
+                "w": formats.weight_bytes("experts"), "a": ACTIVATION_BYTES,
+            },
+            counted={
+                "flop": "2*R*K*N/s",
+                "stored_bytes": "Y*K*N/s*w",
+                "activation_bytes": "R*(K+N/s)*a" if matrix.split == "columns" else "R*(K/s+N)*a",
+            },
         )
 
 
@@ -335,7 +382,10 @@ def _elementwise(stack: Stack, layout: Layout, tokens: Array) -> Op:
         flop=np.zeros(()),
         stored_bytes=np.zeros(()),
         activation_bytes=tokens * passes * ACTIVATION_BYTES,
-        formula="8 passes over hidden, 3 over the MLP width",
+        inputs={
+            "m": tokens, "H": stack.hidden_size, "V": widths, "L": stack.layers, "tp": layout.tp, "a": ACTIVATION_BYTES,
+        },
+        counted={"activation_bytes": "m*(8*H+3*V/L/tp)*a"},
     )
 
 

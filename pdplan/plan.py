@@ -147,7 +147,7 @@ PROBLEMS = (
     "the weights do not fit in memory",
     "not one request's KV cache fits in memory beside the weights",
     "the prefill pool cannot keep up with the request rate",
-    "the decode pool cannot keep up with the request rate",
+    "the decoding workers run short of slots (max_batch) at the request rate",
     "the KV transfer network cannot keep up with the request rate",
 )
 WEIGHTS, CACHE, PREFILL_RATE, DECODE_RATE, TRANSFER_RATE = range(1, len(PROBLEMS))

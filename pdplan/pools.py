@@ -97,15 +97,20 @@ def decode_step(pool: Pool, workload: Workload, running: ArrayLike) -> StepTime:
 
 def draft_step_s(pool: Pool, workload: Workload, running: ArrayLike) -> Array:
     """Seconds a step spends on drafting: each drafted token runs the draft layers and the LM head once."""
+    step = draft_step(pool, workload, running)
+    return np.zeros(()) if step is None else pool.speculation.drafted * step.total_s
+
+
+def draft_step(pool: Pool, workload: Workload, running: ArrayLike) -> StepTime | None:
+    """Drafting one token for every running sequence, None where nothing is drafted."""
     setting = pool.setting
     if not pool.speculation.drafted or setting.draft is None:
-        return np.zeros(())
+        return None
     # The engine's overhead is paid once, with the verify step.
     engine = replace(setting.constants.engine, step_overhead_s=0.0, sequence_overhead_s=0.0)
     small = replace(setting, stack=setting.draft, constants=replace(setting.constants, engine=engine))
     sequences = np.asarray(running, dtype=float) / pool.servers_per_worker
-    step = step_time(small, pool.layout, decode_load(sequences, workload.isl, workload.isl + workload.osl))
-    return pool.speculation.drafted * step.total_s
+    return step_time(small, pool.layout, decode_load(sequences, workload.isl, workload.isl + workload.osl))
 
 
 def decode_tpot_s(pool: Pool, workload: Workload, running: ArrayLike) -> Array:
@@ -125,6 +130,12 @@ class MixedStep:
     """What one prompt per server adds to the worker's steps, altogether."""
     prefill_service_s: Array
     """How long that prompt takes beside the running decodes."""
+    steps: Array
+    """Chunks that the prompt is cut into."""
+    decode: StepTime
+    """The step without any prefill, with its terms."""
+    prefill: StepTime
+    """A step with one chunk: beside the decodes where the engine mixes them, alone where not."""
 
 
 def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
@@ -144,15 +155,17 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
         workload.isl + workload.osl,
         1.0 + pool.speculation.drafted,
     )
-    decode = step_time(pool.setting, pool.layout, load).total_s
+    plain = step_time(pool.setting, pool.layout, load)
+    decode = plain.total_s
     prompts = np.ones(())
     steps, chunk, past = _chunks(prompts, workload, engine.max_step_tokens)
     prefill = prefill_load(prompts, chunk, past)
     if engine.mixes_prefill:
-        mixed = step_time(pool.setting, pool.layout, mixed_load(load, prefill)).total_s
-        extra, service = steps * (mixed - decode), steps * mixed
+        chunked = step_time(pool.setting, pool.layout, mixed_load(load, prefill))
+        extra, service = steps * (chunked.total_s - decode), steps * chunked.total_s
     else:
-        extra = service = steps * step_time(pool.setting, pool.layout, prefill).total_s
+        chunked = step_time(pool.setting, pool.layout, prefill)
+        extra = service = steps * chunked.total_s
     per_token = tokens_per_step(pool.speculation.drafted, pool.speculation.acceptance)
     alone = (decode + draft_step_s(pool, workload, running)) / per_token
     share = np.asarray(running, dtype=float) / workload.osl / pool.servers_per_worker
@@ -161,6 +174,9 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
         decode_s=np.asarray(decode),
         prefill_extra_s=np.asarray(extra),
         prefill_service_s=np.asarray(service),
+        steps=steps,
+        decode=plain,
+        prefill=chunked,
     )
 
 

@@ -100,13 +100,14 @@ def _op_term(op: Op, setting: Setting) -> Term:
         op.flop,
         op.stored_bytes,
         op.activation_bytes,
-        setting.formats.peaks[op.dtype],
+        setting.formats.peaks[op.dtype.partition("-")[0]],  # "fp8-block" runs at the peak of "fp8"
         setting.bandwidth_bytes_per_s,
         law,
         rows=op.rows,
         groups=op.groups,
         depth=getattr(op, "depth", None),
         input_bytes=getattr(op, "input_bytes", None),
+        scores=getattr(op, "scores", None),
     )
     return Term(
         name=op.name,

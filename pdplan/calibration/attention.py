@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from pdplan.calibration.fit import Block
 from pdplan.calibration.attention_counts import decode_counts, indexer_counts, prefill_counts
+from pdplan.calibration.fit import Block
 from pdplan.calibration.infersim import attention_measurements
 from pdplan.calibration.pooling import Measured, Recipe, blocks, not_from_cache, without_fallbacks
 from pdplan.calibration.tables import ACCELERATORS, Columns, Tables
@@ -21,8 +21,8 @@ from pdplan.laws.roofline import Array, Roofline
 
 SOURCES: dict[str, dict[str, str]] = {
     "aic-attention": {
-        "title": "aiconfigurator attention, MLA and sparse-attention kernel tables (vLLM, SGLang, TensorRT-LLM)",
-        "reference": "PyPI aiconfigurator-core 0.12.0, systems/data/*/{attention,mla,sparse_attention}, Apache-2.0",
+        "title": "aiconfigurator attention kernel tables (vLLM, SGLang, TensorRT-LLM)",
+        "reference": "PyPI aiconfigurator-core 0.12.0, systems/data: attention, mla, sparse_attention; Apache-2.0",
         "date": "2026-11-23",
         "note": "date of reading",
     },
@@ -42,19 +42,30 @@ _HEAD_DIMS = (64, 128, 192, 256)
 
 _DECODE = Recipe(
     start=Roofline(
-        compute_efficiency=0.6, memory_efficiency=0.75, overhead_s=10e-6, activation_traffic=2.0, row_tile=64.0
+        compute_efficiency=0.6,
+        memory_efficiency=0.75,
+        overhead_s=10e-6,
+        activation_traffic=2.0,
+        row_tile=64.0,
     ),
     free=("compute_efficiency", "memory_efficiency", "overhead_s", "activation_traffic", "row_tile"),
 )
 _PREFILL = Recipe(
     start=Roofline(
-        compute_efficiency=0.7, memory_efficiency=0.8, overhead_s=12e-6, exponent=1.0, activation_traffic=3.0,
-        row_tile=2e4, score_flop=300.0,
-    ),  # fmt: skip
+        compute_efficiency=0.7,
+        memory_efficiency=0.8,
+        overhead_s=12e-6,
+        exponent=1.0,
+        activation_traffic=3.0,
+        row_tile=2e4,
+        score_flop=300.0,
+    ),
     free=("compute_efficiency", "overhead_s", "activation_traffic", "row_tile", "score_flop"),
 )
 _SPARSE_PREFILL = Recipe(
-    start=Roofline(compute_efficiency=0.5, memory_efficiency=0.8, overhead_s=12e-6, exponent=1.0, row_tile=2e4),
+    start=Roofline(
+        compute_efficiency=0.5, memory_efficiency=0.8, overhead_s=12e-6, exponent=1.0, row_tile=2e4
+    ),
     free=("compute_efficiency", "overhead_s", "row_tile"),
 )
 _INDEXER = Recipe(
@@ -101,9 +112,16 @@ def _by_dtype(accelerator: str, rows: Columns, read: _Reader) -> Iterator[Measur
         part = _main_kernels({k: v[mask] for k, v in rows.items()})
         family, counts, shapes, valid = read(part, 1.0 if dtype == "fp8" else 2.0)
         measured = Measured(
-            family=family, dtype=dtype, accelerator=accelerator, sheet=sheet, counts=counts,
-            seconds=part["latency_s"], engine=part["engine"], shapes=shapes, source="aic-attention",
-        ).where(valid)  # fmt: skip
+            family=family,
+            dtype=dtype,
+            accelerator=accelerator,
+            sheet=sheet,
+            counts=counts,
+            seconds=part["latency_s"],
+            engine=part["engine"],
+            shapes=shapes,
+            source="aic-attention",
+        ).where(valid)
         if len(measured.seconds):
             yield without_fallbacks(not_from_cache(measured))
 
@@ -126,7 +144,9 @@ def _grouped_decode(rows: Columns, kv_bytes: float) -> _Read:
     batch, heads, kv, dim = (rows[k] for k in ("batch_size", "num_heads", "num_key_value_heads", "head_dim"))
     context, window = rows["step"] + 1.0, rows["window_size"]
     entries = np.where(window > 0, np.minimum(context, window), context)
-    counts = decode_counts(batch, heads, 2 * kv * dim, entries, dim, dim, heads / kv, np.full_like(batch, kv_bytes))
+    counts = decode_counts(
+        batch, heads, 2 * kv * dim, entries, dim, dim, heads / kv, np.full_like(batch, kv_bytes)
+    )
     shapes = {"batch": batch, "heads": heads, "kv_heads": kv, "head_dim": dim, "context": context}
     valid = (context >= SHORTEST) & (heads / kv <= WIDEST_GROUP) & np.isin(dim, _HEAD_DIMS)
     return "decode_attention", counts, shapes, valid
@@ -136,7 +156,9 @@ def _grouped_prefill(rows: Columns, kv_bytes: float) -> _Read:
     batch, heads, kv, dim = (rows[k] for k in ("batch_size", "num_heads", "num_key_value_heads", "head_dim"))
     new, past, window = rows["isl"], rows["step"], rows["window_size"]
     reach = np.where(window > 0, window, np.inf)
-    counts = prefill_counts(batch, new, past, heads, 2 * kv * dim, dim, dim, reach, np.full_like(batch, kv_bytes))
+    counts = prefill_counts(
+        batch, new, past, heads, 2 * kv * dim, dim, dim, reach, np.full_like(batch, kv_bytes)
+    )
     shapes = {"batch": batch, "heads": heads, "kv_heads": kv, "head_dim": dim, "tokens": new}
     valid = (new >= SHORTEST) & (heads / kv <= WIDEST_GROUP) & np.isin(dim, _HEAD_DIMS)
     return "prefill_attention", counts, shapes, valid
@@ -150,7 +172,14 @@ def _latent_decode(rows: Columns, kv_bytes: float) -> _Read:
     batch, heads, context = rows["batch_size"], rows["num_heads"], rows["step"] + 1.0
     one = np.ones_like(batch)
     counts = decode_counts(
-        batch, heads, (LATENT + ROPE) * one, context, (LATENT + ROPE) * one, LATENT * one, heads, kv_bytes * one
+        batch,
+        heads,
+        (LATENT + ROPE) * one,
+        context,
+        (LATENT + ROPE) * one,
+        LATENT * one,
+        heads,
+        kv_bytes * one,
     )
     return "decode_mla", counts, {"batch": batch, "heads": heads, "context": context}, context >= SHORTEST
 
@@ -159,9 +188,16 @@ def _latent_prefill(rows: Columns, kv_bytes: float) -> _Read:
     batch, heads, new, past = rows["batch_size"], rows["num_heads"], rows["isl"], rows["step"]
     one = np.ones_like(batch)
     counts = prefill_counts(
-        batch, new, past, heads, (LATENT + ROPE) * one, (NOPE + ROPE) * one, VALUE * one, np.inf * one,
+        batch,
+        new,
+        past,
+        heads,
+        (LATENT + ROPE) * one,
+        (NOPE + ROPE) * one,
+        VALUE * one,
+        np.inf * one,
         kv_bytes * one,
-    )  # fmt: skip
+    )
     return "prefill_mla", counts, {"batch": batch, "heads": heads, "tokens": new}, new >= SHORTEST
 
 
@@ -173,9 +209,16 @@ def _sparse_prefill(rows: Columns, kv_bytes: float) -> _Read:
     batch, heads, new, past = rows["batch_size"], rows["num_heads"], rows["isl"], rows["step"]
     one = np.ones_like(batch)
     counts = prefill_counts(
-        batch, new, past, heads, (LATENT + ROPE) * one, (LATENT + ROPE) * one, LATENT * one,
-        SPARSE_TOP_K * one, kv_bytes * one,
-    )  # fmt: skip
+        batch,
+        new,
+        past,
+        heads,
+        (LATENT + ROPE) * one,
+        (LATENT + ROPE) * one,
+        LATENT * one,
+        SPARSE_TOP_K * one,
+        kv_bytes * one,
+    )
     shapes = {"batch": batch, "heads": heads, "tokens": new, "past": past}
     return "prefill_sparse", counts, shapes, (new >= SHORTEST) & (past >= SPARSE_TOP_K)
 
@@ -184,9 +227,15 @@ def _sparse_decode(rows: Columns, kv_bytes: float) -> _Read:
     batch, heads, context = rows["batch_size"], rows["num_heads"], rows["step"] + 1.0
     one = np.ones_like(batch)
     counts = decode_counts(
-        batch, heads, (LATENT + ROPE) * one, np.minimum(context, SPARSE_TOP_K), (LATENT + ROPE) * one, LATENT * one,
-        heads, kv_bytes * one,
-    )  # fmt: skip
+        batch,
+        heads,
+        (LATENT + ROPE) * one,
+        np.minimum(context, SPARSE_TOP_K),
+        (LATENT + ROPE) * one,
+        LATENT * one,
+        heads,
+        kv_bytes * one,
+    )
     shapes = {"batch": batch, "heads": heads, "context": context}
     return "decode_sparse", counts, shapes, (rows["isl"] == 1) & (context >= SPARSE_TOP_K)
 
@@ -208,13 +257,26 @@ def _indexer(tables: Tables, accelerator: str) -> Iterator[Measured]:
     if not logits or not chosen:
         return
     times: dict[tuple[float, float, float], list[float]] = {}
-    for b, n, p, t in zip(*(chosen[k].tolist() for k in ("batch_size", "isl", "step", "latency_s")), strict=True):
+    for b, n, p, t in zip(
+        *(chosen[k].tolist() for k in ("batch_size", "isl", "step", "latency_s")), strict=True
+    ):
         times.setdefault((b, n, p), []).append(t)
     batch, new, past = (logits[k] for k in ("batch_size", "isl", "step"))
-    top = np.array([np.mean(times.get(k, [np.nan])) for k in zip(batch.tolist(), new.tolist(), past.tolist(), strict=True)])
+    top = np.array(
+        [
+            np.mean(times.get(k, [np.nan]))
+            for k in zip(batch.tolist(), new.tolist(), past.tolist(), strict=True)
+        ]
+    )
     valid = np.isfinite(top) & (past + new > SPARSE_TOP_K)
     yield Measured(
-        family="indexer", dtype="fp8", accelerator=accelerator, sheet=Tables.sheet(accelerator),
-        counts=indexer_counts(batch, new, past, INDEX_HEADS, INDEX_DIM), seconds=logits["latency_s"] + top,
-        engine=logits["engine"], shapes={"batch": batch, "tokens": new, "past": past}, source="aic-attention",
-    ).where(valid)  # fmt: skip
+        family="indexer",
+        dtype="fp8",
+        accelerator=accelerator,
+        sheet=Tables.sheet(accelerator),
+        counts=indexer_counts(batch, new, past, INDEX_HEADS, INDEX_DIM),
+        seconds=logits["latency_s"] + top,
+        engine=logits["engine"],
+        shapes={"batch": batch, "tokens": new, "past": past},
+        source="aic-attention",
+    ).where(valid)

@@ -12,9 +12,15 @@ SCORE_BYTES = 4.0  # the indexer writes its scores in FP32 and top-k reads them
 
 
 def decode_counts(
-    batch: Array, heads: Array, kv_elements: Array, entries: Array, qk_dim: Array, v_dim: Array,
-    group: Array, kv_bytes: Array,
-) -> dict[str, Array]:  # fmt: skip
+    batch: Array,
+    heads: Array,
+    kv_elements: Array,
+    entries: Array,
+    qk_dim: Array,
+    v_dim: Array,
+    group: Array,
+    kv_bytes: Array,
+) -> dict[str, Array]:
     """Counts of a decode core as `ops._decode_core` makes them; `group` query heads share a cached head."""
     return {
         "flop": attention_flop(batch * entries, heads, 1.0, 0.0) * (qk_dim + v_dim),
@@ -25,9 +31,16 @@ def decode_counts(
 
 
 def prefill_counts(
-    batch: Array, new: Array, past: Array, heads: Array, kv_elements: Array, qk_dim: Array, v_dim: Array,
-    reach: Array, kv_bytes: Array,
-) -> dict[str, Array]:  # fmt: skip
+    batch: Array,
+    new: Array,
+    past: Array,
+    heads: Array,
+    kv_elements: Array,
+    qk_dim: Array,
+    v_dim: Array,
+    reach: Array,
+    kv_bytes: Array,
+) -> dict[str, Array]:
     """Counts of a prefill core as `ops._prefill_core` makes them."""
     pairs = batch * causal_pairs(new, past, reach)
     return {

@@ -12,7 +12,8 @@ import dataclasses
 
 import numpy as np
 
-from pdplan.calibration.fit import Block, Counts, Sample, pooled_blocks, rounded, span
+from pdplan.calibration.fit import Block, Counts, rounded, span
+from pdplan.calibration.samples import Sample, pooled_blocks
 from pdplan.calibration.tables import ACCELERATORS, GENERATIONS, Tables
 from pdplan.laws.roofline import Roofline
 

@@ -31,7 +31,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pdplan.calibration.fit import Block, Counts, Sample, fit_roofline, for_other_types, pooled_blocks, rounded, span
+from pdplan.calibration.fit import Block, Counts, fit_roofline, rounded, span
+from pdplan.calibration.samples import Sample, for_other_types, pooled_blocks
 from pdplan.calibration.tables import ACCELERATORS, CACHE_BYTES, GENERATIONS, Columns, Tables, version_key
 from pdplan.laws.experts import expected_touched_experts
 from pdplan.laws.roofline import Array, Roofline
@@ -99,12 +100,18 @@ def fit(tables: Tables) -> list[Block]:
         read = tables.read(accelerator, "moe", versions="all")
         for kind in KINDS:
             rows, share = _usable(read, kind)
-            if share is not None and kind.peak in tables.sheet(accelerator).peaks and rows["latency_s"].size >= LEAST_ROWS:
+            if (
+                share is not None
+                and kind.peak in tables.sheet(accelerator).peaks
+                and rows["latency_s"].size >= LEAST_ROWS
+            ):
                 samples.setdefault(kind.dtype, {})[accelerator] = _sample(tables, accelerator, kind, rows)
                 left_out[accelerator, kind.dtype] = share
     blocks: list[Block] = []
     for kind in KINDS:
-        for block in pooled_blocks("experts", kind.dtype, samples[kind.dtype], GENERATIONS, START, FREE, "aic-moe"):
+        for block in pooled_blocks(
+            "experts", kind.dtype, samples[kind.dtype], GENERATIONS, START, FREE, "aic-moe"
+        ):
             share = left_out.get((block.name, kind.dtype))
             entry = dict(block.entry) if share is None else {**block.entry, "left_out": rounded(share, 2)}
             blocks.append(dataclasses.replace(block, entry=entry))
@@ -159,7 +166,9 @@ def _usable(read: Columns, kind: Kind) -> tuple[Columns, float | None]:
         return rows, None
     rows["weight_bytes"] = np.array([kind.tables[name] for name in rows["moe_dtype"].tolist()])
     rows = _keep(rows, _newest(rows))
-    configuration = _labels(rows, (*_SHAPE, "num_tokens", "moe_tp_size", "moe_ep_size", "distribution", "moe_dtype"))
+    configuration = _labels(
+        rows, (*_SHAPE, "num_tokens", "moe_tp_size", "moe_ep_size", "distribution", "moe_dtype")
+    )
     own = np.char.add(configuration, rows["engine"])
     best = rows["latency_s"] <= _least(own, rows["latency_s"])
     rows, configuration = _keep(rows, best), configuration[best]
@@ -176,7 +185,9 @@ def _newest(rows: Columns) -> NDArray[np.bool_]:
     minors = sorted({_minor(v) for v in versions})
     minor = np.array([minors.index(_minor(v)) for v in names], dtype=float)
     newest_minor = -minor <= _least(rows["engine"], -minor)
-    return np.asarray(newest_minor & (-rank <= _least(_labels(rows, (*_SHAPE, "engine", "moe_dtype")), -rank)))
+    return np.asarray(
+        newest_minor & (-rank <= _least(_labels(rows, (*_SHAPE, "engine", "moe_dtype")), -rank))
+    )
 
 
 def _minor(version: str) -> tuple[int, int]:
@@ -188,7 +199,9 @@ def _labels(rows: Columns, columns: tuple[str, ...]) -> NDArray[np.str_]:
     label: NDArray[np.str_] = np.full(rows["latency_s"].size, "", dtype="U1")
     for name in columns:
         values = rows[name]
-        label = np.char.add(np.char.add(label, "|"), values.astype(int).astype(str) if values.dtype.kind == "f" else values)
+        label = np.char.add(
+            np.char.add(label, "|"), values.astype(int).astype(str) if values.dtype.kind == "f" else values
+        )
     return label
 
 
@@ -207,7 +220,12 @@ def _keep(rows: Columns, chosen: NDArray[np.bool_]) -> Columns:
 def _sample(tables: Tables, accelerator: str, kind: Kind, rows: Columns) -> Sample:
     sheet = tables.sheet(accelerator)
     size = rows["latency_s"].size
-    ranges = (("tokens", "num_tokens"), ("hidden", "hidden_size"), ("experts", "num_experts"), ("top-k", "topk"))
+    ranges = (
+        ("tokens", "num_tokens"),
+        ("hidden", "hidden_size"),
+        ("experts", "num_experts"),
+        ("top-k", "topk"),
+    )
     shapes = ", ".join(f"{name} {span(rows[column])}" for name, column in ranges)
     sample = Sample(
         counts=layer_counts(rows, rows["weight_bytes"]),
@@ -222,7 +240,9 @@ def _sample(tables: Tables, accelerator: str, kind: Kind, rows: Columns) -> Samp
 
 def _shared_blocks(tables: Tables, blocks: list[Block]) -> list[Block]:
     """H20 and H800: efficiencies from published grouped products, the passes around them from hopper."""
-    hopper = next(b.entry for b in blocks if (b.scope, b.name, b.dtype) == ("generations", "hopper", "fp8-block"))
+    hopper = next(
+        b.entry for b in blocks if (b.scope, b.name, b.dtype) == ("generations", "hopper", "fp8-block")
+    )
     around = ("overhead_s", "activation_traffic", "input_traffic")
     found = []
     for accelerator in ("h20", "h800"):
@@ -236,13 +256,19 @@ def _shared_blocks(tables: Tables, blocks: list[Block]) -> list[Block]:
             groups=np.minimum(experts, rows),
         )
         sheet = tables.sheet(accelerator)
-        start = dataclasses.replace(START, overhead_s=5e-6, activation_traffic=1.0, input_traffic=0.0, row_tile=64.0)
+        start = dataclasses.replace(
+            START, overhead_s=5e-6, activation_traffic=1.0, input_traffic=0.0, row_tile=64.0
+        )
         free = ("compute_efficiency", "memory_efficiency", "overhead_s", "row_tile")
         fitted = fit_roofline(counts, measured, sheet.peak("fp8"), sheet.bandwidth, start, free)
         entry = fitted.entry("infersim-moe", f"experts {span(experts)}, rows {span(rows)}, k {span(k)}", FREE)
         entry.update({name: hopper[name] for name in around})
-        entry["note"] = "overhead and traffic are hopper's: these kernels were measured without what surrounds them"
-        found.append(Block(scope="accelerators", name=accelerator, family="experts", dtype="fp8-block", entry=entry))
+        entry["note"] = (
+            "overhead and traffic are hopper's: these kernels were measured without what surrounds them"
+        )
+        found.append(
+            Block(scope="accelerators", name=accelerator, family="experts", dtype="fp8-block", entry=entry)
+        )
     return found
 
 
@@ -258,5 +284,3 @@ def _grouped_products(tables: Tables, accelerator: str) -> list[tuple[Array, Arr
         parts.append((local, rows, hidden, 2.0 * inter, t["up_proj_us"] * 1e-6))
         parts.append((local, rows, inter, hidden, t["down_proj_us"] * 1e-6))
     return parts
-
-

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pdplan.calibration.fit import Block, Counts, Sample, fit_roofline, for_other_types, pooled_blocks, span
+from pdplan.calibration.fit import Block, Counts, fit_roofline, span
+from pdplan.calibration.samples import Sample, for_other_types, pooled_blocks
 from pdplan.calibration.tables import ACCELERATORS, CACHE_BYTES, GENERATIONS, Tables
 from pdplan.laws.roofline import Roofline
 
@@ -98,7 +99,9 @@ def fit(tables: Tables) -> list[Block]:
     for kind in KINDS.values():
         if kind.dtype in samples:
             start, free = (START_QUANTISED, FREE_QUANTISED) if kind.quantised_input else (START, FREE)
-            blocks += pooled_blocks("gemm", kind.dtype, samples[kind.dtype], GENERATIONS, start, free, "aic-gemm")
+            blocks += pooled_blocks(
+                "gemm", kind.dtype, samples[kind.dtype], GENERATIONS, start, free, "aic-gemm"
+            )
     return blocks + [for_other_types(blocks)] + _shared_blocks(tables, blocks)
 
 
@@ -141,7 +144,9 @@ def _samples(tables: Tables, accelerator: str) -> dict[str, Sample]:
 
 def _shared_blocks(tables: Tables, blocks: list[Block]) -> list[Block]:
     """H20 and H800 from published kernel rates; their kernels are measured without quantisation."""
-    hopper = next(b.entry for b in blocks if (b.scope, b.name, b.dtype) == ("generations", "hopper", "fp8-block"))
+    hopper = next(
+        b.entry for b in blocks if (b.scope, b.name, b.dtype) == ("generations", "hopper", "fp8-block")
+    )
     found = []
     for accelerator in ("h20", "h800"):
         parts = [tables.read_csv(f"kernels/infersim/gemm__{accelerator}__data.csv")]
@@ -153,12 +158,16 @@ def _shared_blocks(tables: Tables, blocks: list[Block]) -> list[Block]:
         m, n, k, measured = (np.concatenate(c) for c in zip(*shapes, strict=True))
         sheet = tables.sheet(accelerator)
         start = Roofline(**{f: hopper[f] for f in FREE}, exponent=2.0)
-        fitted = fit_roofline(counts_of(m, n, k, 1.0), measured, sheet.peak("fp8"), sheet.bandwidth, start, FREE)
+        fitted = fit_roofline(
+            counts_of(m, n, k, 1.0), measured, sheet.peak("fp8"), sheet.bandwidth, start, FREE
+        )
         entry = fitted.entry("infersim-gemm", f"m {span(m)}, n {span(n)}, k {span(k)}", FREE)
         entry = {
             "input_traffic": hopper["input_traffic"],
             **entry,
             "note": "the quantisation pass (input_traffic) is hopper's: these kernels were measured without it",
         }
-        found.append(Block(scope="accelerators", name=accelerator, family="gemm", dtype="fp8-block", entry=entry))
+        found.append(
+            Block(scope="accelerators", name=accelerator, family="gemm", dtype="fp8-block", entry=entry)
+        )
     return found

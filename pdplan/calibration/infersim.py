@@ -28,7 +28,9 @@ def attention_measurements(tables: Tables) -> Iterator[Measured]:
             yield from _read(tables, path.name, kind, phase, accelerator, shape)
 
 
-def _read(tables: Tables, name: str, kind: str, phase: str, accelerator: str, shape: str) -> Iterator[Measured]:
+def _read(
+    tables: Tables, name: str, kind: str, phase: str, accelerator: str, shape: str
+) -> Iterator[Measured]:
     rows = tables.read_csv(f"{FOLDER}/{name}")
     if "latency_us" not in rows:  # one file came without its header
         return
@@ -45,19 +47,35 @@ def _read(tables: Tables, name: str, kind: str, phase: str, accelerator: str, sh
             shapes = {"heads": numbers[0] * one, "batch": rows.get("batch_size", one)}
             shapes["context"] = next(rows[k] for k in ("kv_len", "seq_len", "s_kv") if k in rows)
             yield Measured(
-                family=family, dtype=dtype, accelerator=accelerator, sheet=Tables.sheet(accelerator), counts=counts,
-                seconds=seconds, engine=np.full(len(seconds), "infersim"), shapes=shapes, source="infersim-attention",
-            ).where(mask)  # fmt: skip
+                family=family,
+                dtype=dtype,
+                accelerator=accelerator,
+                sheet=Tables.sheet(accelerator),
+                counts=counts,
+                seconds=seconds,
+                engine=np.full(len(seconds), "infersim"),
+                shapes=shapes,
+                source="infersim-attention",
+            ).where(mask)
 
 
 def _counts(
     rows: dict[str, Array], kind: str, phase: str, numbers: list[float], one: Array
 ) -> tuple[str, dict[str, Array], Array]:
     """Family, counts and cache bytes per element of one file's rows."""
-    kv = np.where(np.char.startswith(rows["kv_dtype"].astype(str), "fp8"), 1.0, 2.0) if "kv_dtype" in rows else 2 * one
+    kv = (
+        np.where(np.char.startswith(rows["kv_dtype"].astype(str), "fp8"), 1.0, 2.0)
+        if "kv_dtype" in rows
+        else 2 * one
+    )
     heads = numbers[0] * one
     if kind == "mha":
-        elements, qk, v, group = 2 * numbers[1] * numbers[2] * one, numbers[2] * one, numbers[2] * one, heads / numbers[1]
+        elements, qk, v, group = (
+            2 * numbers[1] * numbers[2] * one,
+            numbers[2] * one,
+            numbers[2] * one,
+            heads / numbers[1],
+        )
     else:  # MLA: absorbed but for dense prefill
         expanded = kind == "mla" and phase == "prefill"
         elements, group = 576.0 * one, heads
@@ -65,7 +83,11 @@ def _counts(
     name = {"mha": "attention", "mla": "mla", "dsa": "sparse"}[kind]
     if phase == "decode":
         entries = np.minimum(rows["kv_len"], numbers[2]) if kind == "dsa" else rows["kv_len"]
-        return f"decode_{name}", decode_counts(rows["batch_size"], heads, elements, entries, qk, v, group, kv), kv
+        return (
+            f"decode_{name}",
+            decode_counts(rows["batch_size"], heads, elements, entries, qk, v, group, kv),
+            kv,
+        )
     new = rows["s_q"] if "s_q" in rows else rows["seq_len"]
     past = rows["s_kv"] - new if "s_kv" in rows else 0.0 * one
     reach = numbers[2] * one if kind == "dsa" else np.inf * one

@@ -65,9 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--tables", help="wheel or unpacked folder of aiconfigurator-core (default: the installed package)"
     )
-    parser.add_argument("--shared", default="/work/shared", help="folder with kernels/ and facts/ (default: %(default)s)")
     parser.add_argument(
-        "-o", "--output", default=str(Path(__file__).parents[1] / "constants" / "kernels.yaml"), help="file to write"
+        "--shared", default="/work/shared", help="folder with kernels/ and facts/ (default: %(default)s)"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        default=str(Path(__file__).parents[1] / "constants" / "kernels.yaml"),
+        help="file to write",
     )
     options = parser.parse_args(arguments)
     try:
@@ -101,7 +106,9 @@ def render(blocks: Sequence[Block], sources: Mapping[str, Mapping[str, str]]) ->
     lines += _families([b for b in blocks if b.scope == "defaults"], 2)
     for scope in ("generations", "accelerators"):
         lines.append(f"{scope}:")
-        names = {b.name for b in blocks if b.scope == scope} | (set(INHERITS) if scope == "generations" else set())
+        names = {b.name for b in blocks if b.scope == scope} | (
+            set(INHERITS) if scope == "generations" else set()
+        )
         for name in sorted(names):
             lines.append(f"  {name}:")
             if scope == "generations" and name in INHERITS:
@@ -127,7 +134,11 @@ def _families(blocks: Sequence[Block], indent: int) -> Iterator[str]:
 
 def _entry(head: str, entry: Mapping[str, Any]) -> Iterator[str]:
     """A flow mapping over as many lines as it takes."""
-    known = [k for k in _ORDER if k in entry], [k for k in _AFTER if k in entry], [k for k in _LAST if k in entry]
+    known = (
+        [k for k in _ORDER if k in entry],
+        [k for k in _AFTER if k in entry],
+        [k for k in _LAST if k in entry],
+    )
     others = sorted(k for k in entry if k not in (*_ORDER, *_AFTER, *_LAST))
     other_constants = [k for k in others if isinstance(entry[k], int | float)]
     notes = [k for k in others if k not in other_constants]
@@ -158,7 +169,11 @@ def _value(value: Any) -> str:
         return _flow(value)
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_value(v) for v in value) + "]"
-    return str(value) if str(value).replace("-", "").replace("_", "").isalpha() else json.dumps(str(value), ensure_ascii=False)
+    return (
+        str(value)
+        if str(value).replace("-", "").replace("_", "").isalpha()
+        else json.dumps(str(value), ensure_ascii=False)
+    )
 
 
 def summary(blocks: Sequence[Block]) -> Iterator[str]:

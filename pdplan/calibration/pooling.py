@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pdplan.calibration.fit import Block, Counts, Sample, fitted_entry, pool, pooled_blocks, span
+from pdplan.calibration.fit import Block, Counts, span
+from pdplan.calibration.samples import Sample, fitted_entry, pool, pooled_blocks
 from pdplan.calibration.tables import GENERATIONS, Sheet
 from pdplan.laws.roofline import Array, Roofline
 
@@ -46,10 +47,13 @@ class Measured:
         rows = len(self.seconds)
         counts = Counts(**{k: np.array(np.broadcast_to(v, rows)) for k, v in self.counts.items()})
         return Sample(
-            counts=(counts,), measured_s=self.seconds, peak=np.full(rows, self.sheet.peak(self.dtype)),
-            bandwidth=np.full(rows, self.sheet.bandwidth), engine=self.engine.astype(str),
+            counts=(counts,),
+            measured_s=self.seconds,
+            peak=np.full(rows, self.sheet.peak(self.dtype)),
+            bandwidth=np.full(rows, self.sheet.bandwidth),
+            engine=self.engine.astype(str),
             shapes=", ".join(f"{name} {span(v)}" for name, v in self.shapes.items()),
-        )  # fmt: skip
+        )
 
     def where(self, mask: NDArray[np.bool_]) -> Measured:
         """The rows that `mask` names."""
@@ -59,10 +63,16 @@ class Measured:
             return {k: np.broadcast_to(v, rows)[mask] for k, v in arrays.items()}
 
         return Measured(
-            family=self.family, dtype=self.dtype, accelerator=self.accelerator, sheet=self.sheet,
-            counts=cut(self.counts), seconds=self.seconds[mask], engine=self.engine[mask],
-            shapes=cut(self.shapes), source=self.source,
-        )  # fmt: skip
+            family=self.family,
+            dtype=self.dtype,
+            accelerator=self.accelerator,
+            sheet=self.sheet,
+            counts=cut(self.counts),
+            seconds=self.seconds[mask],
+            engine=self.engine[mask],
+            shapes=cut(self.shapes),
+            source=self.source,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +103,9 @@ def _family(family: str, dtype: str, parts: Sequence[Measured], recipe: Recipe) 
     if not samples:
         return []
     sources = {name: own[0].source for name, own in by_name.items()}
-    generations: dict[str, tuple[str, ...]] = {g: tuple(n for n in names if n in samples) for g, names in GENERATIONS.items()}
+    generations: dict[str, tuple[str, ...]] = {
+        g: tuple(n for n in names if n in samples) for g, names in GENERATIONS.items()
+    }
     inside = {n for names in generations.values() for n in names}
     outside = []
     for name in samples:
@@ -107,10 +119,15 @@ def _family(family: str, dtype: str, parts: Sequence[Measured], recipe: Recipe) 
     source = next(iter(sorted({sources[n] for names in generations.values() for n in names})))
     found = pooled_blocks(family, dtype, samples, generations, recipe.start, recipe.free, source)
     found += [
-        Block(scope="accelerators", name=n, family=family, dtype=dtype,
-              entry=fitted_entry(samples[n], recipe.start, recipe.free, sources[n]))
+        Block(
+            scope="accelerators",
+            name=n,
+            family=family,
+            dtype=dtype,
+            entry=fitted_entry(samples[n], recipe.start, recipe.free, sources[n]),
+        )
         for n in outside
-    ]  # fmt: skip
+    ]
     return [dataclasses.replace(b, entry=_without_nan(b.entry)) for b in found]
 
 
@@ -126,7 +143,9 @@ def _other_types(found: Sequence[Block]) -> list[Block]:
         if b.scope == "defaults" and (b.family not in defaults or b.dtype == "bf16"):
             defaults[b.family] = b
     return [
-        dataclasses.replace(b, dtype="", entry={**b.entry, "note": f"of {b.dtype}, for types without their own"})
+        dataclasses.replace(
+            b, dtype="", entry={**b.entry, "note": f"of {b.dtype}, for types without their own"}
+        )
         for b in defaults.values()
     ]
 
@@ -139,7 +158,8 @@ def without_fallbacks(measured: Measured) -> Measured:
     """Without engines whose kernels nobody would choose: SGLang's MLA prefill in the absorbed
     form (3.4 times the arithmetic), its FP8 MLA cache through a gather, and the like."""
     names = sorted({*measured.engine.tolist()})
-    shape = [tuple(row) for row in np.stack([np.broadcast_to(v, len(measured.seconds)) for v in measured.counts.values()], 1).tolist()]
+    columns = [np.broadcast_to(v, len(measured.seconds)) for v in measured.counts.values()]
+    shape = [tuple(row) for row in np.stack(columns, axis=1).tolist()]
     times: dict[str, dict[tuple[float, ...], float]] = {name: {} for name in names}
     for engine, key, seconds in zip(measured.engine.tolist(), shape, measured.seconds.tolist(), strict=True):
         times[engine][key] = seconds

@@ -32,7 +32,12 @@ _DECODE = Recipe(
 )
 _PREFILL = Recipe(
     start=Roofline(
-        compute_efficiency=0.2, memory_efficiency=0.7, overhead_s=4e-5, exponent=2.0, activation_traffic=2.0, depth_s=2e-8
+        compute_efficiency=0.2,
+        memory_efficiency=0.7,
+        overhead_s=4e-5,
+        exponent=2.0,
+        activation_traffic=2.0,
+        depth_s=2e-8,
     ),
     free=("compute_efficiency", "overhead_s", "activation_traffic", "depth_s"),
 )
@@ -57,15 +62,22 @@ def measurements(tables: Tables) -> Iterator[Measured]:
                 yield from _phase(accelerator, rows, phase, family, op == "kda")
 
 
-def _phase(accelerator: str, rows: Columns, phase: str, family: str, channel_decay: bool) -> Iterator[Measured]:
+def _phase(
+    accelerator: str, rows: Columns, phase: str, family: str, channel_decay: bool
+) -> Iterator[Measured]:
     engine, seconds, columns = _summed({k: v[rows["phase"] == phase] for k, v in rows.items()})
     batch, new = columns["batch_size"], columns["seq_len"] if phase == "context" else np.ones_like(seconds)
     measured = Measured(
-        family=family, dtype="bf16", accelerator=accelerator, sheet=Tables.sheet(accelerator),
-        counts=recurrence_counts(columns, batch, new, phase == "context", channel_decay), seconds=seconds,
-        engine=engine, shapes={"batch": batch, "tokens": new, "value_heads": columns["num_v_heads"]},
+        family=family,
+        dtype="bf16",
+        accelerator=accelerator,
+        sheet=Tables.sheet(accelerator),
+        counts=recurrence_counts(columns, batch, new, phase == "context", channel_decay),
+        seconds=seconds,
+        engine=engine,
+        shapes={"batch": batch, "tokens": new, "value_heads": columns["num_v_heads"]},
         source="aic-recurrence",
-    ).where((new >= SHORTEST) | (phase == "generation"))  # fmt: skip
+    ).where((new >= SHORTEST) | (phase == "generation"))
     if len(measured.seconds):
         yield without_fallbacks(not_from_cache(measured))
 
@@ -74,14 +86,18 @@ def _summed(rows: Columns) -> tuple[Array, Array, dict[str, Array]]:
     """Per engine and shape: the fastest convolution plus the fastest recurrence, or one fused kernel."""
     found: dict[tuple[object, ...], dict[str, float]] = {}
     for *key, kernel, seconds in zip(
-        rows["engine"].tolist(), *(rows[k].tolist() for k in _SHAPE), rows["kernel_source"].tolist(),
-        rows["latency_s"].tolist(), strict=True,
-    ):  # fmt: skip
+        rows["engine"].tolist(),
+        *(rows[k].tolist() for k in _SHAPE),
+        rows["kernel_source"].tolist(),
+        rows["latency_s"].tolist(),
+        strict=True,
+    ):
         kind = "conv" if "conv1d" in kernel else "fused" if kernel in _FUSED else "core"
         parts = found.setdefault(tuple(key), {})
         parts[kind] = min(seconds, parts.get(kind, np.inf))
     times = {
-        key: min(p.get("conv", np.inf) + p.get("core", np.inf), p.get("fused", np.inf)) for key, p in found.items()
+        key: min(p.get("conv", np.inf) + p.get("core", np.inf), p.get("fused", np.inf))
+        for key, p in found.items()
     }
     kept = [key for key, t in times.items() if np.isfinite(t)]
     columns = {name: np.array([k[i + 1] for k in kept], dtype=float) for i, name in enumerate(_SHAPE)}
@@ -101,9 +117,12 @@ def recurrence_counts(
     shape = np.stack([columns[k] for k in _SHAPE[2:]], axis=1)
     for k_heads, v_heads, dk, dv in np.unique(shape, axis=0).tolist():
         mixer = GatedLinear(
-            key_heads=int(k_heads), value_heads=int(v_heads), key_head_dim=int(dk), value_head_dim=int(dv),
+            key_heads=int(k_heads),
+            value_heads=int(v_heads),
+            key_head_dim=int(dk),
+            value_head_dim=int(dv),
             channel_decay=channel_decay,
-        )  # fmt: skip
+        )
         state = mixer.state()
         here = np.all(shape == (k_heads, v_heads, dk, dv), axis=1)
         flop[here] = state.prefill_flop_per_token if prefill else state.flop_per_token

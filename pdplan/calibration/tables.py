@@ -107,7 +107,9 @@ class Tables:
             package = Path(found.origin).parents[1]
         path = Path(package)
         if not path.exists():
-            raise InputError(f"{path}: there is no such file or folder; give the wheel or its unpacked folder")
+            raise InputError(
+                f"{path}: there is no such file or folder; give the wheel or its unpacked folder"
+            )
         return cls(path, Path(shared))
 
     def names(self, accelerator: str) -> tuple[str, ...]:
@@ -150,16 +152,18 @@ class Tables:
 
     def _files(self, accelerator: str) -> list[tuple[str, str, str, str]]:
         """(op, engine, version, path) of every table of an accelerator."""
-        root = f"{_DATA}/{FOLDERS[accelerator]}/" if accelerator in FOLDERS else None
+        if accelerator not in FOLDERS:
+            return []
+        root = f"{_DATA}/{FOLDERS[accelerator]}/"
         found = []
-        for path in _listing(self.package) if root else ():
+        for path in _listing(self.package):
             if root in path and path.endswith("_perf.parquet"):
                 _, engine, version, file = path.rsplit("/", 3)
                 found.append((file.removesuffix("_perf.parquet"), engine, version, path))
         return sorted(found)
 
     def _parquet(self, path: str, engine: str, version: str) -> Columns:
-        import pyarrow.parquet as pq
+        import pyarrow.parquet as pq  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
         if self.package.is_file():
             with zipfile.ZipFile(self.package) as archive:

@@ -47,7 +47,9 @@ def fit(tables: Tables, blocks: Sequence[Block]) -> list[Block]:
     """Blocks of the unmeasured generations, made from the default ones among `blocks`."""
     shares = _best_shares(tables)
     usual = statistics.median(
-        share for (name, dtype), share in shares.items() if name in MEASURED_PARTS.values() and dtype == "bf16"
+        share
+        for (name, dtype), share in shares.items()
+        if name in MEASURED_PARTS.values() and dtype == "bf16"
     )
     found: list[Block] = []
     by_generation: dict[str, list[str]] = {}
@@ -62,14 +64,22 @@ def fit(tables: Tables, blocks: Sequence[Block]) -> list[Block]:
             best = statistics.mean(shares.get((name, dtype), shares[name, "bf16"]) for name in names)
             default = block.entry["compute_efficiency"]
             entry = {
-                **{k: v for k, v in block.entry.items() if k not in ("rows", "held_out_median_error", "shapes")},
+                **{
+                    k: v
+                    for k, v in block.entry.items()
+                    if k not in ("rows", "held_out_median_error", "shapes")
+                },
                 "compute_efficiency": rounded(min(default * best / usual, 1.0)),
                 "rows": sum((name, dtype) in shares for name in names),
                 "shapes": "the best product of each accelerator",
                 "measured_on": names,
                 "source": "matmul",
             }
-            found.append(Block(scope="generations", name=generation, family=block.family, dtype=block.dtype, entry=entry))
+            found.append(
+                Block(
+                    scope="generations", name=generation, family=block.family, dtype=block.dtype, entry=entry
+                )
+            )
     return found
 
 

@@ -26,11 +26,11 @@ def mean_clipped_context(first: ArrayLike, last: ArrayLike, limit: float | None)
     """
     a, b = np.broadcast_arrays(np.asarray(first, dtype=float), np.asarray(last, dtype=float))
     if limit is None:
-        return (a + b) / 2
+        return np.asarray((a + b) / 2)
     w = float(limit)
     span = np.where(b > a, b - a, 1.0)
     crossing = ((w * w - a * a) / 2 + w * (b - w)) / span
-    return np.where(b <= w, (a + b) / 2, np.where(a >= w, w, crossing))
+    return np.asarray(np.where(b <= w, (a + b) / 2, np.where(a >= w, w, crossing)))
 
 
 def causal_pairs(new: ArrayLike, past: ArrayLike, limit: ArrayLike | None = None) -> Array:
@@ -47,10 +47,10 @@ def causal_pairs(new: ArrayLike, past: ArrayLike, limit: ArrayLike | None = None
     """
     n, p = np.asarray(new, dtype=float), np.asarray(past, dtype=float)
     if limit is None:
-        return n * p + n * (n + 1) / 2
+        return np.asarray(n * p + n * (n + 1) / 2)
     w = np.minimum(limit, n + p)  # also makes an infinite limit the last context
     growing = np.clip(w - p, 0.0, n)  # queries that still see everything before them
-    return growing * p + growing * (growing + 1) / 2 + (n - growing) * w
+    return np.asarray(growing * p + growing * (growing + 1) / 2 + (n - growing) * w)
 
 
 def attention_flop(pairs: ArrayLike, heads: ArrayLike, qk_dim: float, v_dim: float) -> Array:
@@ -61,7 +61,9 @@ def attention_flop(pairs: ArrayLike, heads: ArrayLike, qk_dim: float, v_dim: flo
     >>> float(attention_flop(10, 2, 64, 64))
     5120.0
     """
-    return np.asarray(2.0 * np.asarray(pairs, dtype=float) * heads * (qk_dim + v_dim))
+    return np.asarray(
+        2.0 * np.asarray(pairs, dtype=float) * np.asarray(heads, dtype=float) * (qk_dim + v_dim)
+    )
 
 
 def cache_read_bytes(
@@ -75,4 +77,5 @@ def cache_read_bytes(
     >>> float(cache_read_bytes(2, 1000, 576, 2.0))
     2304000.0
     """
-    return np.asarray(sequences, dtype=float) * entries * elements_per_entry * bytes_per_element
+    read = np.asarray(sequences, dtype=float) * np.asarray(entries, dtype=float)
+    return np.asarray(read * np.asarray(elements_per_entry, dtype=float) * bytes_per_element)

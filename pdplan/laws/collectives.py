@@ -95,7 +95,10 @@ def all_reduce_time_s(message_bytes: ArrayLike, ranks: ArrayLike, links: Links) 
         + 2 * (inside - 1) * links.hop_latency_s
         + _streamed((links.local_share + shares) * once / links.up, links)
     )
-    across = 2 * (domains - 1) * links.scale_out_latency_s + 2 * (domains - 1) / domains * size / inside / links.out
+    across = (
+        2 * (domains - 1) * links.scale_out_latency_s
+        + 2 * (domains - 1) / domains * size / inside / links.out
+    )
     local = np.where(domains > 1, ring, np.minimum(np.minimum(one_shot, two_shot), ring))
     return np.where(inside > 1, local, 0.0) + np.where(domains > 1, across, 0.0)
 
@@ -115,7 +118,9 @@ def all_gather_time_s(gathered_bytes: ArrayLike, ranks: ArrayLike, links: Links)
     local = (
         links.ring_latency_s
         + (inside - 1) * links.hop_latency_s
-        + _streamed((links.local_share / 2 + (inside - 1) / inside) * _crowded(size, inside, links) / links.up, links)
+        + _streamed(
+            (links.local_share / 2 + (inside - 1) / inside) * _crowded(size, inside, links) / links.up, links
+        )
     )
     across = (domains - 1) * (links.scale_out_latency_s + size / domains / inside / links.out)
     return np.where(inside > 1, local, 0.0) + np.where(domains > 1, across, 0.0)

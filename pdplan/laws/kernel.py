@@ -30,9 +30,9 @@ def tile_filling(rows: ArrayLike, groups: ArrayLike | None, row_tile: float) -> 
     """
     r = np.maximum(np.asarray(rows, dtype=float), 1e-9)
     if groups is None:
-        return np.maximum(r, row_tile) / r
+        return np.asarray(np.maximum(r, row_tile) / r)
     half = np.asarray(groups, dtype=float) * (row_tile / 2.0)
-    return np.maximum(r + half, 2.0 * half) / r
+    return np.asarray(np.maximum(r + half, 2.0 * half) / r)
 
 
 def kernel_time(
@@ -78,6 +78,7 @@ def kernel_time(
     chain = law.depth_s * np.asarray(depth, dtype=float) if law.depth_s and depth is not None else None
     total = rounded_roofline_time_s(compute, memory, law.exponent, law.overhead_s, chain_s=chain)
     if law.input_traffic and input_bytes is not None:
-        before = memory_time_s(law.input_traffic * np.asarray(input_bytes, dtype=float), bandwidth_bytes_per_s, law)
+        passed = law.input_traffic * np.asarray(input_bytes, dtype=float)
+        before = memory_time_s(passed, bandwidth_bytes_per_s, law)
         return KernelTime(total + before, compute, memory + before)
     return KernelTime(total, compute, memory)

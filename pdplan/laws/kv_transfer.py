@@ -72,7 +72,9 @@ def transfer_links(
     )
 
 
-def transfer_time_s(cache_bytes: ArrayLike, links: ArrayLike, network: Network, layers: ArrayLike = 0.0) -> Array:
+def transfer_time_s(
+    cache_bytes: ArrayLike, links: ArrayLike, network: Network, layers: ArrayLike = 0.0
+) -> Array:
     """One prompt's cache over `links` links in parallel [s].
 
     t = latency + layers · layer latency + bytes / (links · goodput); arguments broadcast.
@@ -88,7 +90,9 @@ def transfer_time_s(cache_bytes: ArrayLike, links: ArrayLike, network: Network, 
     )
 
 
-def exposed_transfer_time_s(transfer_s: ArrayLike, prefill_s: ArrayLike, layers: int, overlap: float) -> Array:
+def exposed_transfer_time_s(
+    transfer_s: ArrayLike, prefill_s: ArrayLike, layers: int, overlap: float
+) -> Array:
     """What a request waits for when layers are sent while later ones still compute [s].
 
     With full overlap the last layer's share remains, and whatever outlasts prefill:

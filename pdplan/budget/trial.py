@@ -1,0 +1,120 @@
+"""Evaluate a deployment as often as judging and mending it needs, each plan once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from pdplan.budget.measures import MEMORY, Measure
+from pdplan.budget.result import Deployment, Limit, Spot
+from pdplan.compose import build_pool, evaluate_plan
+from pdplan.evaluate import pool_memory
+from pdplan.goodput import highest_rate
+from pdplan.memory import MemoryBudget
+from pdplan.plan import CACHE, WEIGHTS, Metrics, Plan
+
+_WITHOUT_WORK = ("usd_per_h", "gpus", "power_kw")
+"""Known whatever the deployment can do."""
+_AT_ANY_RATE = ("requests_per_s", "goodput_requests_per_s", "kv_transfer_mean")
+
+
+class Bench:
+    """Finds the measures of a deployment under its own plan, or under an edited one."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self._metrics: dict[tuple[Plan, float, float | None], Metrics] = {}
+        self._goodput: dict[Plan, float] = {}
+        self._capacity: dict[Plan, float] = {}
+
+    def metrics(self, plan: Plan, percentile: float | None = None, rate: float | None = None) -> Metrics:
+        """What the plan does, at another percentile or rate than the deployment's if given."""
+        own = self.deployment
+        at = own.slo.percentile if percentile is None else percentile
+        key = (plan, at, rate)
+        if key not in self._metrics:
+            workload = own.workload if rate is None else own.workload.at_rate(rate)
+            with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # infinite waits are an answer here
+                found = evaluate_plan(own.world, plan, workload, replace(own.slo, percentile=at))
+            self._metrics[key] = found
+        return self._metrics[key]
+
+    def value(self, measure: Measure, plan: Plan) -> float | None:
+        """The measure under the plan; None where the plan cannot do the work it is measured at."""
+        metrics = self.metrics(plan)
+        if measure.key in _WITHOUT_WORK:
+            return float(getattr(metrics, measure.key))
+        if metrics.problem in (WEIGHTS, CACHE):
+            return 0.0 if measure.key in ("requests_per_s", "goodput_requests_per_s") else None
+        if measure.key == "goodput_requests_per_s":
+            return self.goodput(plan)
+        if measure.key == "requests_per_s":
+            return self.capacity(plan) if metrics.problem else float(metrics.requests_per_s)
+        if measure.key.endswith("utilisation"):
+            return self._utilisation(measure, metrics)
+        if metrics.problem:
+            return None
+        if measure.is_latency:
+            return self._latency(measure, plan, rate=None)
+        if measure.key == "kv_cache":
+            return self._kv_cache(plan, metrics)
+        return float(getattr(metrics, measure.field))
+
+    def goodput(self, plan: Plan) -> float:
+        """The highest rate at which every latency limit of the deployment still holds [requests/s]."""
+        if plan not in self._goodput:
+            limits = [x for x in self.deployment.limits if x.measure.is_latency and x.bound == "max"]
+
+            def holds(rate: float) -> bool:
+                return self.metrics(plan, rate=rate).problem == 0 and all(
+                    x.kept_by(self._latency(x.measure, plan, rate)) for x in limits
+                )
+
+            self._goodput[plan] = highest_rate(holds, start=self.deployment.workload.rate or 1.0)
+        return self._goodput[plan]
+
+    def capacity(self, plan: Plan) -> float:
+        """The highest rate that the plan can keep up with, whatever the latency [requests/s]."""
+        if plan not in self._capacity:
+            start = self.deployment.workload.rate or 1.0
+            self._capacity[plan] = highest_rate(lambda r: self.metrics(plan, rate=r).problem == 0, start=start)
+        return self._capacity[plan]
+
+    def memory(self, plan: Plan) -> tuple[str, MemoryBudget]:
+        """The pool that is shortest of memory, and its budget."""
+        pools = {role: self._memory(plan, role) for role in plan.pools}
+        role = max(pools, key=lambda r: needed_bytes(pools[r]) / float(pools[r].usable.item()))
+        return role, pools[role]
+
+    def _memory(self, plan: Plan, role: str) -> MemoryBudget:
+        own = self.deployment
+        return pool_memory(build_pool(own.world, plan, plan.pools[role], role, own.workload), own.workload)
+
+    def _latency(self, measure: Measure, plan: Plan, rate: float | None) -> float:
+        found = self.metrics(plan, rate=rate)
+        if measure.percentile is None or hasattr(found, measure.field):
+            return float(getattr(found, measure.field))
+        return float(getattr(self.metrics(plan, measure.percentile, rate), f"{measure.base}_slo_s"))
+
+    @staticmethod
+    def _utilisation(measure: Measure, metrics: Metrics) -> float | None:
+        pool = measure.key.removesuffix("utilisation").rstrip("_")
+        if not pool:
+            return float(max(metrics.utilisation.values()))
+        found = metrics.utilisation.get(pool, metrics.utilisation.get("colocated"))
+        return None if found is None else float(found)
+
+    def _kv_cache(self, plan: Plan, metrics: Metrics) -> float:
+        role = "decode" if "decode" in plan.pools else "colocated"
+        return float(metrics.running[role] / self._memory(plan, role).max_sequences.item())
+
+
+def needed_bytes(memory: MemoryBudget) -> float:
+    """Bytes of one accelerator with the cache of one request per rank."""
+    return float((memory.weights + memory.reserve + memory.sequence).item())
+
+
+def memory_limit(memory: MemoryBudget, spot: Spot) -> Limit:
+    """What there is, as a limit on what is needed."""
+    return Limit(measure=MEMORY, bound="max", value=float(memory.usable.item()), spot=spot)

@@ -1,0 +1,185 @@
+"""Measured messages, and the fit of the constants of `Links` to them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pdplan.calibration.fit import held_out, rounded, span
+from pdplan.files import read_yaml
+from pdplan.laws.collectives import Links
+from pdplan.laws.roofline import Array
+
+CATALOG = Path(__file__).parents[2] / "hardware_catalog"
+PCIE = ("l40s", "rtx-pro-6000", "arc-pro-b60")
+"""Accelerators whose ranks share PCIe roots."""
+
+BOUNDS: dict[str, tuple[float, float]] = {
+    "scale_up_efficiency": (0.02, 1.0),
+    "scale_out_efficiency": (0.02, 1.0),
+    "direct_efficiency": (0.02, 1.0),
+    "local_share": (0.0, 2.0),
+    "contention": (0.0, 5.0),
+    "scale_up_latency_s": (1e-7, 1e-3),
+    "ring_latency_s": (1e-7, 1e-3),
+    "ring_bulk_latency_s": (1e-7, 1e-3),
+    "hop_latency_s": (1e-8, 1e-4),
+    "scale_out_latency_s": (1e-7, 1e-3),
+    "expert_latency_s": (1e-7, 1e-3),
+    "expert_efficiency": (0.02, 1.0),
+    "bulk_expert_latency_s": (1e-7, 1e-3),
+    "bulk_expert_efficiency": (0.02, 1.0),
+}
+START = {
+    "scale_up_efficiency": 0.8,
+    "scale_out_efficiency": 0.85,
+    "direct_efficiency": 0.6,
+    "local_share": 0.3,
+    "contention": 0.0,
+    "scale_up_latency_s": 4e-6,
+    "ring_latency_s": 8e-6,
+    "ring_bulk_latency_s": 1e-5,
+    "hop_latency_s": 1e-6,
+    "scale_out_latency_s": 1.5e-5,
+    "expert_latency_s": 2e-5,
+    "expert_efficiency": 0.5,
+    "bulk_expert_latency_s": 3.5e-5,
+    "bulk_expert_efficiency": 0.5,
+}
+RING = (
+    "scale_up_efficiency",
+    "direct_efficiency",
+    "local_share",
+    "scale_up_latency_s",
+    "ring_latency_s",
+    "ring_bulk_latency_s",
+    "hop_latency_s",
+)
+LOW_LATENCY = ("expert_latency_s", "expert_efficiency")
+BULK = ("bulk_expert_latency_s", "bulk_expert_efficiency")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Messages:
+    """Measured messages of one kind on one accelerator; `predict` gives the law's seconds."""
+
+    kind: str
+    accelerator: str
+    seconds: Array
+    size: Array
+    ranks: Array
+    engine: NDArray[Any]
+    predict: Callable[[Links], Array]
+
+
+@functools.cache
+def ideal_links(accelerator: str) -> Links:
+    """The data-sheet links of an accelerator."""
+    data = read_yaml(CATALOG / f"{accelerator}.yaml").data
+    up = data["scale_up"]
+    out = data.get("scale_out")
+    return Links(
+        scale_up_bytes_per_s=float(up["bandwidth_bytes_per_s"]["value"]),
+        scale_out_bytes_per_s=float(out["bandwidth_bytes_per_s"]["value"]) if out else float("nan"),
+        domain_size=int(up["domain_size"]["value"]),
+    )
+
+
+def _free(samples: Sequence[Messages]) -> tuple[str, ...]:
+    """The constants that these measurements tell something about."""
+    kinds = {s.kind for s in samples}
+    crosses = any(np.any(s.ranks > ideal_links(s.accelerator).domain_size) for s in samples)
+    free: tuple[str, ...] = ()
+    if "all_reduce" in kinds:
+        free += RING + (("contention",) if all(s.accelerator in PCIE for s in samples) else ())
+    free += LOW_LATENCY if "low_latency" in kinds else ()
+    if "bulk" in kinds:
+        few_tokens = any(np.any(s.size < 1e6) for s in samples if s.kind == "bulk")
+        free += BULK if few_tokens else ("bulk_expert_efficiency",)
+    return free + (("scale_out_efficiency", "scale_out_latency_s") if crosses else ())
+
+
+def links_entry(samples: Sequence[Messages], source: str) -> dict[str, Any]:
+    """Fit all kinds of message together, each kind of each accelerator weighing the same."""
+    samples = [s for s in samples if len(s.seconds)]
+    if not samples:
+        return {}
+    free = _free(samples)
+    measured = np.concatenate([s.seconds for s in samples])
+    weight = np.concatenate([np.full(len(s.seconds), len(s.seconds) ** -0.5) for s in samples])
+    weight = weight / np.sqrt(np.mean(weight**2))
+    held = held_out(np.concatenate([s.size * 31.0 + s.ranks for s in samples]))
+
+    def model(constants: dict[str, float]) -> Array:
+        return np.concatenate(
+            [s.predict(dataclasses.replace(ideal_links(s.accelerator), **constants)) for s in samples]  # type: ignore[arg-type]
+        )
+
+    def errors(constants: dict[str, float]) -> Array:
+        return np.asarray(np.abs(model(constants) / measured - 1.0))
+
+    enough = np.sum(~held) > 2 * len(free)
+    without = _minimise(model, measured, free, weight * ~held if enough else weight)
+    constants = {k: rounded(v) for k, v in _minimise(model, measured, free, weight).items()}
+    error, blind = errors(constants), errors(without)[held]
+    fixed = {k: v for k, v in constants.items() if k in free}
+    by_kind = {
+        f"{kind}_median_error": rounded(float(np.median(error[_of(samples, kind)])))
+        for kind in sorted({s.kind for s in samples})
+    }
+    return {
+        **fixed,
+        "rows": len(measured),
+        "median_error": rounded(float(np.median(error))),
+        "p90_error": rounded(float(np.percentile(error, 90))),
+        **({"held_out_median_error": rounded(float(np.median(blind)))} if enough and blind.size else {}),
+        **by_kind,
+        "shapes": f"ranks {span(np.concatenate([s.ranks for s in samples]))}, "
+        f"bytes {span(np.concatenate([s.size for s in samples]))}",
+        "source": source,
+    }
+
+
+def _of(samples: Sequence[Messages], kind: str) -> NDArray[np.bool_]:
+    return np.concatenate([np.full(len(s.seconds), s.kind == kind) for s in samples])
+
+
+def _minimise(
+    model: Callable[[dict[str, float]], Array], measured: Array, free: Sequence[str], weight: Array
+) -> dict[str, float]:
+    """Soft-L1 of log(predicted / measured), as `fit.fit_roofline`."""
+    from scipy.optimize import least_squares
+
+    used = weight > 0
+    log = np.array([BOUNDS[k][0] > 0 for k in free])
+    low, high = (np.array([BOUNDS[k][i] for k in free]) for i in (0, 1))
+
+    def values(x: NDArray[np.float64]) -> dict[str, float]:
+        plain = np.where(log, np.exp(np.where(log, x, 0.0)), x)
+        return dict(zip(free, plain.tolist(), strict=True))
+
+    def residuals(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray((np.log(model({**_fixed(free), **values(x)}) / measured) * weight)[used])
+
+    def scaled(v: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.where(log, np.log(np.maximum(v, 1e-300)), v)
+
+    lower, upper = scaled(low), scaled(high)
+    margin = 1e-6 * (upper - lower)
+    start = np.clip(scaled(np.array([START[k] for k in free])), lower + margin, upper - margin)
+    found = least_squares(
+        residuals, start, bounds=(lower, upper), loss="soft_l1", f_scale=0.1, x_scale="jac", max_nfev=300
+    )
+    return {**_fixed(free), **values(found.x)}
+
+
+def _fixed(free: Sequence[str]) -> dict[str, float]:
+    """A constant that the measurements do not tell keeps its start value."""
+    return {k: v for k, v in START.items() if k not in free and k != "contention"}

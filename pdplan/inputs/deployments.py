@@ -1,0 +1,175 @@
+"""A plan file, or the JSON that pdplan printed, becomes a plan, its workload and its world."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pdplan.architecture.model import Model
+from pdplan.catalog.store import Catalog
+from pdplan.compose import World
+from pdplan.errors import InputError
+from pdplan.files import Document, read_yaml
+from pdplan.inputs.consistency import pool_findings, pool_notes
+from pdplan.inputs.given import Findings, Given, Values, given_in
+from pdplan.inputs.names import Entries, engine_from, kv_precision_from, precision_from
+from pdplan.inputs.printed import from_printed
+from pdplan.inputs.quantities import network_from, slo_from, speculation_from, workload_from
+from pdplan.inputs.questions import context_note, merged
+from pdplan.inputs.schemas import PlanKeys
+from pdplan.plan import Colocated, Disaggregated, Plan, PoolPlan
+from pdplan.validation import validate
+from pdplan.workload import Slo, Workload
+
+POOL_NAMES = {"disaggregated": ("prefill", "decode"), "colocated": ("colocated",)}
+_NOT_FLAT = ("workload", "slo", "prefill", "decode", "colocated")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """A plan under a workload, with objectives, in its world."""
+
+    plan: Plan
+    workload: Workload
+    slo: Slo
+    world: World
+    catalog_sha256: str
+    notes: tuple[str, ...] = ()
+    source: str = ""
+    """The file that it was read from."""
+
+
+def read_deployment(path: str | Path, catalog: Catalog, flags: Values | None = None) -> Deployment:
+    """The deployment of a plan file; flags (workload, objectives, prices, network) override it."""
+    return deployment_from(read_yaml(path), catalog, flags)
+
+
+def deployment_from(document: Document, catalog: Catalog, flags: Values | None = None) -> Deployment:
+    """The deployment of a document; raises InputError with everything that is wrong with it."""
+    document = _flattened(document)
+    keys = validate(PlanKeys, document)
+    findings = Findings()
+    entries = Entries(catalog)
+    values = merged(_values(document, keys), flags or {})
+    model = entries.model(values, findings)
+    engine = engine_from(values, findings)
+    precision = precision_from(values, model, findings) if model else ""
+    shared: dict[str, Any] = {
+        "model": model.name if model else "",
+        "precision": precision,
+        "kv_precision": kv_precision_from(values, precision, engine, findings),
+        "engine": engine,
+        "speculation": speculation_from(values, findings),
+    }
+    pools = _pools(document, keys, entries, findings)
+    if model:
+        _check_pools(document, pools, model, entries, findings)
+    workload = workload_from(values, findings, needs_load=True)
+    slo = slo_from(values, findings)
+    prices = entries.prices(values, findings)
+    world = entries.world(prices, network_from(values, findings))
+    findings.check()
+    assert workload is not None
+    assert slo is not None
+    plan: Plan = Colocated(**shared, **pools) if "colocated" in pools else Disaggregated(**shared, **pools)
+    return Deployment(
+        plan=plan,
+        workload=workload,
+        slo=slo,
+        world=world,
+        catalog_sha256=entries.digest(),
+        notes=tuple(_notes(plan, workload, world, catalog)),
+        source=document.path,
+    )
+
+
+# ------------------------------------------------------------------------ inside
+
+
+def _flattened(document: Document) -> Document:
+    """The plan's keys at the top, whether they stood there, under `plan:`, or in printed JSON."""
+    data = document.data
+    if "schema_version" in data:
+        return from_printed(document)
+    plan = data.get("plan")
+    if not isinstance(plan, dict):
+        return document
+    rest = {k: v for k, v in data.items() if k != "plan"}
+    twice = sorted(rest.keys() & plan.keys())
+    if twice:
+        raise InputError(
+            *(f"{document.where((k,))}: the key '{k}' stands at the top and under 'plan', too; keep one" for k in twice)
+        )
+    place = document.place
+    if place is not None:
+        inner = place.children.get("plan")
+        children = {**place.children, **(inner.children if inner else {})}
+        place = place._replace(children=children)
+    return replace(document, data={**rest, **plan}, place=place)
+
+
+def _values(document: Document, keys: PlanKeys) -> dict[str, Given]:
+    """Everything but the pools, flat as in a question file."""
+    everything = {k: v for k, v in asdict(keys).items() if v is not None}
+    found = given_in(document, {k: v for k, v in everything.items() if k not in _NOT_FLAT})
+    for group in ("workload", "slo"):
+        found.update(given_in(document, everything.get(group, {}), (group,)))
+    return found
+
+
+def _pools(document: Document, keys: PlanKeys, entries: Entries, findings: Findings) -> dict[str, PoolPlan]:
+    """The pools of the plan, hardware under its catalog name."""
+    there = {name for names in POOL_NAMES.values() for name in names if getattr(keys, name) is not None}
+    mode = keys.mode or ("colocated" if there == {"colocated"} else "disaggregated")
+    wanted = POOL_NAMES[mode]
+    missing = [name for name in wanted if name not in there]
+    for name in sorted(there - set(wanted)):
+        findings.say(
+            document.where((name,)),
+            f"a {mode} plan has no pool '{name}'; it has {' and '.join(wanted)}: remove it, or change 'mode'",
+        )
+    if missing and (keys.mode or there):
+        findings.say(
+            document.where(("mode",) if keys.mode else ()),
+            f"a {mode} plan needs the pool{'s' if len(missing) > 1 else ''} {' and '.join(missing)}",
+        )
+    elif missing:
+        findings.say(document.where(), "no pool is given; give 'prefill' and 'decode', or 'colocated'")
+    found: dict[str, PoolPlan] = {}
+    for name in wanted:
+        pool = getattr(keys, name)
+        if pool is None:
+            continue
+        accelerator = entries.accelerator(pool.hardware, f"{document.where((name, 'hardware'))}: 'hardware'", findings)
+        found[name] = PoolPlan(**{**asdict(pool), "hardware": accelerator.name if accelerator else pool.hardware})
+    return found
+
+
+def _check_pools(
+    document: Document, pools: Mapping[str, PoolPlan], model: Model, entries: Entries, findings: Findings
+) -> None:
+    for name, pool in pools.items():
+        accelerator = entries.accelerators.get(pool.hardware)
+        if accelerator is None:
+            continue
+        for key, message in pool_findings(pool, model, accelerator):
+            findings.say(document.where((name, key)), f"'{key}' is {message}" if key != "hardware" else message)
+
+
+def _notes(plan: Plan, workload: Workload, world: World, catalog: Catalog) -> list[str]:
+    notes: list[str] = []
+    model = world.model(plan.model)
+    if workload.isl + workload.osl > model.max_context:
+        notes.append(context_note(model.name, workload.isl + workload.osl, model.max_context))
+    for pool in plan.pools.values():
+        notes += pool_notes(pool, world.accelerator(pool.hardware))
+        price = world.price(pool.hardware)
+        if price != price:
+            notes.append(
+                f"no price is known for {pool.hardware}: costs are left out; "
+                f"give one, e.g. --price {pool.hardware}=2.50"
+            )
+    notes += [f"catalog: {problem}" for problem in catalog.problems]
+    return list(dict.fromkeys(notes))

@@ -1,0 +1,119 @@
+"""Which catalog entries, formats and engines are meant; only the files needed are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pdplan.architecture.checkpoints import PRECISIONS, checkpoint_for
+from pdplan.architecture.model import Model
+from pdplan.catalog.accelerator import Accelerator
+from pdplan.catalog.store import Catalog
+from pdplan.compose import KV_PRECISIONS, NetworkSpec, World, kv_precision_for
+from pdplan.efficiency import engine_constants
+from pdplan.errors import InputError
+from pdplan.inputs.given import Findings, Given, Values
+from pdplan.inputs.quantities import choice, prices_from
+
+DEFAULT_ENGINE = "vllm"
+POPULAR_MODELS = ("deepseek-r1", "llama-3.3-70b", "qwen3-235b-a22b", "gpt-oss-120b")
+POPULAR_HARDWARE = ("h100", "h200", "b200", "mi300x", "mi355x")
+
+
+@dataclass
+class Entries:
+    """The catalog entries that an input names, under their own names."""
+
+    catalog: Catalog
+    models: dict[str, Model] = field(default_factory=dict)
+    accelerators: dict[str, Accelerator] = field(default_factory=dict)
+
+    def model(self, values: Values, findings: Findings) -> Model | None:
+        if "model" not in values:
+            findings.messages.append(
+                f"model is missing; give one, e.g. --model {POPULAR_MODELS[0]} "
+                f"(`pdplan models list` shows all: {', '.join(POPULAR_MODELS)}, ...)"
+            )
+            return None
+        given = values["model"]
+        found = findings.attempt_at(given.where, self.catalog.model, str(given.value))
+        if found is not None:
+            self.models[found.name] = found
+        return found
+
+    def accelerator(self, name: str, where: str, findings: Findings) -> Accelerator | None:
+        found = findings.attempt_at(where, self.catalog.accelerator, name)
+        if found is not None:
+            self.accelerators[found.name] = found
+        return found
+
+    def hardware(self, values: Values, key: str, findings: Findings) -> tuple[str, ...]:
+        """Names of the accelerators under a key, each once, in the order given."""
+        if key not in values:
+            return ()
+        given = values[key]
+        found: dict[str, None] = {}
+        for name in split_names(given.value):
+            accelerator = self.accelerator(name, given.where, findings)
+            if accelerator is not None:
+                found[accelerator.name] = None
+        return tuple(found)
+
+    def prices(self, values: Values, findings: Findings) -> dict[str, float]:
+        """By the accelerators' own names."""
+        found: dict[str, float] = {}
+        for name, (price, where) in prices_from(values, findings).items():
+            accelerator = findings.attempt_at(where, self.catalog.accelerator, name)
+            if accelerator is not None:
+                found[accelerator.name] = price
+        return found
+
+    def world(self, prices: dict[str, float], network: NetworkSpec, *, ideal: bool = False) -> World:
+        return World(
+            models=self.models, accelerators=self.accelerators, prices=prices, network=network, ideal=ideal
+        )
+
+    def digest(self) -> str:
+        """SHA-256 over the catalog files that take part."""
+        return self.catalog.digest_of([*self.models.values(), *self.accelerators.values()])
+
+
+def split_names(value: object) -> list[str]:
+    """
+    >>> split_names("h200, mi355x"), split_names(["h200", "b200"])
+    (['h200', 'mi355x'], ['h200', 'b200'])
+    """
+    texts: Iterable[object] = [value] if isinstance(value, str) else value if isinstance(value, Iterable) else [value]
+    return [name.strip() for text in texts for name in str(text).split(",") if name.strip()]
+
+
+def engine_from(values: Values, findings: Findings) -> str:
+    given = values.get("engine", Given(DEFAULT_ENGINE, "engine"))
+    name = str(given.value).strip().casefold()
+    findings.attempt_at(given.where, engine_constants, name)
+    return name
+
+
+def precision_from(values: Values, model: Model, findings: Findings) -> str:
+    """The format asked for, or that of the publisher's own checkpoint."""
+    native = next(iter(model.checkpoints))
+    if "precision" not in values:
+        return native
+    given = values["precision"]
+    name = str(given.value).strip().casefold()
+    try:
+        checkpoint_for(model, name)
+    except InputError as problem:
+        known = ", ".join(dict.fromkeys((*model.checkpoints, *PRECISIONS)))
+        findings.say(given.where, f"{problem} (one of {known})")
+    return name
+
+
+def kv_precision_from(values: Values, precision: str, engine: str, findings: Findings) -> str:
+    before = len(findings.messages)
+    given = values.get("kv_precision", Given("auto", "kv_precision"))
+    name = choice(given, KV_PRECISIONS, findings)
+    if name is None or len(findings.messages) > before:
+        return "auto"
+    found = findings.attempt(kv_precision_for, name, precision, engine) if name == "auto" else name
+    return found or "auto"

@@ -1,0 +1,203 @@
+"""Flags, a question file or Python arguments become a Question and its World."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from pdplan.catalog.store import Catalog
+from pdplan.compose import World
+from pdplan.errors import NoPriceError
+from pdplan.files import Document, read_yaml
+from pdplan.inputs.given import Findings, Given, Values, given_in
+from pdplan.inputs.names import (
+    POPULAR_HARDWARE,
+    Entries,
+    engine_from,
+    kv_precision_from,
+    precision_from,
+)
+from pdplan.inputs.quantities import (
+    choice,
+    count_from,
+    network_from,
+    slo_from,
+    speculation_from,
+    workload_from,
+)
+from pdplan.inputs.schemas import QuestionKeys
+from pdplan.question import Mode, Question
+from pdplan.validation import validate
+
+MODES = ("any", "colocated", "disaggregated")
+ROLE_KEYS = ("prefill_hardware", "decode_hardware")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A question, the world it is asked of, and what to tell the user about it."""
+
+    question: Question
+    world: World
+    catalog_sha256: str
+    notes: tuple[str, ...] = ()
+
+
+def read_question(path: str | Path) -> dict[str, Given]:
+    """The values of a question file, unit texts unread, each with file:line:column."""
+    return question_values(read_yaml(path))
+
+
+def question_values(document: Document) -> dict[str, Given]:
+    keys = validate(QuestionKeys, document)
+    present = {k: v for k, v in asdict(keys).items() if v is not None}
+    return given_in(document, present)
+
+
+def question_from(values: Values, catalog: Catalog) -> Asked:
+    """The question that values ask; raises InputError with everything that is wrong with them."""
+    findings = Findings()
+    entries = Entries(catalog)
+    model = entries.model(values, findings)
+    hardware = _roles(values, entries, findings)
+    engine = engine_from(values, findings)
+    precision = precision_from(values, model, findings) if model else ""
+    kv_precision = kv_precision_from(values, precision, engine, findings)
+    workload = workload_from(values, findings, needs_load=False)
+    slo = slo_from(values, findings)
+    max_gpus = count_from(values, "max_gpus", findings)
+    if not {"rate", "max_gpus"} & values.keys() and "concurrency" not in values:
+        findings.messages.append(
+            "the load is missing; give --rate (requests/s, for the cheapest plan) or --max-gpus "
+            "(for the most goodput)"
+        )
+    if "concurrency" in values:
+        findings.say(
+            values["concurrency"].where,
+            "a plan is sized for a rate; give --rate (`pdplan evaluate` takes a concurrency)",
+        )
+    max_gpus_per_worker = count_from(values, "max_gpus_per_worker", findings)
+    alternatives = count_from(values, "alternatives", findings, 0, 100)
+    speculation = speculation_from(values, findings)
+    mode = choice(values["mode"], MODES, findings) if "mode" in values else "any"
+    prices = entries.prices(values, findings)
+    world = entries.world(prices, network_from(values, findings))
+    findings.check()
+    assert model is not None
+    assert workload is not None
+    assert slo is not None
+    extra = {} if alternatives is None else {"alternatives": alternatives}
+    question = Question(
+        model=model.name,
+        workload=workload,
+        slo=slo,
+        precision=precision,
+        kv_precision=kv_precision,
+        engine=engine,
+        speculation=speculation,
+        mode=cast(Mode, mode),
+        max_gpus=max_gpus,
+        max_gpus_per_worker=max_gpus_per_worker,
+        **hardware,
+        **extra,
+    )
+    require_prices(world)
+    return Asked(
+        question=question,
+        world=world,
+        catalog_sha256=entries.digest(),
+        notes=tuple(_notes(question, world, catalog)),
+    )
+
+
+def require_prices(world: World) -> None:
+    """Raise NoPriceError where the cheapest plan cannot be told."""
+    missing = [name for name in world.accelerators if world.price(name) != world.price(name)]
+    if missing:
+        raise NoPriceError(
+            *(
+                f"no price is known for '{name}'; give dollars per accelerator and hour: --price {name}=2.50"
+                for name in missing
+            )
+        )
+
+
+# ------------------------------------------------------------------------ inside
+
+
+def _roles(values: Values, entries: Entries, findings: Findings) -> dict[str, Any]:
+    """Accelerators by role; where --hardware is absent, colocated pools may use either role's."""
+    both = entries.hardware(values, "hardware", findings)
+    prefill, decode = (entries.hardware(values, key, findings) or both for key in ROLE_KEYS)
+    if "hardware" not in values:
+        absent = [key for key in ROLE_KEYS if key not in values]
+        some = ", ".join(POPULAR_HARDWARE)
+        if len(absent) == 2:
+            findings.messages.append(
+                f"hardware is missing; give one or more accelerators, e.g. --hardware h200 "
+                f"(`pdplan hardware list` shows all: {some}, ...)"
+            )
+        elif absent:
+            findings.say(
+                values[next(k for k in ROLE_KEYS if k not in absent)].where,
+                f"{absent[0]} is missing; give it too (--{absent[0].replace('_', '-')}), or --hardware for every role",
+            )
+    return {
+        "prefill_hardware": prefill,
+        "decode_hardware": decode,
+        "colocated_hardware": both or tuple(dict.fromkeys((*prefill, *decode))),
+    }
+
+
+def _notes(question: Question, world: World, catalog: Catalog) -> list[str]:
+    notes: list[str] = []
+    model, workload = world.model(question.model), question.workload
+    if workload.isl + workload.osl > model.max_context:
+        notes.append(context_note(model.name, workload.isl + workload.osl, model.max_context))
+    if question.slo.ttft_s is None and question.slo.tpot_s is None and question.slo.request_latency_s is None:
+        notes.append("no objective is given (--ttft, --tpot, --latency): the plan is sized for the rate alone")
+    unused = [name for name in world.prices if name not in world.accelerators]
+    notes += [f"the price of '{name}' is not used: no role may use it" for name in unused]
+    notes += [f"catalog: {problem}" for problem in catalog.problems]
+    return notes
+
+
+def context_note(name: str, tokens: float, limit: int) -> str:
+    return (
+        f"prompt and answer are {tokens:,.0f} tokens, more than the {limit:,} that {name} was made for; "
+        "an engine refuses them unless its context is extended"
+    )
+
+
+def merged(file: Values, flags: Values) -> Mapping[str, Given]:
+    """Flags over the file: a load, and the choice of accelerators, are replaced as a whole."""
+    kept = dict(file)
+    if {"rate", "concurrency"} & flags.keys():
+        kept.pop("rate", None)
+        kept.pop("concurrency", None)
+    if "hardware" in flags:
+        for key in ROLE_KEYS:
+            kept.pop(key, None)
+    if {"drafted", "acceptance"} & flags.keys():
+        inner = kept.pop("speculation", None)
+        if inner is not None and isinstance(inner.value, Mapping):
+            kept.update(inner.value)
+    if "prices" in flags and "prices" in kept:
+        return {**kept, **flags, "prices": Given(_joined_prices(kept["prices"], flags["prices"]), "prices")}
+    return {**kept, **flags}
+
+
+def _joined_prices(file: Given, flags: Given) -> dict[str, Given]:
+    """One mapping; a flag replaces the file's price of the same name."""
+    from pdplan.inputs.quantities import price_items
+
+    findings = Findings()
+    joined = {
+        name: Given(price, where)
+        for given in (file, flags)
+        for name, price, where in price_items(given, findings)
+    }
+    findings.check()
+    return joined

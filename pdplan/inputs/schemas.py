@@ -1,0 +1,111 @@
+"""What a question file and a plan file may hold. Errors are told by pdplan.validation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+_STRICT = {"extra": "forbid"}
+
+Quantity = str | float
+"""A number, or text with a unit: 4000, "8k", "2s", "400Gbps"."""
+Names = str | tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeculationKeys:
+    """Speculative decoding: tokens drafted a step, share of them accepted."""
+
+    __pydantic_config__ = _STRICT
+    drafted: int
+    acceptance: Quantity | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkKeys:
+    """The network between prefill and decode pools, per accelerator."""
+
+    __pydantic_config__ = _STRICT
+    bandwidth: str | None = None
+    latency: Quantity | None = None
+    round_trip: Quantity | None = None
+    jitter: Quantity | None = None
+    loss: Quantity | None = None
+    transport: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkloadKeys:
+    __pydantic_config__ = _STRICT
+    isl: Quantity | None = None
+    osl: Quantity | None = None
+    rate: Quantity | None = None
+    concurrency: Quantity | None = None
+    isl_cv: float | None = None
+    osl_cv: float | None = None
+    arrival_cv: float | None = None
+    prefix_reuse: Quantity | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SloKeys:
+    __pydantic_config__ = _STRICT
+    ttft: Quantity | None = None
+    tpot: Quantity | None = None
+    latency: Quantity | None = None
+    percentile: Quantity | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionKeys(WorkloadKeys, SloKeys):
+    """The flags of `pdplan recommend`, as keys."""
+
+    __pydantic_config__ = _STRICT
+    model: str | None = None
+    hardware: Names | None = None
+    prefill_hardware: Names | None = None
+    decode_hardware: Names | None = None
+    precision: str | None = None
+    kv_precision: str | None = None
+    engine: str | None = None
+    mode: str | None = None
+    max_gpus: float | None = None
+    max_gpus_per_worker: float | None = None
+    alternatives: float | None = None
+    network: str | NetworkKeys | None = None
+    prices: dict[str, Quantity] | None = None
+    speculation: SpeculationKeys | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolKeys:
+    """One pool of a plan."""
+
+    __pydantic_config__ = _STRICT
+    hardware: str
+    workers: int
+    tp: int = 1
+    pp: int = 1
+    dp: int = 1
+    ep: int = 1
+    max_batch: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanKeys:
+    """A deployment: the `plan` object of the JSON output, its workload and its objectives."""
+
+    __pydantic_config__ = _STRICT
+    model: str
+    precision: str | None = None
+    kv_precision: str | None = None
+    engine: str | None = None
+    mode: Literal["disaggregated", "colocated"] | None = None
+    prefill: PoolKeys | None = None
+    decode: PoolKeys | None = None
+    colocated: PoolKeys | None = None
+    speculation: SpeculationKeys | None = None
+    workload: WorkloadKeys | None = None
+    slo: SloKeys | None = None
+    network: str | NetworkKeys | None = None
+    prices: dict[str, Quantity] | None = None

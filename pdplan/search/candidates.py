@@ -1,0 +1,238 @@
+"""Worker types of one role on one accelerator, as arrays: what fits, how fast, how many are needed.
+
+Every function here is exact: it inverts `evaluate`, it does not approximate it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pdplan.compose import World, build_setting
+from pdplan.evaluate import peak_running, pool_memory
+from pdplan.laws.roofline import Array
+from pdplan.plan import PoolPlan, Serving
+from pdplan.pools import Pool, PrefillService, pool_tpot_s, prefill_service
+from pdplan.queueing import mean_for_peak
+from pdplan.roots import increasing_root
+from pdplan.search.layouts import layouts
+from pdplan.workload import Slo, Speculation, Workload
+
+PROMPTS_PER_SERVER = (1, 2, 4, 8, 16, 32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """Worker types of one role on one accelerator. Arrays of one length."""
+
+    hardware: str
+    pool: Pool
+    """workers is 1; max_batch is the most that a worker takes."""
+    unit_cost: Array
+    """Of one worker: $/h, or accelerators where prices are unknown."""
+    enumerated: int
+    """Layouts looked at, those that do not fit included."""
+
+    def __len__(self) -> int:
+        return int(np.size(self.pool.max_batch))
+
+    def take(self, index: Any) -> Candidates:
+        pool = replace(
+            self.pool,
+            layout=self.pool.layout[index],
+            workers=self.pool.workers[index],
+            max_batch=self.pool.max_batch[index],
+        )
+        return replace(self, pool=pool, unit_cost=self.unit_cost[index])
+
+    def with_workers(self, workers: Array) -> Pool:
+        return replace(self.pool, workers=np.asarray(workers, dtype=float))
+
+    def plan(self, index: int, workers: int, max_batch: int) -> PoolPlan:
+        layout = self.pool.layout
+        return PoolPlan(
+            hardware=self.hardware,
+            workers=workers,
+            tp=int(layout.tp[index]),
+            pp=int(layout.pp[index]),
+            dp=int(layout.dp[index]),
+            ep=int(layout.ep[index]),
+            max_batch=max_batch,
+        )
+
+
+def fitting_candidates(
+    world: World, serving: Serving, hardware: str, workload: Workload, unit_price: float, max_gpus: int | None
+) -> Candidates:
+    """All layouts of the model on one accelerator that hold their weights and at least one request."""
+    accelerator = world.accelerator(hardware)
+    setting = build_setting(world, serving, hardware)
+    limits = [g for g in (max_gpus, 1 if accelerator.scale_up is None else None) if g is not None]
+    if accelerator.scale_out is None:
+        limits.append(max(accelerator.scale_up_domain_size, 1))
+    found = layouts(
+        setting.stack,
+        accelerator.scale_up_domain_size,
+        accelerator.accelerators_per_node,
+        min(limits) if limits else None,
+    )
+    count = int(np.size(found.tp))
+    pool = Pool(
+        setting=setting, layout=found, workers=np.ones(count), max_batch=np.ones(count), speculation=serving.speculation
+    )
+    if not count:
+        return Candidates(hardware=hardware, pool=pool, unit_cost=np.ones(0), enumerated=0)
+    held = pool_memory(pool, workload).max_sequences
+    pool = replace(pool, max_batch=held)
+    everything = Candidates(hardware=hardware, pool=pool, unit_cost=found.gpus * unit_price, enumerated=count)
+    # Every attention rank and stage needs a sequence of its own to be worth having.
+    return everything.take(np.flatnonzero(held >= np.maximum(pool.servers_per_worker, 1.0)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefillChoices:
+    """Prefill worker types times prompts per batch."""
+
+    candidates: Candidates
+    service: PrefillService
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    def take(self, index: Any) -> PrefillChoices:
+        service = self.service
+        picked = replace(
+            service,
+            time_s=service.time_s[index],
+            prompts=service.prompts[index],
+            steps=np.broadcast_to(service.steps, service.time_s.shape)[index],
+        )
+        return replace(self, candidates=self.candidates.take(index), service=picked)
+
+
+def prefill_choices(fitting: Candidates, workload: Workload) -> PrefillChoices:
+    """Every fitting worker type with every number of prompts per batch that one step's tokens allow."""
+    step_tokens = fitting.pool.setting.constants.engine.max_step_tokens
+    count = len(fitting)
+    indices, batches = [], []
+    for prompts in PROMPTS_PER_SERVER:
+        if prompts > 1 and prompts * workload.new_tokens > step_tokens:
+            break
+        indices.append(np.arange(count))
+        batches.append(np.full(count, float(prompts)))
+    index, prompts_each = np.concatenate(indices), np.concatenate(batches)
+    chosen = fitting.take(index)
+    held = chosen.pool.max_batch
+    batch = prompts_each * chosen.pool.servers_per_worker
+    pool = replace(chosen.pool, max_batch=batch, speculation=Speculation())
+    chosen = replace(chosen, pool=pool).take(np.flatnonzero(batch <= held))
+    service = prefill_service(chosen.pool, workload)
+    shape = np.shape(chosen.pool.max_batch)
+    service = replace(service, time_s=np.broadcast_to(service.time_s, shape), prompts=np.broadcast_to(service.prompts, shape))
+    return PrefillChoices(candidates=chosen, service=service)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeChoices:
+    """Decode (or colocated) worker types with the batch that the objective allows."""
+
+    candidates: Candidates
+    limit: Array
+    """Running sequences per worker at which TPOT meets its limit, or memory is full."""
+    by_memory: Array
+    """Where memory, not TPOT, sets that limit."""
+    rate_per_worker: Array
+    """Requests/s of a worker at that limit: an upper bound for any number of workers."""
+    fastest_tpot_s: Array
+    """TPOT of a single running sequence per server: no batch is faster."""
+    colocated: bool
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    def take(self, index: Any) -> DecodeChoices:
+        return replace(
+            self,
+            candidates=self.candidates.take(index),
+            limit=self.limit[index],
+            by_memory=self.by_memory[index],
+            rate_per_worker=self.rate_per_worker[index],
+            fastest_tpot_s=self.fastest_tpot_s[index],
+        )
+
+
+def decode_choices(fitting: Candidates, workload: Workload, tpot_limit_s: float | None, colocated: bool) -> DecodeChoices:
+    """The largest batch of every worker type, TPOT(limit) = tpot_limit or the memory's; those too slow at any batch dropped."""
+    pool = fitting.pool
+    lowest = np.full(len(fitting), 1e-6)
+    fastest = np.broadcast_to(pool_tpot_s(pool, workload, lowest, colocated), lowest.shape)
+    most = np.asarray(pool.max_batch, dtype=float)
+    if tpot_limit_s is None:
+        limit = most
+    else:
+        limit = increasing_root(
+            lambda running: np.broadcast_to(pool_tpot_s(pool, workload, running, colocated), running.shape) - tpot_limit_s,
+            lowest,
+            most,
+        )
+    tpot = np.broadcast_to(pool_tpot_s(pool, workload, limit, colocated), lowest.shape)
+    everything = DecodeChoices(
+        candidates=fitting,
+        limit=limit,
+        by_memory=limit >= most,
+        rate_per_worker=limit / (workload.osl * tpot),
+        fastest_tpot_s=fastest,
+        colocated=colocated,
+    )
+    if tpot_limit_s is None:
+        return everything
+    return everything.take(np.flatnonzero(fastest < tpot_limit_s))
+
+
+def largest_rate(choices: DecodeChoices, workers: Array, workload: Workload, slo: Slo) -> Array:
+    """The rate at which the percentile of the batch just reaches its limit.
+
+    peak(N)/workers = limit  ⇒  N = mean_for_peak(workers·limit), and λ = N/(OSL·TPOT(N/workers)).
+    """
+    mean = mean_for_peak(workers * choices.limit, slo.z)
+    each = mean / workers
+    tpot = pool_tpot_s(choices.candidates.pool, workload, each, choices.colocated)
+    return np.asarray(mean / (workload.osl * np.maximum(tpot, 1e-300)))
+
+
+def workers_for_rate(choices: DecodeChoices, rate: float, workload: Workload, slo: Slo) -> Array:
+    """The least number of workers whose batch percentile stays within the limit at `rate`.
+
+    Capacity per worker grows with the number of workers (the pool's fluctuation is
+    shared), so the least number lies between rate/best and rate/capacity(lowest).
+    """
+    low = np.maximum(np.ceil(rate / choices.rate_per_worker * (1 - 1e-12)), 1.0)
+    enough = largest_rate(choices, low, workload, slo) >= rate
+    if np.all(enough):
+        return low
+    capacity = largest_rate(choices, low, workload, slo)
+    high = np.where(enough, low, np.ceil(low * rate / np.maximum(capacity, 1e-12)) + 1)
+    while np.any(short := largest_rate(choices, high, workload, slo) < rate):
+        high = np.where(short, high * 2, high)  # at one worker a tiny capacity may bound poorly
+    return bisect_integers(lambda n: largest_rate(choices, n, workload, slo) >= rate, low, high)
+
+
+def bisect_integers(good: Any, low: Array, high: Array) -> Array:
+    """Least n in [low, high] with good(n), elementwise; good is monotone and holds at `high`."""
+    low, high = np.array(low, dtype=float), np.array(high, dtype=float)
+    while np.any(low < high):
+        middle = np.floor((low + high) / 2)
+        ok = good(middle)
+        high = np.where(ok & (low < high), middle, high)
+        low = np.where(ok | (low >= high), low, middle + 1)
+    return high
+
+
+def batch_to_configure(pool: Pool, running: Array, limit: Array, slo: Slo) -> Array:
+    """The max_batch to set: the limit in whole sequences, never below what the percentile needs."""
+    peak = peak_running(replace(pool, max_batch=np.full(np.shape(limit), np.inf)), running, slo.z)
+    whole = np.floor(limit + 1e-9)
+    return np.maximum(np.where(whole >= peak, whole, np.ceil(peak - 1e-9)), 1.0)
+

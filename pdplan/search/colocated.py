@@ -1,0 +1,123 @@
+"""The cheapest single pool that serves both phases, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from pdplan.compose import World
+from pdplan.evaluate import Economics, evaluate_colocated, meets
+from pdplan.laws.roofline import Array
+from pdplan.plan import Colocated, Metrics, Serving
+from pdplan.pools import solve_running
+from pdplan.question import Candidate
+from pdplan.search.candidates import DecodeChoices, batch_to_configure, workers_for_rate
+from pdplan.search.objective import Objective
+from pdplan.workload import Slo, Workload
+
+BLOCK = 64
+TIES = 2
+
+
+def search_colocated(
+    world: World,
+    serving: Serving,
+    workload: Workload,
+    slo: Slo,
+    choices: Mapping[str, DecodeChoices],
+    objective: Objective,
+    max_gpus: int | None,
+) -> list[Candidate]:
+    """Feasible pools, the cheapest of all certainly among them.
+
+    The workers that TPOT asks for bound the cost from below; pools are then tried in
+    that order, with more workers where TTFT asks for them, until no bound is below the best.
+    """
+    assert workload.rate is not None
+    bounds: list[tuple[float, float, str, int, float]] = []
+    for hardware, found in choices.items():
+        if len(found):
+            workers = workers_for_rate(found, workload.rate, workload, slo)
+            cost = workers * found.candidates.unit_cost
+            bounds += [
+                (float(cost[k]), float(found.fastest_tpot_s[k]), hardware, k, float(workers[k]))
+                for k in range(len(found))
+            ]
+    bounds.sort()
+    candidates: list[Candidate] = []
+    best, ties = np.inf, 0
+    while bounds:
+        if bounds[0][0] > best * (1 + 1e-9):
+            break
+        ties += bounds[0][0] >= best * (1 - 1e-9)
+        if ties > TIES:
+            break
+        hardware = bounds[0][2]
+        block = [b for b in bounds[: 4 * BLOCK] if b[2] == hardware][:BLOCK]
+        taken = set(block)
+        bounds = [b for b in bounds[: 4 * BLOCK] if b not in taken] + bounds[4 * BLOCK :]
+        index = np.asarray([b[3] for b in block])
+        start = np.asarray([b[4] for b in block])
+        money = Economics(
+            usd_per_gpu_h={"colocated": world.price(hardware)}, watt_per_gpu={"colocated": world.watts(hardware)}
+        )
+        part = choices[hardware].take(index)
+        candidates += _size(part, start, serving, workload, slo, money, best, max_gpus)
+        best = min([best, *(objective.cost(c) for c in candidates)])
+    return candidates
+
+
+def _size(
+    choices: DecodeChoices,
+    workers: Array,
+    serving: Serving,
+    workload: Workload,
+    slo: Slo,
+    money: Economics,
+    best: float,
+    max_gpus: int | None,
+) -> list[Candidate]:
+    """Least workers of each type that meet everything, as far as they can still cost less than `best`."""
+    unit = choices.candidates.unit_cost
+    most = np.where(np.isfinite(best), np.floor(best / unit * (1 + 1e-9)), workers * 8 + 64)
+    if max_gpus is not None:
+        most = np.minimum(most, np.floor(max_gpus / choices.candidates.pool.layout.gpus))
+    fits = np.flatnonzero(workers <= most)
+    if not len(fits):
+        return []
+    choices, low, high = choices.take(fits), workers[fits], most[fits]
+    metrics, good, batch = _evaluate(choices, low, workload, slo, money)
+    if not good.all():  # TTFT wants more: bisect between the bound and what may still pay
+        _, reachable, _ = _evaluate(choices, high, workload, slo, money)
+        keep = np.flatnonzero(good | reachable)
+        if not len(keep):
+            return []
+        choices, low, high, good = choices.take(keep), low[keep], high[keep], good[keep]
+        high = np.where(good, low, high)
+        while np.any(low < high):
+            middle = np.floor((low + high) / 2)
+            _, ok, _ = _evaluate(choices, middle, workload, slo, money)
+            high = np.where(ok & (low < high), middle, high)
+            low = np.where(ok | (low >= high), low, middle + 1)
+        metrics, good, batch = _evaluate(choices, high, workload, slo, money)
+        low = high
+    shared = vars(serving)
+    return [
+        Candidate(
+            plan=Colocated(**shared, colocated=choices.candidates.plan(k, int(low[k]), int(batch[k]))),
+            metrics=metrics.at(k),
+        )
+        for k in np.flatnonzero(good)
+    ]
+
+
+def _evaluate(
+    choices: DecodeChoices, workers: Array, workload: Workload, slo: Slo, money: Economics
+) -> tuple[Metrics, Array, Array]:
+    pool = choices.candidates.with_workers(workers)
+    running = solve_running(pool, workload, workload.rate or 0.0, colocated=True)
+    batch = batch_to_configure(pool, running, choices.limit, slo)
+    metrics = evaluate_colocated(replace(pool, max_batch=batch), workload, slo, money)
+    return metrics, np.broadcast_to(meets(metrics, slo), np.shape(workers)), batch

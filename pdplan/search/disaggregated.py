@@ -1,0 +1,275 @@
+"""The cheapest pair of a prefill and a decode pool, exactly.
+
+Decode workers are counted first: their number depends on the rate and the TPOT
+limit alone. Prefill workers depend on the decode pool through the first decode
+step and the KV transfer, so pairs are tried in the order of a lower bound of
+their cost (prefill counted as if both were free) until no bound is below the
+best pair found. Nothing is pruned by rule of thumb.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pdplan.compose import World, build_network, default_bandwidth
+from pdplan.evaluate import (
+    Economics,
+    evaluate_disaggregated,
+    kv_transfer,
+    meets,
+    prefill_wait_s,
+    queued_latency,
+)
+from pdplan.laws.kv_transfer import Network
+from pdplan.laws.roofline import Array
+from pdplan.plan import Disaggregated, Serving
+from pdplan.pools import Pool, decode_tpot_s, solve_running
+from pdplan.question import Candidate
+from pdplan.search.candidates import (
+    DecodeChoices,
+    PrefillChoices,
+    batch_to_configure,
+    bisect_integers,
+    workers_for_rate,
+)
+from pdplan.search.objective import Objective, ttft_limit_s
+from pdplan.workload import Slo, Workload
+
+BLOCK = 128
+"""Pairs sized in one array call."""
+FIRST_PAIRS = 4096
+"""Bounds sorted at once; more follow if these do not settle it."""
+TIES = 4
+"""Blocks tried beyond the first optimum, for pairs of equal cost with more margin."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizedDecode:
+    """Decode worker types with the least number of workers for the rate."""
+
+    choices: DecodeChoices
+    workers: Array
+    cost: Array
+    tpot_mean_s: Array
+    tpot_slo_s: Array
+
+    def take(self, index: Any) -> SizedDecode:
+        return SizedDecode(
+            choices=self.choices.take(index),
+            workers=self.workers[index],
+            cost=self.cost[index],
+            tpot_mean_s=self.tpot_mean_s[index],
+            tpot_slo_s=self.tpot_slo_s[index],
+        )
+
+    @property
+    def pool(self) -> Pool:
+        return self.choices.candidates.with_workers(self.workers)
+
+
+def size_decode(choices: DecodeChoices, rate: float, workload: Workload, slo: Slo, extra: int = 0) -> SizedDecode:
+    """Least decode workers (plus `extra`) for the rate, with the TPOT that results."""
+    workers = workers_for_rate(choices, rate, workload, slo) + extra
+    pool = choices.candidates.with_workers(workers)
+    running = solve_running(pool, workload, rate, colocated=False)
+    peak = running + slo.z * np.sqrt(running * workers) / workers
+    shape = np.shape(workers)
+    return SizedDecode(
+        choices=choices,
+        workers=workers,
+        cost=workers * choices.candidates.unit_cost,
+        tpot_mean_s=np.broadcast_to(decode_tpot_s(pool, workload, running), shape),
+        tpot_slo_s=np.broadcast_to(decode_tpot_s(pool, workload, np.minimum(peak, choices.limit)), shape),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairProblem:
+    """All that stays the same while pairs of one accelerator pair are tried."""
+
+    serving: Serving
+    workload: Workload
+    slo: Slo
+    network: Network
+    economics: Economics
+    objective: Objective
+    max_gpus: int | None
+
+    @property
+    def rate(self) -> float:
+        assert self.workload.rate is not None
+        return self.workload.rate
+
+
+def least_prefill_workers(
+    problem: PairProblem, prefill: PrefillChoices, decode: Pool | None, tpot_mean_s: Array, limit_s: Array
+) -> Array:
+    """Least prefill workers with which TTFT meets its limit, infinite where none do.
+
+    Without a decode pool: a lower bound, transfer taken as free.
+    """
+    service, candidates, rate = prefill.service, prefill.candidates, problem.rate
+    handling = candidates.pool.setting.constants.engine.request_overhead_s
+    per_worker = service.rate_per_server * candidates.pool.servers_per_worker
+    low = np.floor(rate / per_worker) + 1.0  # strictly more capacity than load
+
+    def good(workers: Array) -> Array:
+        pool = candidates.with_workers(workers)
+        fixed = tpot_mean_s + handling
+        if decode is not None:
+            transfer = kv_transfer(pool, decode, problem.workload, problem.network, rate, service.time_s)
+            fixed = fixed + transfer.exposed_s
+        wait = prefill_wait_s(pool.servers, service, rate, problem.workload)
+        offered = rate * service.time_s / service.prompts
+        latency = queued_latency(pool.servers, offered, wait, service.time_s, fixed, problem.workload)
+        return np.asarray(latency.quantile_s(problem.slo.percentile) <= limit_s)
+
+    high = low * 2 + 64  # queues of this many servers are as good as empty
+    possible = good(high)
+    answer = bisect_integers(lambda n: good(n) | ~possible, low, high)
+    return np.where(possible, answer, np.inf)
+
+
+def cheapest_pairs(
+    problem: PairProblem, prefill: PrefillChoices, decode: SizedDecode, incumbent: float, wanted: int
+) -> list[Candidate]:
+    """Feasible pairs in the order of cost, the cheapest certainly among them if below `incumbent`."""
+    if not len(prefill) or not len(decode.choices):
+        return []
+    loosest = ttft_limit_s(problem.slo, problem.workload.osl, decode.tpot_slo_s).max()
+    fastest = np.asarray(decode.tpot_mean_s.min())
+    bound = least_prefill_workers(problem, prefill, None, fastest, np.asarray(loosest))
+    possible = np.flatnonzero(np.isfinite(bound))
+    prefill, bound = prefill.take(possible), bound[possible]
+    if not len(prefill):
+        return []
+    prefill_cost = bound * prefill.candidates.unit_cost
+    found: list[Candidate] = []
+    best, blocks_after = incumbent, 0
+    for i, j in _by_bound(prefill, prefill_cost, decode):
+        bounds = prefill_cost[i] + decode.cost[j]
+        if bounds.min() > best * (1 + 1e-9):
+            break
+        if best < np.inf and bounds.min() >= best * (1 - 1e-9):
+            blocks_after += 1
+            if blocks_after > TIES:
+                break
+        block = _size_block(problem, prefill.take(i), bound[i], decode.take(j))
+        found += block
+        best = min([best, *(problem.objective.cost(c) for c in block)])
+    return found
+
+
+def _by_bound(prefill: PrefillChoices, prefill_cost: Array, decode: SizedDecode) -> Iterator[tuple[Array, Array]]:
+    """Pairs in blocks, cheapest bound first; equal bounds: quicker pairs first."""
+    # A hair of each pair's latency orders ties without changing any order of cost.
+    hair_p = 1e-9 * prefill.service.time_s / prefill.service.time_s.max()
+    hair_d = 1e-9 * decode.tpot_mean_s / decode.tpot_mean_s.max()
+    keys = np.add.outer(prefill_cost * (1 + hair_p), decode.cost * (1 + hair_d)).ravel()
+    width, done = len(decode.cost), 0
+    while done < keys.size:
+        upto = min(max(done * 4, FIRST_PAIRS), keys.size)
+        chosen = np.argpartition(keys, upto - 1)[:upto] if upto < keys.size else np.arange(keys.size)
+        order = chosen[np.lexsort((chosen, keys[chosen]))][done:]
+        for start in range(0, len(order), BLOCK):
+            part = order[start : start + BLOCK]
+            yield part // width, part % width
+        done = upto
+
+
+def _size_block(problem: PairProblem, prefill: PrefillChoices, bound: Array, decode: SizedDecode) -> list[Candidate]:
+    """Size the prefill side of a block of pairs and evaluate those that work."""
+    limit = ttft_limit_s(problem.slo, problem.workload.osl, decode.tpot_slo_s)
+    workers = least_prefill_workers(problem, prefill, decode.pool, decode.tpot_mean_s, limit)
+    found = _candidates(problem, prefill, workers, decode)
+    # One more decode worker shortens the first step; where the bound says that this can
+    # save more prefill than it costs, try.
+    unit_p, unit_d = prefill.candidates.unit_cost, decode.choices.candidates.unit_cost
+    extra = 1
+    while True:
+        saving = (np.minimum(workers, 1e9) - bound) * unit_p - extra * unit_d
+        index = np.flatnonzero(saving > 1e-12)
+        if not len(index) or extra > 8:
+            return found
+        more = size_decode(decode.choices.take(index), problem.rate, problem.workload, problem.slo, extra)
+        part = prefill.take(index)
+        limit = ttft_limit_s(problem.slo, problem.workload.osl, more.tpot_slo_s)
+        again = least_prefill_workers(problem, part, more.pool, more.tpot_mean_s, limit)
+        found += _candidates(problem, part, again, more)
+        extra += 1
+
+
+def _candidates(
+    problem: PairProblem, prefill: PrefillChoices, workers: Array, decode: SizedDecode
+) -> list[Candidate]:
+    """Evaluate sized pairs in one call and keep those that meet everything."""
+    gpus = workers * prefill.candidates.pool.layout.gpus + decode.workers * decode.choices.candidates.pool.layout.gpus
+    allowed = np.isfinite(workers) & (gpus <= (problem.max_gpus or np.inf))
+    index = np.flatnonzero(allowed)
+    if not len(index):
+        return []
+    prefill, decode, workers = prefill.take(index), decode.take(index), workers[index]
+    prefill_pool = prefill.candidates.with_workers(workers)
+    running = solve_running(decode.pool, problem.workload, problem.rate, colocated=False)
+    batch = batch_to_configure(decode.pool, running, decode.choices.limit, problem.slo)
+    decode_pool = replace(decode.pool, max_batch=batch)
+    metrics = evaluate_disaggregated(
+        prefill_pool, decode_pool, problem.workload, problem.slo, problem.network, problem.economics
+    )
+    good = np.flatnonzero(np.broadcast_to(meets(metrics, problem.slo), np.shape(workers)))
+    shared = vars(problem.serving)
+    return [
+        Candidate(
+            plan=Disaggregated(
+                **shared,
+                prefill=prefill.candidates.plan(k, int(workers[k]), int(prefill_pool.max_batch[k])),
+                decode=decode.choices.candidates.plan(k, int(decode.workers[k]), int(batch[k])),
+            ),
+            metrics=metrics.at(k),
+        )
+        for k in good
+    ]
+
+
+def search_disaggregated(
+    world: World,
+    serving: Serving,
+    workload: Workload,
+    slo: Slo,
+    prefills: Mapping[str, PrefillChoices],
+    decodes: Mapping[str, DecodeChoices],
+    objective: Objective,
+    max_gpus: int | None,
+    wanted: int,
+) -> list[Candidate]:
+    """Candidates over all pairs of accelerators, the cheapest of all certainly among them."""
+    assert workload.rate is not None
+    rate = workload.rate
+    sized = {hw: size_decode(choices, rate, workload, slo) for hw, choices in decodes.items() if len(choices)}
+    pairs: Sequence[tuple[str, str]] = [
+        (p, d) for p in prefills for d in sized if default_bandwidth(world, p, d) or world.network.bandwidth_bytes_per_s
+    ]
+    # Cheap decode pools first: a low incumbent early saves most of the work.
+    pairs = sorted(pairs, key=lambda pair: float(sized[pair[1]].cost.min()))
+    found: list[Candidate] = []
+    incumbent = np.inf
+    for p, d in pairs:
+        problem = PairProblem(
+            serving=serving,
+            workload=workload,
+            slo=slo,
+            network=build_network(world, p, d),
+            economics=Economics(
+                usd_per_gpu_h={"prefill": world.price(p), "decode": world.price(d)},
+                watt_per_gpu={"prefill": world.watts(p), "decode": world.watts(d)},
+            ),
+            objective=objective,
+            max_gpus=max_gpus,
+        )
+        found += cheapest_pairs(problem, prefills[p], sized[d], incumbent, wanted)
+        incumbent = min([incumbent, *(objective.cost(c) for c in found)])
+    return found

@@ -1,0 +1,200 @@
+"""Why nothing works, how near the nearest miss is, and what to relax.
+
+The answer is checked, not guessed: limits are loosened to what the fastest
+layout reaches and the search runs again; what it finds is the nearest miss, and
+the loosened limits are what to relax.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pdplan.compose import World
+from pdplan.evaluate import pool_memory
+from pdplan.memory import MemoryBudget
+from pdplan.pools import Pool
+from pdplan.question import Candidate, Infeasible, Question, Recommendation
+from pdplan.units import format_bytes, format_count, format_duration
+
+if TYPE_CHECKING:
+    from pdplan.search.recommend import Space
+
+Search = Callable[[Question, World], Recommendation]
+
+HEADROOM = 1.05
+"""Limits are proposed this far above the fastest layout: at the limit itself only an idle worker would meet it."""
+MAX_TIMES = 1e6
+"""A limit loosened beyond this factor is given up."""
+
+
+def explain_infeasible(question: Question, world: World, space: Space, search: Search) -> Infeasible:
+    """The binding limit, the nearest miss and verified ways out."""
+    if not any(len(f) for f in space.fitting.values()):
+        return _fits_nowhere(question, world, space)
+    loosened, binding = _loosen(question, space)
+    if question.max_gpus is not None and not question.wants_goodput:
+        unlimited = search(replace(loosened, max_gpus=None), world)
+        if unlimited.best is not None and unlimited.best.metrics.gpus > question.max_gpus:
+            needed = int(unlimited.best.metrics.gpus)
+            text = f"the request rate needs {needed} accelerators within the SLO, {question.max_gpus} are allowed"
+            relax = [f"--max-gpus {needed}"]
+            served = search(
+                replace(question, workload=replace(question.workload, rate=None), alternatives=0), world
+            )
+            if served.best is not None:
+                relax.append(f"--rate {math.floor(served.best.metrics.requests_per_s * 1e3) / 1e3:g}")
+            return Infeasible(
+                binding="; ".join([*binding, text]),
+                nearest=unlimited.best,
+                misses=_misses(unlimited.best, question),
+                relax=tuple([*_slo_flags(question, loosened), *relax]),
+            )
+    # Queues: loosen TTFT until a pool of some size meets it.
+    factor = 1.0
+    while factor <= MAX_TIMES:
+        slo = replace(loosened.slo, ttft_s=loosened.slo.ttft_s * factor if loosened.slo.ttft_s else None)
+        answer = search(replace(loosened, slo=slo), world) if _worth_trying(question, slo) else None
+        if answer is not None and answer.best is not None:
+            return Infeasible(
+                binding="; ".join(binding) or _limit_in_words(answer.best, question),
+                nearest=answer.best,
+                misses=_misses(answer.best, question),
+                relax=tuple(_slo_flags(question, replace(loosened, slo=slo))),
+            )
+        factor *= 1.5
+    return Infeasible(binding="; ".join(binding) or "no layout meets the limits", nearest=None)
+
+
+def _worth_trying(question: Question, slo: object) -> bool:
+    return slo != question.slo
+
+
+def _loosen(question: Question, space: Space) -> tuple[Question, list[str]]:
+    """The question with every limit that no layout reaches at all set to what one does reach."""
+    slo, words = question.slo, []
+    free = replace(slo, tpot_s=None, request_latency_s=None)
+    del free
+    from pdplan.search.candidates import decode_choices
+
+    fastest: dict[str, float] = {}
+    for hardware, fitting in space.fitting.items():
+        for colocated in (False, True):
+            if len(fitting) and (hardware in space.decode or not colocated):
+                found = decode_choices(fitting, question.workload, None, colocated)
+                fastest[hardware] = min(fastest.get(hardware, math.inf), float(found.fastest_tpot_s.min()))
+    quickest = min(fastest.values())
+    if slo.tpot_s is not None and quickest * HEADROOM >= slo.tpot_s:
+        words.append(
+            f"TPOT: the fastest layout needs {format_duration(quickest)} per token with an idle batch, "
+            f"{format_duration(slo.tpot_s)} are allowed"
+        )
+        slo = replace(slo, tpot_s=_nice(quickest * HEADROOM))
+    shortest = min((float(c.service.time_s.min()) for c in space.prefill.values() if len(c)), default=None)
+    if shortest is not None and slo.ttft_s is not None and (shortest + quickest) * HEADROOM >= slo.ttft_s:
+        words.append(
+            f"TTFT: the fastest layout prefills a prompt in {format_duration(shortest)} without any queue, "
+            f"{format_duration(slo.ttft_s)} are allowed"
+        )
+        slo = replace(slo, ttft_s=_nice((shortest + quickest) * HEADROOM))
+    least = (shortest or 0.0) + quickest * max(question.workload.osl - 1, 0)
+    if slo.request_latency_s is not None and least * HEADROOM >= slo.request_latency_s:
+        words.append(
+            f"request latency: the fastest layout needs {format_duration(least)}, "
+            f"{format_duration(slo.request_latency_s)} are allowed"
+        )
+        slo = replace(slo, request_latency_s=_nice(least * HEADROOM))
+    return replace(question, slo=slo), words
+
+
+def _nice(seconds: float) -> float:
+    """Rounded up to three digits, so that the proposed flag is short and still true."""
+    digits = 2 - math.floor(math.log10(seconds))
+    scale = 10.0**digits
+    return math.ceil(seconds * scale - 1e-9) / scale
+
+
+def _slo_flags(question: Question, loosened: Question) -> list[str]:
+    flags = []
+    for flag, name in (("--ttft", "ttft_s"), ("--tpot", "tpot_s"), ("--latency", "request_latency_s")):
+        before, after = getattr(question.slo, name), getattr(loosened.slo, name)
+        if before != after and after is not None:
+            flags.append(f"{flag} {after:.6g}s")
+    return flags
+
+
+def _limit_in_words(nearest: Candidate, question: Question) -> str:
+    misses = _misses(nearest, question)
+    names = {"ttft_s": "TTFT", "tpot_s": "TPOT", "request_latency_s": "request latency", "gpus": "accelerators"}
+    return "; ".join(
+        f"{names[key]}: the nearest plan needs {_quantity(key, found)}, {_quantity(key, allowed)} are allowed"
+        for key, (found, allowed) in misses.items()
+    )
+
+
+def _quantity(key: str, value: float) -> str:
+    return format_count(value) if key == "gpus" else format_duration(value)
+
+
+def _misses(nearest: Candidate, question: Question) -> dict[str, tuple[float, float]]:
+    metrics, slo = nearest.metrics, question.slo
+    pairs = {
+        "ttft_s": (metrics.ttft_slo_s, slo.ttft_s),
+        "tpot_s": (metrics.tpot_slo_s, slo.tpot_s),
+        "request_latency_s": (metrics.request_latency_slo_s, slo.request_latency_s),
+        "gpus": (metrics.gpus, question.max_gpus),
+    }
+    return {k: (float(f), float(limit)) for k, (f, limit) in pairs.items() if limit is not None and f > limit}
+
+
+def _fits_nowhere(question: Question, world: World, space: Space) -> Infeasible:
+    """The model fits on no worker: say by how much the best layout misses."""
+    best: tuple[float, str] | None = None
+    for hardware in space.fitting:
+        budget, pool = _every_layout(question, world, space, hardware)
+        if budget is None or pool is None:
+            continue
+        index = int(np.argmax(np.broadcast_to(budget.cache, np.shape(pool.layout.tp))))
+        missing = float(np.broadcast_to(budget.sequence - budget.cache, np.shape(pool.layout.tp))[index])
+        gpus = int(pool.layout.gpus[index])
+        need = float(np.broadcast_to(budget.weights + budget.reserve + budget.sequence, np.shape(pool.layout.tp))[index])
+        text = (
+            f"{question.model} in {question.precision} fits on no layout of {hardware}: on {gpus} accelerators "
+            f"it needs {format_bytes(need)} each and finds {format_bytes(float(budget.usable))}"
+        )
+        if best is None or missing < best[0]:
+            best = (missing, text)
+    text = best[1] if best else f"{question.model} can be laid out on none of the given accelerators"
+    relax = ["an accelerator with more memory"]
+    if question.max_gpus or question.max_gpus_per_worker:
+        relax.insert(0, "more accelerators (--max-gpus, --max-gpus-per-worker)")
+    if question.precision not in ("fp4", "int4"):
+        relax.append("a smaller --precision")
+    relax.append("a shorter --isl + --osl")
+    return Infeasible(binding=text, nearest=None, relax=tuple(relax))
+
+
+def _every_layout(
+    question: Question, world: World, space: Space, hardware: str
+) -> tuple[MemoryBudget | None, Pool | None]:
+    from pdplan.compose import build_setting
+    from pdplan.search.layouts import layouts
+
+    accelerator = world.accelerator(hardware)
+    setting = build_setting(world, space.serving, hardware)
+    limits = [g for g in (question.max_gpus, question.max_gpus_per_worker) if g is not None]
+    found = layouts(
+        setting.stack,
+        accelerator.scale_up_domain_size,
+        accelerator.accelerators_per_node,
+        min(limits) if limits else None,
+    )
+    if not np.size(found.tp):
+        return None, None
+    ones = np.ones(np.size(found.tp))
+    pool = Pool(setting=setting, layout=found, workers=ones, max_batch=ones)
+    return pool_memory(pool, question.workload), pool

@@ -1,0 +1,145 @@
+"""The one entry of the search: a question in, the cheapest plan and its context out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pdplan.compose import World, default_bandwidth, kv_precision_for
+from pdplan.plan import Serving
+from pdplan.question import Candidate, Question, Recommendation
+from pdplan.search.candidates import (
+    Candidates,
+    DecodeChoices,
+    PrefillChoices,
+    decode_choices,
+    fitting_candidates,
+    prefill_choices,
+)
+from pdplan.search.colocated import search_colocated
+from pdplan.search.disaggregated import search_disaggregated
+from pdplan.search.goodput import most_goodput
+from pdplan.search.infeasible import explain_infeasible
+from pdplan.search.objective import Objective, distinct, rank, tpot_limit_s
+from pdplan.search.reasons import binding_sentence, notes_for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """Everything the question allows, evaluated once: worker types by role and accelerator."""
+
+    serving: Serving
+    objective: Objective
+    prefill: dict[str, PrefillChoices]
+    decode: dict[str, DecodeChoices]
+    colocated: dict[str, DecodeChoices]
+    fitting: dict[str, Candidates]
+    enumerated: int
+
+
+def recommend(question: Question, world: World) -> Recommendation:
+    """The cheapest deployment that meets the SLO, beside the best of the other mode.
+
+    With a rate: least cost. Without: the highest rate that `max_gpus` serve within the SLO.
+    """
+    space = build_space(question, world)
+    if question.wants_goodput:
+        found = most_goodput(question, world, space.serving, space.prefill, space.decode, space.colocated)
+        ranked = sorted(
+            found, key=lambda c: (-round(c.metrics.requests_per_s, 9), round(space.objective.cost(c), 9), repr(c.plan))
+        )
+    else:
+        found = _search(question, world, space)
+        ranked = rank(found, space.objective, question.slo)
+    notes = notes_for(question, world, space.objective.counts_gpus)
+    if not ranked:
+        infeasible = explain_infeasible(question, world, space, recommend)
+        return Recommendation(
+            question=question, world=world, best=None, infeasible=infeasible, notes=notes, layouts=space.enumerated
+        )
+    best = ranked[0]
+    others = [c for c in ranked[1:] if c.plan.mode != best.plan.mode]
+    return Recommendation(
+        question=question,
+        world=world,
+        best=best,
+        alternatives=distinct(ranked, question.alternatives + 1)[1:],
+        best_other_mode=others[0] if others else None,
+        binding=binding_sentence(best, question, space.objective),
+        notes=notes,
+        layouts=space.enumerated,
+    )
+
+
+def build_space(question: Question, world: World) -> Space:
+    """Enumerate and evaluate the worker types of every role."""
+    workload, slo = question.workload, question.slo
+    serving = Serving(
+        model=question.model,
+        precision=question.precision,
+        kv_precision=kv_precision_for(question.kv_precision, question.precision, question.engine),
+        engine=question.engine,
+        speculation=question.speculation,
+    )
+    names = dict.fromkeys((*question.prefill_hardware, *question.decode_hardware, *question.colocated_hardware))
+    prices = {hw: world.price(hw) for hw in names}
+    counts_gpus = any(np.isnan(p) for p in prices.values())
+    objective = Objective(unit_price={hw: 1.0 if counts_gpus else p for hw, p in prices.items()}, counts_gpus=counts_gpus)
+    limits = [g for g in (question.max_gpus, question.max_gpus_per_worker) if g is not None]
+    fitting = {
+        hw: fitting_candidates(
+            world, serving, hw, workload, objective.unit_price[hw], min(limits) if limits else None
+        )
+        for hw in names
+    }
+    limit = tpot_limit_s(slo, workload.osl)
+    disaggregated, colocated = question.mode != "colocated", question.mode != "disaggregated"
+    prefill: dict[str, PrefillChoices] = {}
+    decode: dict[str, DecodeChoices] = {}
+    pools: dict[str, DecodeChoices] = {}
+    if disaggregated:
+        prefill = {
+            hw: prefill_choices(fitting[hw], workload) for hw in question.prefill_hardware if len(fitting[hw])
+        }
+        decode = {
+            hw: decode_choices(fitting[hw], workload, limit, False)
+            for hw in question.decode_hardware
+            if len(fitting[hw])
+        }
+    if colocated:
+        pools = {
+            hw: decode_choices(fitting[hw], workload, limit, True)
+            for hw in question.colocated_hardware
+            if len(fitting[hw])
+        }
+    return Space(
+        serving=serving,
+        objective=objective,
+        prefill=prefill,
+        decode=decode,
+        colocated=pools,
+        fitting=fitting,
+        enumerated=sum(f.enumerated for f in fitting.values()) * (int(disaggregated) * 2 + int(colocated)),
+    )
+
+
+def _search(question: Question, world: World, space: Space) -> list[Candidate]:
+    found: list[Candidate] = []
+    if space.prefill and space.decode:
+        found += search_disaggregated(
+            world,
+            space.serving,
+            question.workload,
+            question.slo,
+            space.prefill,
+            space.decode,
+            space.objective,
+            question.max_gpus,
+            question.alternatives,
+        )
+    if space.colocated:
+        found += search_colocated(
+            world, space.serving, question.workload, question.slo, space.colocated, space.objective, question.max_gpus
+        )
+    return found
