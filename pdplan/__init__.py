@@ -1,3 +1,74 @@
-"""Plan LLM inference deployments: what to buy, how to lay it out, and why."""
+"""Plan LLM inference deployments: what to buy, how to lay it out, and why.
+
+>>> import pdplan
+>>> found = pdplan.recommend(model="llama-3.1-8b", hardware="h100", isl="2k", osl=256, rate=2, tpot="30ms")
+>>> found.best.plan.mode in ("colocated", "disaggregated")
+True
+
+What is named in `__all__` is loaded on first use, so that `import pdplan` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Candidate",
+    "Catalog",
+    "CatalogError",
+    "Colocated",
+    "Comparison",
+    "Disaggregated",
+    "Infeasible",
+    "InputError",
+    "Metrics",
+    "NoPriceError",
+    "PdplanError",
+    "PoolPlan",
+    "Question",
+    "Recommendation",
+    "Slo",
+    "Speculation",
+    "UnknownNameError",
+    "Workload",
+    "World",
+    "compare",
+    "evaluate",
+    "explain",
+    "recommend",
+]
+
+if TYPE_CHECKING:
+    from pdplan.api import compare, evaluate, explain, recommend
+    from pdplan.catalog.store import Catalog
+    from pdplan.comparison import Comparison
+    from pdplan.compose import World
+    from pdplan.errors import CatalogError, InputError, NoPriceError, PdplanError, UnknownNameError
+    from pdplan.plan import Colocated, Disaggregated, Metrics, PoolPlan
+    from pdplan.question import Candidate, Infeasible, Question, Recommendation
+    from pdplan.workload import Slo, Speculation, Workload
+
+_HOMES = {
+    "api": ("compare", "evaluate", "explain", "recommend"),
+    "catalog.store": ("Catalog",),
+    "comparison": ("Comparison",),
+    "compose": ("World",),
+    "errors": ("CatalogError", "InputError", "NoPriceError", "PdplanError", "UnknownNameError"),
+    "plan": ("Colocated", "Disaggregated", "Metrics", "PoolPlan"),
+    "question": ("Candidate", "Infeasible", "Question", "Recommendation"),
+    "workload": ("Slo", "Speculation", "Workload"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = next((home for home, names in _HOMES.items() if name in names), None)
+    if home is None:
+        raise AttributeError(f"module 'pdplan' has no attribute '{name}'")
+    value = getattr(import_module(f"pdplan.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

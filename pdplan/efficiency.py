@@ -41,6 +41,10 @@ class Engine:
     kv_follows_weights: float = 0.0
     transfer_overlap: float = 0.0
     request_overhead_s: float = 0.0
+    mtp_drafted: float = 1.0
+    mtp_acceptance: float = 0.7
+    partial_ep: float = 1.0
+    """1: experts may be spread over a part of the ranks; 0: over all of them or none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -136,9 +136,9 @@ def evaluate_disaggregated(
         },
         running={"prefill": rate * service.time_s / prefill.workers, "decode": running},
         parts={
-            "request handling": handling + 0 * wait,
+            "request handling": np.full(np.shape(wait), handling),
             "wait for prefill": wait,
-            "prefill": service.time_s + 0 * wait,
+            "prefill": service.time_s,
             "KV transfer": transfer.exposed_s,
             "first decode step": tpot,
         },
@@ -184,7 +184,7 @@ def evaluate_colocated(pool: Pool, workload: Workload, slo: Slo, economics: Econ
         utilisation={"colocated": np.maximum(rate / capacity, offered / pool.servers)},
         running={"colocated": running},
         parts={
-            "request handling": handling + 0 * wait,
+            "request handling": np.full(np.shape(wait), handling),
             "wait for running step": step.decode_s / 2,
             "wait for prefill": wait,
             "prefill": step.prefill_service_s,
@@ -277,7 +277,7 @@ def _closed_colocated(pool: Pool, workload: Workload) -> tuple[Array, Array, Arr
     Source: Lazowska et al., Quantitative System Performance, 1984, chapters 6 and 7.
     """
     assert workload.concurrency is not None
-    each = np.broadcast_to(workload.concurrency / pool.workers, _shape(pool))
+    each = np.broadcast_to(np.asarray(workload.concurrency, dtype=float) / pool.workers, _shape(pool))
     servers = pool.servers_per_worker
 
     def residence(running: Array) -> tuple[Array, Array, Array]:

@@ -69,6 +69,10 @@ class Message:
     per_token: int = 0
     mask: Array | None = None
     """Where the collective happens at all (layouts differ)."""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    """The numbers that `message_bytes` was made of, by symbol, for `explain`."""
+    counted: str = ""
+    """The arithmetic over `inputs` that gave `message_bytes`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,23 +93,22 @@ def forward_ops(
     ops: list[Op] = []
     messages: list[Message] = []
     hidden, tokens = stack.hidden_size, load.tokens
-    hidden_message = tokens * hidden * ACTIVATION_BYTES
     for mixer, count in stack.mixers:
         ops += _mixer_ops(mixer, count, hidden, formats, layout, load)
-        messages.append(_all_reduce("attention all-reduce", count, hidden_message, layout))
+        messages.append(_all_reduce("attention all-reduce", count, tokens, hidden, layout))
     for block, count in stack.feed_forwards:
         if isinstance(block, Experts):
             ops += _expert_ops(block, count, hidden, formats, layout, tokens, routing)
-            messages += _expert_messages(block, count, hidden, layout, tokens, hidden_message)
+            messages += _expert_messages(block, count, hidden, layout, tokens)
         else:
             ops += [_gemm(m, count, formats, layout, tokens) for m in block.matrices(hidden)]
-            messages.append(_all_reduce("MLP all-reduce", count, hidden_message, layout))
+            messages.append(_all_reduce("MLP all-reduce", count, tokens, hidden, layout))
     if stack.projections:
         joint = Matrix(name="draft input", rows=2 * hidden, columns=hidden, part="dense")
         ops.append(_gemm(joint, stack.projections, formats, layout, tokens))
     ops.append(_elementwise(stack, layout, tokens))
     ops += _head_ops(stack, formats, layout, load)
-    messages += _edge_messages(stack, layout, load, hidden_message)
+    messages += _edge_messages(stack, layout, load)
     return ops, messages
 
 
@@ -328,39 +331,57 @@ def _expert_ops(
 
 
 def _expert_messages(
-    block: Experts, layers: float, hidden: int, layout: Layout, tokens: Array, hidden_message: Array
+    block: Experts, layers: float, hidden: int, layout: Layout, tokens: Array
 ) -> list[Message]:
     """Experts inside one tp group need the all-reduce only; attention-dp sends tokens to experts and back."""
     spread = layout.dp > 1
     exchanged = spread & (layout.ep > 1)
     width = block.latent_size or hidden
-    own = tokens / layout.tp  # each tp rank sends its share of the rank's tokens
-    common = {
-        "exchange": "expert_exchange",
-        "layers": layers,
-        "ranks": layout.ep,
-        "tokens": own,
-        "per_token": block.per_token,
-        "mask": exchanged,
-    }
-    everyone = tokens * layout.dp * width * ACTIVATION_BYTES
+
+    def exchange(name: str, element_bytes: float) -> Message:
+        return Message(
+            name=name,
+            exchange="expert_exchange",
+            layers=layers,
+            message_bytes=np.asarray(width * element_bytes),
+            ranks=layout.ep,
+            tokens=tokens / layout.tp,  # each tp rank sends its share of the rank's tokens
+            per_token=block.per_token,
+            mask=exchanged,
+            inputs={"m": tokens, "tp": layout.tp, "H": width, "w": element_bytes},
+            counted="H*w",
+        )
+
     return [
-        _all_reduce("experts all-reduce", layers, hidden_message, layout, mask=~spread),
-        Message(name="expert dispatch", message_bytes=np.asarray(width * DISPATCH_BYTES), **common),  # type: ignore[arg-type]
-        Message(name="expert combine", message_bytes=np.asarray(width * COMBINE_BYTES), **common),  # type: ignore[arg-type]
+        _all_reduce("experts all-reduce", layers, tokens, hidden, layout, mask=~spread),
+        exchange("expert dispatch", DISPATCH_BYTES),
+        exchange("expert combine", COMBINE_BYTES),
         Message(
             name="tokens all-gather and reduce-scatter",
             exchange="all_gather",
             layers=2 * layers,
-            message_bytes=everyone / layout.ep,
+            message_bytes=tokens * layout.dp * width * ACTIVATION_BYTES / layout.ep,
             ranks=layout.expert_tp,
             mask=spread & (layout.expert_tp > 1),
+            inputs={"m": tokens, "dp": layout.dp, "H": width, "a": ACTIVATION_BYTES, "ep": layout.ep},
+            counted="m*dp*H*a/ep",
         ),
     ]
 
 
-def _all_reduce(name: str, layers: float, size: Array, layout: Layout, mask: Array | None = None) -> Message:
-    return Message(name=name, exchange="all_reduce", layers=layers, message_bytes=size, ranks=layout.tp, mask=mask)
+def _all_reduce(
+    name: str, layers: float, tokens: Array, hidden: int, layout: Layout, mask: Array | None = None
+) -> Message:
+    return Message(
+        name=name,
+        exchange="all_reduce",
+        layers=layers,
+        message_bytes=tokens * hidden * ACTIVATION_BYTES,
+        ranks=layout.tp,
+        mask=mask,
+        inputs={"m": tokens, "H": hidden, "a": ACTIVATION_BYTES},
+        counted="m*H*a",
+    )
 
 
 def _elementwise(stack: Stack, layout: Layout, tokens: Array) -> Op:
@@ -394,7 +415,7 @@ def _head_ops(stack: Stack, formats: Formats, layout: Layout, load: Load) -> lis
     return [_gemm(head, 1, formats, layout, load.outputs)]
 
 
-def _edge_messages(stack: Stack, layout: Layout, load: Load, hidden_message: Array) -> list[Message]:
+def _edge_messages(stack: Stack, layout: Layout, load: Load) -> list[Message]:
     return [
         Message(
             name="logits all-gather",
@@ -402,12 +423,16 @@ def _edge_messages(stack: Stack, layout: Layout, load: Load, hidden_message: Arr
             layers=1,
             message_bytes=load.outputs * stack.vocab_size * ACTIVATION_BYTES,
             ranks=layout.tp,
+            inputs={"o": load.outputs, "V": stack.vocab_size, "a": ACTIVATION_BYTES},
+            counted="o*V*a",
         ),
         Message(
             name="pipeline hops",
             exchange="stage_hop",
             layers=1,
-            message_bytes=hidden_message / layout.tp,
+            message_bytes=load.tokens * stack.hidden_size * ACTIVATION_BYTES / layout.tp,
             ranks=layout.pp,
+            inputs={"m": load.tokens, "H": stack.hidden_size, "a": ACTIVATION_BYTES, "tp": layout.tp},
+            counted="m*H*a/tp",
         ),
     ]

@@ -103,14 +103,21 @@ def draft_step_s(pool: Pool, workload: Workload, running: ArrayLike) -> Array:
 
 def draft_step(pool: Pool, workload: Workload, running: ArrayLike) -> StepTime | None:
     """Drafting one token for every running sequence, None where nothing is drafted."""
+    small = draft_setting(pool)
+    if small is None:
+        return None
+    sequences = np.asarray(running, dtype=float) / pool.servers_per_worker
+    return step_time(small, pool.layout, decode_load(sequences, workload.isl, workload.isl + workload.osl))
+
+
+def draft_setting(pool: Pool) -> Setting | None:
+    """The draft layers in place of the model, None where nothing is drafted."""
     setting = pool.setting
     if not pool.speculation.drafted or setting.draft is None:
         return None
     # The engine's overhead is paid once, with the verify step.
     engine = replace(setting.constants.engine, step_overhead_s=0.0, sequence_overhead_s=0.0)
-    small = replace(setting, stack=setting.draft, constants=replace(setting.constants, engine=engine))
-    sequences = np.asarray(running, dtype=float) / pool.servers_per_worker
-    return step_time(small, pool.layout, decode_load(sequences, workload.isl, workload.isl + workload.osl))
+    return replace(setting, stack=setting.draft, constants=replace(setting.constants, engine=engine))
 
 
 def decode_tpot_s(pool: Pool, workload: Workload, running: ArrayLike) -> Array:

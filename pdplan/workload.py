@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from statistics import NormalDist
+from typing import Any
 
 from pdplan.errors import InputError
 
@@ -25,8 +26,10 @@ class Workload:
     """Mean prompt length [tokens]."""
     osl: float
     """Mean answer length [tokens]."""
-    rate: float | None = None
-    concurrency: float | None = None
+    rate: Any = None
+    """Number, or in the search an array: one rate for each deployment."""
+    concurrency: Any = None
+    """Number, or an array as above."""
     isl_cv: float = 0.0
     """Coefficient of variation of prompt lengths; 0 is fixed lengths."""
     osl_cv: float = 0.0
@@ -40,9 +43,9 @@ class Workload:
         _require("osl", self.osl, 1, MAX_TOKENS, "tokens")
         if self.rate is not None and self.concurrency is not None:
             raise InputError("workload: give either rate or concurrency, not both")
-        if self.rate is not None:
+        if isinstance(self.rate, int | float):
             _require("rate", self.rate, 1e-9, MAX_RATE_PER_S, "requests/s")
-        if self.concurrency is not None:
+        if isinstance(self.concurrency, int | float):
             _require("concurrency", self.concurrency, 1, MAX_CONCURRENCY, "requests in flight")
         _require("isl_cv", self.isl_cv, 0, 10, "")
         _require("osl_cv", self.osl_cv, 0, 10, "")
@@ -59,7 +62,7 @@ class Workload:
         """Prompt tokens found in the prefix cache."""
         return self.isl - self.new_tokens
 
-    def at_rate(self, rate: float) -> Workload:
+    def at_rate(self, rate: Any) -> Workload:
         return replace(self, rate=rate, concurrency=None)
 
 

@@ -70,6 +70,11 @@ def matrix_parameters_per_token(model: Model) -> tuple[int, int]:
     return layers, head_matrix(model).parameters
 
 
+def vector_parameters(model: Model) -> int:
+    """Norms, biases, convolutions and other small weights of all layers, no matrix among them [parameters]."""
+    return sum(layer.count * _vectors(model, layer) for layer in model.layers)
+
+
 def draft_parameters(model: Model) -> int:
     """Parameters of the draft (MTP) modules that are theirs alone: no embedding, no head [parameters]."""
     if model.draft is None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import product
+from typing import Any
 
 from pdplan.budget.measures import MEMORY
-from pdplan.budget.result import Change, Deployment, Edit, Finding
-from pdplan.budget.trial import Bench, needed_bytes
-from pdplan.errors import InputError
+from pdplan.budget.result import Change, Deployment, Edit, Finding, Limit
+from pdplan.budget.trial import Bench, breached_limits, needed_bytes
 from pdplan.plan import CACHE, WEIGHTS, Plan, PoolPlan
 
-Judge = Callable[[Bench, Plan], list[Finding]]
+Meets = Callable[[Plan], bool]
 
 MOST_WORKERS_FACTOR = 64
 """Nobody mends a deployment by a hundredfold of its workers; the search for a number stops here."""
@@ -19,48 +20,48 @@ BATCHES = tuple(2**i for i in range(13))
 TENSOR_PARALLEL = (1, 2, 4, 8, 16)
 
 
-def best_edit(bench: Bench, finding: Finding, judge: Judge) -> Edit | None:
-    """The smallest edit of one line that meets the finding's limit, cheapest side effects first.
+def best_edit(bench: Bench, finding: Finding) -> Edit | None:
+    """The edit that meets the finding's limit with the least side effects, None where none was found.
 
-    An edit that meets every limit of the deployment comes before one that breaches
-    another; then the cheaper one, then the one that changes fewer lines.
+    One that meets every limit of the deployment comes before one that leaves or causes
+    other breaches; then the cheaper one, then the one that changes less.
     """
-    edits = [_edit(bench, plan, finding, judge) for plan in _candidates(bench, finding)]
+    edits = [_edit(bench, plan, finding.limit) for plan in _candidates(bench, finding.limit)]
     return min(edits, key=_rank, default=None)
 
 
-def edit_for_all(bench: Bench, breached: list[Finding], judge: Judge) -> Edit | None:
-    """One edit that meets every limit: a finding's own, else all workers' increases together."""
-    single = [f.edit for f in breached if f.edit is not None]
-    found = [e for e in single if e.meets_all]
-    if not found and len(single) > 1:
-        plan = bench.deployment.plan
-        for edit in single:
-            for change in edit.changes:
-                role, _, name = change.field.partition(".")
-                if name == "workers" and (change.new or 0) > plan.pools[role].workers:
-                    plan = _with_pool(plan, role, replace(plan.pools[role], workers=change.new or 1))
-        if plan != bench.deployment.plan:
-            joint = _edit(bench, plan, breached[0], judge)
-            found = [joint] if joint.meets_all else []
+def edit_for_all(bench: Bench, breached: list[Finding]) -> Edit | None:
+    """One edit that meets every limit: a finding's own, else more workers in several pools."""
+    found = [f.edit for f in breached if f.edit is not None and f.edit.meets_all]
+    if not found:
+        plan = _more_workers(
+            bench, lambda p: not breached_limits(bench, p), tuple(bench.deployment.plan.pools)
+        )
+        found = [_edit(bench, plan, breached[0].limit)] if plan else []
     return min(found, key=_rank, default=None)
 
 
 def _rank(edit: Edit) -> tuple[float, ...]:
     grown = sum(abs((c.new or 0) - (c.old or 0)) for c in edit.changes)
-    return (len(edit.breaches), edit.usd_per_h_delta, len(edit.changes), grown)
+    others = len(edit.still_breached) + 2 * len(edit.newly_breached)
+    return (others, edit.usd_per_h_delta, len(edit.changes), grown)
 
 
-def _edit(bench: Bench, plan: Plan, finding: Finding, judge: Judge) -> Edit:
+def _edit(bench: Bench, plan: Plan, limit: Limit) -> Edit:
     before, after = bench.metrics(bench.deployment.plan), bench.metrics(plan)
-    breaches = [f.limit.measure.key for f in judge(bench, plan) if f.status == "breached"]
+    breached = {x.measure.key for x in breached_limits(bench, bench.deployment.plan)}
+    left = list(dict.fromkeys(x.measure.key for x in breached_limits(bench, plan)))
+    memory = limit.measure is MEMORY
+    found = needed_bytes(bench.memory(plan)[1]) if memory else bench.value(limit.measure, plan)
+    assert found is not None  # the edit meets a limit on it
     return Edit(
         changes=_changes(bench.deployment, plan),
         plan=plan,
-        found=_found(bench, finding, plan) or 0.0,
+        found=found,
         usd_per_h_delta=float(after.usd_per_h - before.usd_per_h),
         gpus_delta=float(after.gpus - before.gpus),
-        breaches=tuple(dict.fromkeys(breaches)),
+        still_breached=tuple(key for key in left if key in breached),
+        newly_breached=tuple(key for key in left if key not in breached),
     )
 
 
@@ -68,7 +69,7 @@ def _changes(deployment: Deployment, plan: Plan) -> tuple[Change, ...]:
     changes = []
     for role, new in plan.pools.items():
         old = deployment.plan.pools[role]
-        for name in ("workers", "tp", "ep", "max_batch"):
+        for name in ("workers", "tp", "pp", "dp", "ep", "max_batch"):
             if getattr(old, name) != getattr(new, name):
                 field = f"{role}.{name}"
                 spot = deployment.spot_of(field)
@@ -76,106 +77,110 @@ def _changes(deployment: Deployment, plan: Plan) -> tuple[Change, ...]:
     return tuple(changes)
 
 
-def _found(bench: Bench, finding: Finding, plan: Plan) -> float | None:
-    if finding.limit.measure is MEMORY:
-        return needed_bytes(bench.memory(plan)[1])
-    return bench.value(finding.limit.measure, plan)
-
-
-def _meets(bench: Bench, finding: Finding, plan: Plan) -> bool:
-    if finding.limit.measure is MEMORY:
-        return bench.metrics(plan).problem not in (WEIGHTS, CACHE)
-    found = bench.value(finding.limit.measure, plan)
-    return found is not None and finding.limit.kept_by(found)
-
-
-def _candidates(bench: Bench, finding: Finding) -> Iterator[Plan]:
-    """Edited plans that meet the finding's limit, the smallest change of each field."""
+def _candidates(bench: Bench, limit: Limit) -> Iterator[Plan]:
+    """Edited plans that meet the limit and can do their work: the smallest change of each field."""
     deployment = bench.deployment
-    for role, pool in deployment.plan.pools.items():
-        for edited in (
-            _more_workers(bench, finding, role, pool),
-            _fewer_workers(bench, finding, role, pool),
-            *_other_batches(bench, finding, role, pool),
-        ):
-            if edited is not None:
-                yield edited
-        for layout in _layouts(deployment, pool):
-            plan = _with_pool(deployment.plan, role, layout)
-            if _meets(bench, finding, plan):
-                yield plan
+    before = deployment.plan
+
+    def meets(plan: Plan) -> bool:
+        problem = bench.metrics(plan).problem
+        if limit.measure is MEMORY:
+            return problem not in (WEIGHTS, CACHE)
+        works = problem == 0 or (problem == bench.metrics(before).problem and problem not in (WEIGHTS, CACHE))
+        return works and bench.keeps(limit, plan)
+
+    wider = limit.measure is MEMORY
+    single: list[Plan | None] = []
+    for role, pool in before.pools.items():
+        single += [_other_layout(deployment, role, layout, meets) for layout in _layouts(deployment, pool, wider)]
+        if limit.measure is not MEMORY:  # which no number of workers or requests can mend
+            single.append(_more_workers(bench, meets, (role,)))
+            single.append(_fewer_workers(bench, lambda p: bench.keeps(limit, p), role, pool))
+            single += _other_batches(bench, meets, role, pool)
+    found = [p for p in single if p is not None and meets(p)]
+    if not found and limit.measure is not MEMORY:
+        joint = _more_workers(bench, meets, tuple(before.pools))
+        found = [joint] if joint else []
+    yield from found
 
 
-def _more_workers(bench: Bench, finding: Finding, role: str, pool: PoolPlan) -> Plan | None:
-    """The fewest workers above the present number that meet the limit."""
+def _more_workers(bench: Bench, meets: Meets, roles: tuple[str, ...]) -> Plan | None:
+    """The fewest workers of these pools, none fewer than now, with which the plan meets what it must.
 
-    def plan(workers: int) -> Plan:
-        return _with_pool(bench.deployment.plan, role, replace(pool, workers=workers))
-
-    low, high = pool.workers, pool.workers * MOST_WORKERS_FACTOR
-    if finding.limit.measure is MEMORY or not _meets(bench, finding, plan(high)):
+    Pools are brought down one after the other from many more: exact where each pool's
+    number has a bound of its own, as prefill's has from TTFT and decode's from TPOT.
+    """
+    plan = bench.deployment.plan
+    now = {role: plan.pools[role].workers for role in roles}
+    for role in roles:
+        plan = _with_workers(plan, role, now[role] * MOST_WORKERS_FACTOR)
+    if not meets(plan):
         return None
-    step = 1
-    while low + step < high and not _meets(bench, finding, plan(low + step)):
-        low, step = low + step, step * 2
-    high = min(low + step, high)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _meets(bench, finding, plan(middle)) else (middle, high)
-    return plan(high)
+    for role in roles:
+        # Galloping upwards first: the answer is usually near.
+        low, step, top = now[role] - 1, 1, plan.pools[role].workers
+        while low + step < top and not meets(_with_workers(plan, role, low + step)):
+            low, step = low + step, step * 2
+        high = min(low + step, top)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if meets(_with_workers(plan, role, middle)) else (middle, high)
+        plan = _with_workers(plan, role, high)
+    return plan if plan != bench.deployment.plan else None
 
 
-def _fewer_workers(bench: Bench, finding: Finding, role: str, pool: PoolPlan) -> Plan | None:
+def _fewer_workers(bench: Bench, meets: Meets, role: str, pool: PoolPlan) -> Plan | None:
     """The most workers below the present number that meet the limit."""
-
-    def plan(workers: int) -> Plan:
-        return _with_pool(bench.deployment.plan, role, replace(pool, workers=workers))
-
+    plan = bench.deployment.plan
     low, high = 1, pool.workers
-    if finding.limit.measure is MEMORY or high == 1 or not _meets(bench, finding, plan(1)):
+    if high == 1 or not meets(_with_workers(plan, role, 1)):
         return None
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if _meets(bench, finding, plan(middle)) else (low, middle)
-    return plan(low)
+        low, high = (middle, high) if meets(_with_workers(plan, role, middle)) else (low, middle)
+    return _with_workers(plan, role, low)
 
 
-def _other_batches(bench: Bench, finding: Finding, role: str, pool: PoolPlan) -> Iterator[Plan]:
-    """Batches nearest to the present one, above and below; and none stated, where one is."""
-    if finding.limit.measure is MEMORY:
-        return
-    now = pool.max_batch or round(bench.metrics(bench.deployment.plan).max_batch[role])
+def _other_batches(bench: Bench, meets: Meets, role: str, pool: PoolPlan) -> list[Plan | None]:
+    """The nearest batches that meet the limit: below the present one, and above it where one is stated."""
+    plan = bench.deployment.plan
+    now = pool.max_batch or round(bench.metrics(plan).max_batch[role])
     above = [b for b in BATCHES if b > now] if pool.max_batch else []
-    for choices in (above, [b for b in reversed(BATCHES) if b < now]):
-        for batch in choices:
-            plan = _with_pool(bench.deployment.plan, role, replace(pool, max_batch=batch))
-            if _meets(bench, finding, plan):
-                yield plan
-                break
+    below = [b for b in reversed(BATCHES) if b < now]
+    edited = [[_with_pool(plan, role, replace(pool, max_batch=b)) for b in bs] for bs in (above, below)]
+    return [next((p for p in plans if meets(p)), None) for plans in edited]
 
 
-def _layouts(deployment: Deployment, pool: PoolPlan) -> Iterator[PoolPlan]:
-    """The same pool with another tp, the experts spread as widely as before relative to it."""
+def _other_layout(deployment: Deployment, role: str, layout: PoolPlan, meets: Meets) -> Plan | None:
+    plan = _with_pool(deployment.plan, role, layout)
+    return plan if meets(plan) else None
+
+
+def _layouts(deployment: Deployment, pool: PoolPlan, wider: bool) -> Iterator[PoolPlan]:
+    """The same pool with another tp, also with more stages and ranks where `wider`; experts spread alike."""
     from pdplan.architecture.stack import fold
     from pdplan.search.layouts import layouts
 
     accelerator = deployment.world.accelerator(pool.hardware)
-    stack = fold(deployment.world.model(deployment.plan.model))
+    more = (1, 2, 4) if wider else (1,)
     allowed = layouts(
-        stack,
+        fold(deployment.world.model(deployment.plan.model)),
         accelerator.scale_up_domain_size,
         accelerator.accelerators_per_node,
-        max(TENSOR_PARALLEL) * pool.pp * pool.dp,
+        max(TENSOR_PARALLEL) * pool.pp * pool.dp * max(more),
     )
     valid = {tuple(map(int, row)) for row in zip(allowed.tp, allowed.pp, allowed.dp, allowed.ep, strict=True)}
-    for tp in TENSOR_PARALLEL:
-        widths = {pool.ep, max(pool.ep * tp // pool.tp, 1)} if tp != pool.tp else set()
-        for ep in sorted(widths):
-            if (tp, pool.pp, pool.dp, ep) in valid:
-                yield replace(pool, tp=tp, ep=ep)
+    for tp, stages, ranks in product(TENSOR_PARALLEL, more, more):
+        pp, dp = pool.pp * stages, pool.dp * ranks
+        for ep in sorted({pool.ep, max(pool.ep * tp * dp // (pool.tp * pool.dp), 1)}):
+            if (tp, pp, dp) != (pool.tp, pool.pp, pool.dp) and (tp, pp, dp, ep) in valid:
+                yield replace(pool, tp=tp, pp=pp, dp=dp, ep=ep)
+
+
+def _with_workers(plan: Plan, role: str, workers: int) -> Plan:
+    return _with_pool(plan, role, replace(plan.pools[role], workers=workers))
 
 
 def _with_pool(plan: Plan, role: str, pool: PoolPlan) -> Plan:
-    if role not in plan.pools:
-        raise InputError(f"the plan has no {role} pool")
-    return replace(plan, **{role: pool})
+    changed: dict[str, Any] = {role: pool}
+    return replace(plan, **changed)

@@ -6,9 +6,9 @@ import math
 from dataclasses import replace
 
 from pdplan.budget.edits import best_edit, edit_for_all
-from pdplan.budget.measures import TOTALS, find_measure
-from pdplan.budget.result import Budget, Check, Deployment, DeploymentCheck, Edit, Finding, Limit
-from pdplan.budget.trial import Bench, memory_limit, needed_bytes
+from pdplan.budget.measures import MEMORY, TOTALS
+from pdplan.budget.result import Budget, Check, Deployment, DeploymentCheck, Edit, Finding, Limit, Status
+from pdplan.budget.trial import Bench, limits_of, needed_bytes
 from pdplan.errors import InputError, NoPriceError
 from pdplan.plan import CACHE, PROBLEMS, WEIGHTS, Plan
 
@@ -38,8 +38,8 @@ def check_deployment(deployment: Deployment, *, suggest: bool = True) -> Deploym
     breached = [f for f in findings if f.status == "breached"]
     fix = None
     if suggest and breached:
-        findings = [_with_edit(f, best_edit(bench, f, judge)) if f in breached else f for f in findings]
-        fix = edit_for_all(bench, [f for f in findings if f.status == "breached"], judge)
+        findings = [_with_edit(f, best_edit(bench, f)) if f in breached else f for f in findings]
+        fix = edit_for_all(bench, [f for f in findings if f.status == "breached"])
     limited = any(limit.measure.is_latency for limit in deployment.limits)
     feasible = bench.metrics(plan).problem not in (WEIGHTS, CACHE)
     return DeploymentCheck(
@@ -52,52 +52,28 @@ def check_deployment(deployment: Deployment, *, suggest: bool = True) -> Deploym
 
 
 def judge(bench: Bench, plan: Plan) -> list[Finding]:
-    """Findings for every limit of the deployment under `plan`, and for what keeps it from working at all."""
-    deployment = bench.deployment
-    metrics = bench.metrics(plan)
-    limits = list(deployment.limits)
-    reason = PROBLEMS[metrics.problem]
+    """Findings for every limit of the deployment, and for what keeps the plan from working at all."""
+    name = bench.deployment.name
+    reason = PROBLEMS[bench.metrics(plan).problem]
     found: list[Finding] = []
-    if metrics.problem in (WEIGHTS, CACHE):
-        role, memory = bench.memory(plan)
-        limit = memory_limit(memory, deployment.spot_of(f"{role}.tp"))
-        what = f"{reason} of {plan.pools[role].hardware} ({role} pool)"
-        found.append(
-            Finding(deployment=deployment.name, limit=limit, status="breached", found=needed_bytes(memory), reason=what)
-        )
-    elif metrics.problem and not _asks_for_rate(limits, deployment):
-        rate = deployment.workload.rate
-        assert rate is not None  # a closed loop always keeps up with itself
-        limits.insert(
-            0,
-            Limit(
-                measure=find_measure("requests_per_s", 0.9),
-                bound="min",
-                value=rate,
-                spot=deployment.spot_of("workload.rate"),
-            ),
-        )
-    for limit in limits:
+    for limit in limits_of(bench, plan):
+        if limit.measure is MEMORY:
+            role, memory = bench.memory(plan)
+            why = f"{reason} of {plan.pools[role].hardware} ({role} pool)"
+            needed = needed_bytes(memory)
+            found.append(Finding(deployment=name, limit=limit, status="breached", found=needed, reason=why))
+            continue
         value = bench.value(limit.measure, plan)
-        judged = value is not None and not math.isnan(value)
-        status = "not judged" if not judged else "met" if limit.kept_by(value or 0.0) else "breached"
-        why = reason if status != "met" and limit.measure.key not in TOTALS else ""
-        found.append(
-            Finding(
-                deployment=deployment.name,
-                limit=limit,
-                status=status,  # type: ignore[arg-type]
-                found=value if judged else None,
-                reason=why,
+        if value is None or math.isnan(value):
+            found.append(
+                Finding(deployment=name, limit=limit, status="not judged", found=None, reason=reason)
             )
-        )
+            continue
+        met = limit.kept_by(value)
+        why = "" if met or limit.measure.key in TOTALS else reason
+        status: Status = "met" if met else "breached"
+        found.append(Finding(deployment=name, limit=limit, status=status, found=value, reason=why))
     return found
-
-
-def _asks_for_rate(limits: list[Limit], deployment: Deployment) -> bool:
-    """Whether a limit on requests/s already says that the deployment must carry its workload."""
-    rate = deployment.workload.rate or 0.0
-    return any(x.measure.key == "requests_per_s" and x.bound == "min" and x.value >= rate for x in limits)
 
 
 def _with_edit(finding: Finding, edit: Edit | None) -> Finding:

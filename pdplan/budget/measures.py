@@ -73,14 +73,12 @@ def _number(value: str | float, name: str) -> float:
 
 
 def _plain(value: float) -> str:
-    """No exponent, no trailing zeros."""
-    return f"{value:.15f}".rstrip("0").rstrip(".") if abs(value) < 1e6 else f"{value:.0f}"
+    """Twelve significant digits, no trailing zeros."""
+    return f"{value:.12g}"
 
 
 def _write_duration(seconds: float) -> str:
-    if seconds >= 1:
-        return f"{float(f'{seconds:.12g}'):g}s"
-    return f"{float(f'{seconds * 1e3:.12g}'):g}ms"
+    return f"{seconds:.12g}s" if seconds >= 1 else f"{seconds * 1e3:.12g}ms"
 
 
 _PARSE: dict[str, Callable[[str | float, str], float]] = {
@@ -109,7 +107,7 @@ _WRITE: dict[str, Callable[[float], str]] = {
     "count": _plain,
     "rate": _plain,
     "tokens rate": _plain,
-    "share": lambda v: f"{float(f'{v * 100:.12g}'):g}%",
+    "share": lambda v: f"{v * 100:.12g}%",
     "power": _plain,
     "bytes": lambda v: f"{_plain(v / 2**30)}GiB",
 }
@@ -129,7 +127,7 @@ _FIXED = {
         _measure("usd_per_million_tokens", "max", "money"),
         _measure("gpus", "max", "count"),
         _measure("power_kw", "max", "power"),
-        _measure("requests_per_s", "min", "rate"),
+        _measure("requests_per_s", "min", "rate", "capacity_requests_per_s"),
         _measure("goodput_requests_per_s", "min", "rate"),
         _measure("total_tok_per_s_per_gpu", "min", "tokens rate"),
         _measure("output_tok_per_s_per_gpu", "min", "tokens rate"),
@@ -160,12 +158,12 @@ DESCRIPTIONS = {
     "tpot_*": "time per output token, likewise",
     "request_latency_*": "TTFT + TPOT · (OSL − 1), likewise",
     "kv_transfer_mean": "time of a request's KV transfer, wait for the network counted",
-    "requests_per_s": "requests served; less than asked where a pool cannot keep up",
+    "requests_per_s": "the highest rate that it can keep up with; under a concurrency, the rate it serves",
     "goodput_requests_per_s": "the highest rate at which every latency limit of the deployment still holds",
     "total_tok_per_s_per_gpu": "input and output tokens per second and accelerator",
     "output_tok_per_s_per_gpu": "output tokens per second and accelerator",
     "tok_per_s_per_user": "output tokens per second that one request sees: 1 / mean TPOT",
-    "utilisation": "of the busiest pool or network; also prefill_utilisation, decode_utilisation, network_utilisation",
+    "utilisation": "of the busiest pool or network; also prefill_, decode_ and network_utilisation",
     "kv_cache": "share of the KV cache that running requests fill on average, at full length",
 }
 """For documentation and --help."""
@@ -192,14 +190,16 @@ def find_measure(key: str, percentile: float) -> Measure:
             name = f"{match['base']}_{at}"
             return Measure(key=name, field=f"{name}_s", bound="max", quantity="duration", percentile=share)
         raise InputError(f"'{key}': percentiles go from p50 to p99.99")
-    known = [*_FIXED, *LATENCIES, *(f"{b}_{p}" for b in LATENCIES for p in ("mean", "p50", "p90", "p95", "p99"))]
+    percentiles = ("mean", "p50", "p90", "p95", "p99")
+    known = [*_FIXED, *LATENCIES, *(f"{base}_{p}" for base in LATENCIES for p in percentiles)]
     close = nearest(key, known)
     hint = f"did you mean {quoted_list(close)}?" if close else f"known are {', '.join(DESCRIPTIONS)}"
     raise InputError(f"unknown limit '{key}'; {hint}")
 
 
 def percentile_name(percentile: float) -> str:
-    """
+    """How a key names a percentile.
+
     >>> percentile_name(0.9), percentile_name(0.999)
     ('p90', 'p99.9')
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pdplan.budget.measures import Bound, Measure
+from pdplan.budget.measures import MEMORY, Bound, Measure
 from pdplan.compose import World
 from pdplan.plan import Metrics, Plan
 from pdplan.workload import Slo, Workload
@@ -90,7 +90,8 @@ class Change:
     spot: Spot
 
     def __str__(self) -> str:
-        return f"{self.field}: {'not set' if self.old is None else self.old} → {'remove it' if self.new is None else self.new}"
+        old, new = self.old or "not set", self.new or "remove it"
+        return f"{self.field}: {old} → {new}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,12 +104,14 @@ class Edit:
     """The measure of the finding, after the edit."""
     usd_per_h_delta: float
     gpus_delta: float
-    breaches: tuple[str, ...]
-    """Limits of the deployment that are still, or newly, breached after the edit."""
+    still_breached: tuple[str, ...]
+    """Other limits of the deployment that the edit leaves breached."""
+    newly_breached: tuple[str, ...]
+    """Limits that were met before the edit."""
 
     @property
     def meets_all(self) -> bool:
-        return not self.breaches
+        return not self.still_breached and not self.newly_breached
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,8 +144,8 @@ class Finding:
 
     @property
     def passing_limit(self) -> float | None:
-        """The limit, rounded, that would pass."""
-        if self.found is None or self.status != "breached":
+        """The limit, rounded, that would pass; None where no limit mends it."""
+        if not self.found or self.status != "breached" or self.limit.measure is MEMORY:
             return None
         return self.limit.measure.passing_limit(self.found, self.limit.bound)
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from pdplan.budget.measures import MEMORY, Measure
-from pdplan.budget.result import Deployment, Limit, Spot
+from pdplan.budget.measures import MEMORY, Measure, find_measure
+from pdplan.budget.result import Deployment, Limit
 from pdplan.compose import build_pool, evaluate_plan
 from pdplan.evaluate import pool_memory
 from pdplan.goodput import highest_rate
@@ -16,7 +16,8 @@ from pdplan.plan import CACHE, WEIGHTS, Metrics, Plan
 
 _WITHOUT_WORK = ("usd_per_h", "gpus", "power_kw")
 """Known whatever the deployment can do."""
-_AT_ANY_RATE = ("requests_per_s", "goodput_requests_per_s", "kv_transfer_mean")
+_FOUND_BY_SEARCH = ("requests_per_s", "goodput_requests_per_s")
+"""Of highest rates: a limit on them can be tested at one rate."""
 
 
 class Bench:
@@ -35,7 +36,8 @@ class Bench:
         key = (plan, at, rate)
         if key not in self._metrics:
             workload = own.workload if rate is None else own.workload.at_rate(rate)
-            with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # infinite waits are an answer here
+            # Infinite waits are an answer here.
+            with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
                 found = evaluate_plan(own.world, plan, workload, replace(own.slo, percentile=at))
             self._metrics[key] = found
         return self._metrics[key]
@@ -46,11 +48,12 @@ class Bench:
         if measure.key in _WITHOUT_WORK:
             return float(getattr(metrics, measure.key))
         if metrics.problem in (WEIGHTS, CACHE):
-            return 0.0 if measure.key in ("requests_per_s", "goodput_requests_per_s") else None
+            return 0.0 if measure.key in _FOUND_BY_SEARCH else None
         if measure.key == "goodput_requests_per_s":
             return self.goodput(plan)
         if measure.key == "requests_per_s":
-            return self.capacity(plan) if metrics.problem else float(metrics.requests_per_s)
+            closed = self.deployment.workload.concurrency is not None
+            return float(metrics.requests_per_s) if closed else self.capacity(plan)
         if measure.key.endswith("utilisation"):
             return self._utilisation(measure, metrics)
         if metrics.problem:
@@ -61,24 +64,48 @@ class Bench:
             return self._kv_cache(plan, metrics)
         return float(getattr(metrics, measure.field))
 
+    def is_judged(self, measure: Measure, plan: Plan) -> bool:
+        """Whether the measure means anything under the plan."""
+        return measure.key in _FOUND_BY_SEARCH or self.value(measure, plan) is not None
+
+    def keeps(self, limit: Limit, plan: Plan) -> bool:
+        """Whether the plan keeps the limit: as `value` says, but without searching for a rate."""
+        metrics, key = self.metrics(plan), limit.measure.key
+        if limit.bound == "min" and key in _FOUND_BY_SEARCH and metrics.problem not in (WEIGHTS, CACHE):
+            if key == "goodput_requests_per_s":
+                return limit.value == 0 or self.keeps_latency(plan, limit.value)
+            if self.deployment.workload.concurrency is None:
+                return limit.value == 0 or self.metrics(plan, rate=limit.value).problem == 0
+        found = self.value(limit.measure, plan)
+        return found is not None and limit.kept_by(found)
+
+    def keeps_latency(self, plan: Plan, rate: float) -> bool:
+        """Whether the plan can carry `rate` and keeps every latency limit at it."""
+        return self.metrics(plan, rate=rate).problem == 0 and all(
+            x.kept_by(self._latency(x.measure, plan, rate))
+            for x in self.deployment.limits
+            if x.measure.is_latency and x.bound == "max"
+        )
+
     def goodput(self, plan: Plan) -> float:
         """The highest rate at which every latency limit of the deployment still holds [requests/s]."""
         if plan not in self._goodput:
-            limits = [x for x in self.deployment.limits if x.measure.is_latency and x.bound == "max"]
-
-            def holds(rate: float) -> bool:
-                return self.metrics(plan, rate=rate).problem == 0 and all(
-                    x.kept_by(self._latency(x.measure, plan, rate)) for x in limits
-                )
-
-            self._goodput[plan] = highest_rate(holds, start=self.deployment.workload.rate or 1.0)
+            start = self._first_rate("goodput_requests_per_s")
+            self._goodput[plan] = highest_rate(lambda rate: self.keeps_latency(plan, rate), start=start)
         return self._goodput[plan]
+
+    def _first_rate(self, key: str) -> float:
+        """Where to start a search for a rate: at the limit, so that finding and `keeps` agree exactly."""
+        asked = [x.value for x in self.deployment.limits if x.measure.key == key and x.bound == "min"]
+        return next(iter(asked), 0.0) or self.deployment.workload.rate or 1.0
 
     def capacity(self, plan: Plan) -> float:
         """The highest rate that the plan can keep up with, whatever the latency [requests/s]."""
         if plan not in self._capacity:
-            start = self.deployment.workload.rate or 1.0
-            self._capacity[plan] = highest_rate(lambda r: self.metrics(plan, rate=r).problem == 0, start=start)
+            start = self._first_rate("requests_per_s")
+            self._capacity[plan] = highest_rate(
+                lambda r: self.metrics(plan, rate=r).problem == 0, start=start
+            )
         return self._capacity[plan]
 
     def memory(self, plan: Plan) -> tuple[str, MemoryBudget]:
@@ -115,6 +142,29 @@ def needed_bytes(memory: MemoryBudget) -> float:
     return float((memory.weights + memory.reserve + memory.sequence).item())
 
 
-def memory_limit(memory: MemoryBudget, spot: Spot) -> Limit:
-    """What there is, as a limit on what is needed."""
-    return Limit(measure=MEMORY, bound="max", value=float(memory.usable.item()), spot=spot)
+def limits_of(bench: Bench, plan: Plan) -> tuple[Limit, ...]:
+    """The deployment's limits, led by memory or the rate where `plan` cannot work at all for lack of it."""
+    deployment = bench.deployment
+    problem = bench.metrics(plan).problem
+    if problem in (WEIGHTS, CACHE):
+        role, memory = bench.memory(plan)
+        usable = float(memory.usable.item())
+        fits = Limit(measure=MEMORY, bound="max", value=usable, spot=deployment.spot_of(f"{role}.tp"))
+        return (fits, *deployment.limits)
+    rate = deployment.workload.rate
+    if problem and rate is not None:  # a closed loop always keeps up with itself
+        served = find_measure("requests_per_s", deployment.slo.percentile)
+        own = [x for x in deployment.limits if x.measure == served and x.bound == "min" and x.value >= rate]
+        if not own:
+            spot = deployment.spot_of("workload.rate")
+            return (Limit(measure=served, bound="min", value=rate, spot=spot), *deployment.limits)
+    return deployment.limits
+
+
+def breached_limits(bench: Bench, plan: Plan) -> tuple[Limit, ...]:
+    """The limits that the plan breaches: what judging finds, without the numbers that take a search."""
+    found = []
+    for limit in limits_of(bench, plan):
+        if limit.measure is MEMORY or (bench.is_judged(limit.measure, plan) and not bench.keeps(limit, plan)):
+            found.append(limit)
+    return tuple(found)

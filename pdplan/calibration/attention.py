@@ -22,7 +22,7 @@ from pdplan.laws.roofline import Array, Roofline
 SOURCES: dict[str, dict[str, str]] = {
     "aic-attention": {
         "title": "aiconfigurator attention kernel tables (vLLM, SGLang, TensorRT-LLM)",
-        "reference": "PyPI aiconfigurator-core 0.12.0, systems/data: attention, mla, sparse_attention; Apache-2.0",
+        "reference": "PyPI aiconfigurator-core 0.12.0, systems/data, attention tables; Apache-2.0",
         "date": "2026-11-23",
         "note": "date of reading",
     },

@@ -8,7 +8,7 @@ fitted to DeepEP's published figures on H800.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pdplan.calibration.expert_exchange import cann_samples, deepep_samples, deepep_tables, nvlink_all_to_all
 from pdplan.calibration.fit import Block
-from pdplan.calibration.messages import PCIE, Messages, links_entry
+from pdplan.calibration.messages import BULK, LOW_LATENCY, PCIE, Messages, ideal_links, links_entry
 from pdplan.calibration.tables import ACCELERATORS, GENERATIONS, Columns, Tables
 from pdplan.laws.collectives import Links, all_gather_time_s, all_reduce_time_s
 from pdplan.laws.roofline import Array
@@ -61,12 +61,19 @@ def fit(tables: Tables) -> list[Block]:
     found += _block("accelerators", "h800", published, "deepep")
     found += _block("accelerators", "ascend-910c", list(cann_samples(tables)), "cloudmatrix")
     switched = [s for s in samples if s.accelerator not in PCIE]
-    network = links_entry(published, "deepep")
     common = links_entry(switched, "aic-collectives")
-    across: dict[str, Any] = {k: v for k, v in network.items() if k.startswith("scale_out")}
     if common:
+        # DeepEP's H800 kernels start late even inside a node; what the network adds to
+        # newer kernels is what remains of their time once these have started.
+        across = _network(published, {k: common[k] for k in (*LOW_LATENCY, *BULK) if k in common})
         found.append(Block(scope="defaults", name="", family="links", dtype="", entry={**across, **common}))
     return found
+
+
+def _network(published: Sequence[Messages], known: Mapping[str, float]) -> dict[str, Any]:
+    """Constants of the network link, from the messages that cross it."""
+    crossing = [m.where(m.ranks > ideal_links(m.accelerator).domain_size) for m in published]
+    return {k: v for k, v in links_entry(crossing, "deepep", known).items() if k.startswith("scale_out")}
 
 
 def measurements(tables: Tables) -> Iterator[Messages]:

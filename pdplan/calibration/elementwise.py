@@ -19,7 +19,7 @@ from pdplan.laws.roofline import Roofline
 
 SOURCES = {
     "aic-quantize": {
-        "title": "aiconfigurator-core kernel tables, scale_matrix: FP8 scaling passes of TensorRT-LLM and vLLM (Apache-2.0)",
+        "title": "aiconfigurator-core kernel tables (Apache-2.0), scale_matrix: FP8 scaling passes",
         "reference": "https://pypi.org/project/aiconfigurator-core/0.12.0",
         "date": "2026-11-23",
         "note": "date of reading",

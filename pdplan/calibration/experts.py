@@ -39,14 +39,14 @@ from pdplan.laws.roofline import Array, Roofline
 
 SOURCES = {
     "aic-moe": {
-        "title": "aiconfigurator-core kernel tables, moe: MoE layers of SGLang, TensorRT-LLM and vLLM (Apache-2.0)",
+        "title": "aiconfigurator-core kernel tables (Apache-2.0), moe: MoE layers of serving engines",
         "reference": "https://pypi.org/project/aiconfigurator-core/0.12.0",
         "date": "2026-11-23",
         "note": "date of reading",
     },
     "infersim-moe": {
         "title": "InferSim and DeepGEMM: FP8 grouped products on H20 and H800, kernels alone",
-        "reference": "https://github.com/alibaba/InferSim (Apache-2.0); deepseek-ai/DeepGEMM README @c57699ac (MIT)",
+        "reference": "alibaba/InferSim (Apache-2.0); deepseek-ai/DeepGEMM README @c57699ac (MIT)",
         "date": "2026-11-23",
         "note": "date of reading",
     },
@@ -115,7 +115,7 @@ def fit(tables: Tables) -> list[Block]:
             share = left_out.get((block.name, kind.dtype))
             entry = dict(block.entry) if share is None else {**block.entry, "left_out": rounded(share, 2)}
             blocks.append(dataclasses.replace(block, entry=entry))
-    return blocks + [for_other_types(blocks)] + _shared_blocks(tables, blocks)
+    return [*blocks, for_other_types(blocks), *_shared_blocks(tables, blocks)]
 
 
 def layer_counts(rows: Columns, weight_bytes: NDArray[Any]) -> tuple[Counts, Counts]:

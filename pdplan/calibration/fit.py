@@ -141,7 +141,7 @@ def fit_roofline(
     predict: Callable[[Roofline], Array] | None = None,
     bounds: Mapping[str, tuple[float, float]] | None = None,
 ) -> FittedRoofline:
-    """The constants named in `free` that bring the law nearest to `measured_s`; the others stay as in `start`.
+    """The constants in `free` that bring the law nearest to `measured_s`; the others stay as in `start`.
 
     peak, bandwidth: scalars, or one per row where accelerators are pooled. weights: of the
     rows in the fit (not in the reported errors). predict: another composition of the law

@@ -24,14 +24,14 @@ from pdplan.laws.roofline import Roofline
 
 SOURCES = {
     "aic-gemm": {
-        "title": "aiconfigurator-core kernel tables, gemm: linear layers of SGLang, TensorRT-LLM and vLLM (Apache-2.0)",
+        "title": "aiconfigurator-core kernel tables (Apache-2.0), gemm: linear layers of serving engines",
         "reference": "https://pypi.org/project/aiconfigurator-core/0.12.0",
         "date": "2026-11-23",
         "note": "date of reading",
     },
     "infersim-gemm": {
-        "title": "InferSim kernel tables and DeepGEMM's published rates: FP8 products on H20 and H800, kernels alone",
-        "reference": "https://github.com/alibaba/InferSim (Apache-2.0); deepseek-ai/DeepGEMM README @c57699ac (MIT)",
+        "title": "InferSim and DeepGEMM: FP8 products on H20 and H800, kernels alone",
+        "reference": "alibaba/InferSim (Apache-2.0); deepseek-ai/DeepGEMM README @c57699ac (MIT)",
         "date": "2026-11-23",
         "note": "date of reading",
     },
@@ -102,7 +102,7 @@ def fit(tables: Tables) -> list[Block]:
             blocks += pooled_blocks(
                 "gemm", kind.dtype, samples[kind.dtype], GENERATIONS, start, free, "aic-gemm"
             )
-    return blocks + [for_other_types(blocks)] + _shared_blocks(tables, blocks)
+    return [*blocks, for_other_types(blocks), *_shared_blocks(tables, blocks)]
 
 
 def counts_of(m: np.ndarray, n: np.ndarray, k: np.ndarray, weight_bytes: float) -> Counts:
@@ -154,7 +154,9 @@ def _shared_blocks(tables: Tables, blocks: list[Block]) -> list[Block]:
         if accelerator == "h800":
             deep = tables.read_csv("kernels/deepgemm_h800.csv")
             dense = deep["kind"] == "dense"
-            shapes.append(tuple(deep[c][dense] for c in "mnk") + (deep["time_us"][dense] * 1e-6,))
+            shapes.append(
+                (deep["m"][dense], deep["n"][dense], deep["k"][dense], deep["time_us"][dense] * 1e-6)
+            )
         m, n, k, measured = (np.concatenate(c) for c in zip(*shapes, strict=True))
         sheet = tables.sheet(accelerator)
         start = Roofline(**{f: hopper[f] for f in FREE}, exponent=2.0)
@@ -165,7 +167,7 @@ def _shared_blocks(tables: Tables, blocks: list[Block]) -> list[Block]:
         entry = {
             "input_traffic": hopper["input_traffic"],
             **entry,
-            "note": "the quantisation pass (input_traffic) is hopper's: these kernels were measured without it",
+            "note": "input_traffic (quantisation) is hopper's: these kernels were measured without it",
         }
         found.append(
             Block(scope="accelerators", name=accelerator, family="gemm", dtype="fp8-block", entry=entry)

@@ -79,10 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         blocks, sources = fit_all(Tables.open(options.tables, options.shared))
         write_atomic(options.output, render(blocks, sources))
     except PdplanError as problem:
-        print(problem, file=sys.stderr)
+        sys.stderr.write(f"{problem}\n")
         return 2
     for line in summary(blocks):
-        print(line, file=sys.stderr)
+        sys.stderr.write(f"{line}\n")
     return 0
 
 
@@ -182,7 +182,8 @@ def summary(blocks: Sequence[Block]) -> Iterator[str]:
         median, p90 = b.entry.get("median_error"), b.entry.get("p90_error")
         if median is not None and p90 is not None:
             who = b.name or b.scope
-            yield f"{b.family:18} {b.dtype or 'any':10} {who:16} {b.entry['rows']:8d} rows  {median:6.1%} median  {p90:6.1%} p90"
+            what = f"{b.family:18} {b.dtype or 'any':10} {who:16}"
+            yield f"{what} {b.entry['rows']:8d} rows  {median:6.1%} median  {p90:6.1%} p90"
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,17 @@ class Messages:
     engine: NDArray[Any]
     predict: Callable[[Links], Array]
 
+    def where(self, chosen: NDArray[np.bool_]) -> Messages:
+        """The messages that a mask chooses."""
+        return dataclasses.replace(
+            self,
+            seconds=self.seconds[chosen],
+            size=self.size[chosen],
+            ranks=self.ranks[chosen],
+            engine=self.engine[chosen],
+            predict=lambda links: self.predict(links)[chosen],
+        )
+
 
 @functools.cache
 def ideal_links(accelerator: str) -> Links:
@@ -106,12 +117,19 @@ def _free(samples: Sequence[Messages]) -> tuple[str, ...]:
     return free + (("scale_out_efficiency", "scale_out_latency_s") if crosses else ())
 
 
-def links_entry(samples: Sequence[Messages], source: str) -> dict[str, Any]:
-    """Fit all kinds of message together, each kind of each accelerator weighing the same."""
+def links_entry(
+    samples: Sequence[Messages], source: str, known: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """Fit all kinds of message together, each kind of each accelerator weighing the same.
+
+    `known` constants stay as they are; so do, at their start values, those that the
+    measurements tell nothing about.
+    """
     samples = [s for s in samples if len(s.seconds)]
     if not samples:
         return {}
-    free = _free(samples)
+    free = tuple(k for k in _free(samples) if k not in (known or {}))
+    fixed = {k: v for k, v in {**START, **(known or {})}.items() if k not in free and k != "contention"}
     measured = np.concatenate([s.seconds for s in samples])
     weight = np.concatenate([np.full(len(s.seconds), len(s.seconds) ** -0.5) for s in samples])
     weight = weight / np.sqrt(np.mean(weight**2))
@@ -126,16 +144,15 @@ def links_entry(samples: Sequence[Messages], source: str) -> dict[str, Any]:
         return np.asarray(np.abs(model(constants) / measured - 1.0))
 
     enough = np.sum(~held) > 2 * len(free)
-    without = _minimise(model, measured, free, weight * ~held if enough else weight)
-    constants = {k: rounded(v) for k, v in _minimise(model, measured, free, weight).items()}
+    without = _minimise(model, measured, free, fixed, weight * ~held if enough else weight)
+    constants = {k: _tidy(k, v) for k, v in _minimise(model, measured, free, fixed, weight).items()}
     error, blind = errors(constants), errors(without)[held]
-    fixed = {k: v for k, v in constants.items() if k in free}
     by_kind = {
         f"{kind}_median_error": rounded(float(np.median(error[_of(samples, kind)])))
         for kind in sorted({s.kind for s in samples})
     }
     return {
-        **fixed,
+        **{k: constants[k] for k in free},
         "rows": len(measured),
         "median_error": rounded(float(np.median(error))),
         "p90_error": rounded(float(np.percentile(error, 90))),
@@ -152,7 +169,11 @@ def _of(samples: Sequence[Messages], kind: str) -> NDArray[np.bool_]:
 
 
 def _minimise(
-    model: Callable[[dict[str, float]], Array], measured: Array, free: Sequence[str], weight: Array
+    model: Callable[[dict[str, float]], Array],
+    measured: Array,
+    free: Sequence[str],
+    fixed: Mapping[str, float],
+    weight: Array,
 ) -> dict[str, float]:
     """Soft-L1 of log(predicted / measured), as `fit.fit_roofline`."""
     from scipy.optimize import least_squares
@@ -166,7 +187,7 @@ def _minimise(
         return dict(zip(free, plain.tolist(), strict=True))
 
     def residuals(x: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray((np.log(model({**_fixed(free), **values(x)}) / measured) * weight)[used])
+        return np.asarray((np.log(model({**fixed, **values(x)}) / measured) * weight)[used])
 
     def scaled(v: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.where(log, np.log(np.maximum(v, 1e-300)), v)
@@ -177,9 +198,9 @@ def _minimise(
     found = least_squares(
         residuals, start, bounds=(lower, upper), loss="soft_l1", f_scale=0.1, x_scale="jac", max_nfev=300
     )
-    return {**_fixed(free), **values(found.x)}
+    return {**fixed, **values(found.x)}
 
 
-def _fixed(free: Sequence[str]) -> dict[str, float]:
-    """A constant that the measurements do not tell keeps its start value."""
-    return {k: v for k, v in START.items() if k not in free and k != "contention"}
+def _tidy(name: str, value: float) -> float:
+    """Four digits; a share of 1e-13 is none."""
+    return rounded(value) if BOUNDS[name][0] > 0 else round(value, 4)

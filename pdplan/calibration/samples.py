@@ -39,8 +39,9 @@ class Sample:
         """The rows that a mask or an index chooses."""
 
         def take(counts: Counts) -> Counts:
-            values = {f.name: getattr(counts, f.name) for f in dataclasses.fields(Counts)}
-            return Counts(**{k: None if v is None else np.asarray(v)[chosen] for k, v in values.items()})
+            values: dict[str, Any] = {f.name: getattr(counts, f.name) for f in dataclasses.fields(Counts)}
+            cut: dict[str, Any] = {k: v if v is None else np.asarray(v)[chosen] for k, v in values.items()}
+            return Counts(**cut)
 
         return Sample(
             counts=tuple(take(c) for c in self.counts),

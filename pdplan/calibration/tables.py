@@ -102,7 +102,7 @@ class Tables:
             found = importlib.util.find_spec("aiconfigurator_core")
             if found is None or found.origin is None:
                 raise InputError(
-                    "aiconfigurator-core is not installed; install the 'calibrate' extra or give --tables PATH"
+                    "aiconfigurator-core is not installed; install pdplan[calibrate] or give --tables"
                 )
             package = Path(found.origin).parents[1]
         path = Path(package)

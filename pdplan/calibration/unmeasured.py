@@ -16,7 +16,7 @@ from pdplan.calibration.tables import Tables
 
 SOURCES = {
     "matmul": {
-        "title": "ml-engineering, maximum achievable matmul FLOP/s (figures CC-BY-SA-4.0), scaling fitted defaults",
+        "title": "ml-engineering, best measured matmul FLOP/s (CC-BY-SA-4.0), scaling fitted defaults",
         "reference": "https://github.com/stas00/ml-engineering compute/accelerator/README.md @744d01e1",
         "date": "2026-11-23",
         "note": "date of reading",

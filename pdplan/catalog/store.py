@@ -53,6 +53,12 @@ def user_folders(given: Sequence[Path] = (), environment: str | None = None) -> 
     return (*given, *(Path(p) for p in listed.split(os.pathsep) if p))
 
 
+def per_user_folder() -> Path:
+    """Where `pdplan models add` writes when no folder is named; read if it exists."""
+    base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
+    return Path(base) / "pdplan" / "catalog"
+
+
 @dataclass(frozen=True)
 class _File:
     """A catalog file; `kind` is None where its keys must tell what it describes."""
@@ -107,7 +113,11 @@ class Catalog:
     """
 
     def __init__(self, directories: Sequence[Path] = (), *, environment: str | None = None) -> None:
+        """`environment` stands for $PDPLAN_CATALOG; where it is given, the per-user folder stays unread, too."""
         self._users = user_folders([Path(d) for d in directories], environment)
+        own = per_user_folder()
+        if environment is None and own.is_dir():
+            self._users += (own,)
         self._entries: dict[tuple[Kind, Path], _Entry[Any]] = {}
         self._problems: dict[str, None] = {}
         for folder in self._users:
@@ -117,6 +127,11 @@ class Catalog:
                     f"{folder}: the catalog folder {what}; give a folder of YAML files "
                     f"by --catalog or ${ENVIRONMENT_VARIABLE}"
                 )
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The user's own folders, in the order in which they are searched."""
+        return self._users
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -187,7 +202,8 @@ class Catalog:
         if broken:  # the name stands in a file that cannot be read: most likely the one asked for
             raise CatalogError(*(m for problem in broken for m in problem.messages))
         known = self._all_names(kind)
-        raise UnknownNameError(kind, name, known, f"`pdplan catalog list` shows all {len(known)} names")
+        command = "hardware list" if kind == "accelerator" else "models list"
+        raise UnknownNameError(kind, name, known, f"(`pdplan {command}` shows all)")
 
     def _match(self, kind: Kind, wanted: str, files: list[_File], broken: list[CatalogError]) -> _File | None:
         """The file of one folder that has this name: by its own name, by its text, without organisation."""

@@ -155,7 +155,7 @@ def _check_pools(
         if accelerator is None:
             continue
         for key, message in pool_findings(pool, model, accelerator):
-            findings.say(document.where((name, key)), f"'{key}' is {message}" if key != "hardware" else message)
+            findings.say(document.where((name, key)), f"'{key}': {message}" if key != "hardware" else message)
 
 
 def _notes(plan: Plan, workload: Workload, world: World, catalog: Catalog) -> list[str]:

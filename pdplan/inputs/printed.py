@@ -51,6 +51,7 @@ def from_printed(document: Document) -> Document:
             children[group] = place._replace(
                 children={PRINTED_NAMES.get(k, k): v for k, v in place.children.items()}
             )
+    _take_goodput(found, data.get("metrics"))
     if isinstance(inputs.get("prices_usd_per_h"), dict):
         found["prices"] = {k: v for k, v in inputs["prices_usd_per_h"].items() if v is not None}
         children["prices"] = inputs_place.children.get("prices_usd_per_h", none)
@@ -59,6 +60,13 @@ def from_printed(document: Document) -> Document:
         found["network"] = _network(network)
         children["network"] = inputs_place.children.get("network", none)
     return replace(document, data=found, place=top._replace(children=children))
+
+
+def _take_goodput(found: dict[str, Any], metrics: Any) -> None:
+    """Where the question was for the most goodput, the plan's load is what was found."""
+    workload = found.get("workload")
+    if isinstance(workload, dict) and not {"rate", "concurrency"} & workload.keys() and isinstance(metrics, dict):
+        workload["rate"] = metrics.get("requests_per_s")
 
 
 def _network(printed: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World
-from pdplan.errors import NoPriceError
 from pdplan.files import Document, read_yaml
 from pdplan.inputs.given import Findings, Given, Values, given_in
 from pdplan.inputs.names import (
@@ -103,25 +102,12 @@ def question_from(values: Values, catalog: Catalog) -> Asked:
         **hardware,
         **extra,
     )
-    require_prices(world)
     return Asked(
         question=question,
         world=world,
         catalog_sha256=entries.digest(),
         notes=tuple(_notes(question, world, catalog)),
     )
-
-
-def require_prices(world: World) -> None:
-    """Raise NoPriceError where the cheapest plan cannot be told."""
-    missing = [name for name in world.accelerators if world.price(name) != world.price(name)]
-    if missing:
-        raise NoPriceError(
-            *(
-                f"no price is known for '{name}'; give dollars per accelerator and hour: --price {name}=2.50"
-                for name in missing
-            )
-        )
 
 
 # ------------------------------------------------------------------------ inside
@@ -156,8 +142,6 @@ def _notes(question: Question, world: World, catalog: Catalog) -> list[str]:
     model, workload = world.model(question.model), question.workload
     if workload.isl + workload.osl > model.max_context:
         notes.append(context_note(model.name, workload.isl + workload.osl, model.max_context))
-    if question.slo.ttft_s is None and question.slo.tpot_s is None and question.slo.request_latency_s is None:
-        notes.append("no objective is given (--ttft, --tpot, --latency): the plan is sized for the rate alone")
     unused = [name for name in world.prices if name not in world.accelerators]
     notes += [f"the price of '{name}' is not used: no role may use it" for name in unused]
     notes += [f"catalog: {problem}" for problem in catalog.problems]
@@ -201,3 +185,9 @@ def _joined_prices(file: Given, flags: Given) -> dict[str, Given]:
     }
     findings.check()
     return joined
+
+
+def is_question_file(path: str | Path) -> bool:
+    """Whether a file asks for a plan rather than holding one."""
+    data = read_yaml(path).data
+    return not data.keys() & {"plan", "prefill", "decode", "colocated", "workload", "schema_version"}

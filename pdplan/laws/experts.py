@@ -21,7 +21,9 @@ def expected_touched_experts(tokens: ArrayLike, experts: int, per_token: int) ->
     222.4
     """
     t = np.asarray(tokens, dtype=float)
-    return experts * -np.expm1(t * np.log1p(-per_token / experts)) if per_token < experts else experts * np.minimum(t, 1.0)
+    if per_token >= experts:
+        return np.asarray(experts * np.minimum(t, 1.0))
+    return np.asarray(experts * -np.expm1(t * np.log1p(-per_token / experts)))
 
 
 def busiest_rank_factor(ranks: ArrayLike, assignments: ArrayLike, skew: float = 0.0) -> Array:
@@ -42,16 +44,4 @@ def busiest_rank_factor(ranks: ArrayLike, assignments: ArrayLike, skew: float = 
     r = np.maximum(np.asarray(ranks, dtype=float), 1.0)
     a = np.maximum(np.asarray(assignments, dtype=float), 1e-12)
     spread = np.sqrt(2.0 * np.log(r) * r / a * (1.0 - 1.0 / r))
-    return np.minimum(1.0 + spread + skew * (1.0 - 1.0 / r), r)
-
-
-def grouped_rows(assignments: ArrayLike, touched: ArrayLike, row_tile: float = 0.0) -> Array:
-    """Rows a grouped GEMM computes: every expert's tokens, rounded up to whole tiles.
-
-    rows = assignments + touched · tile/2: a partly filled last tile wastes half a
-    tile per touched expert on average.
-
-    >>> float(grouped_rows(512, 64, 16))
-    1024.0
-    """
-    return np.asarray(assignments, dtype=float) + np.asarray(touched, dtype=float) * row_tile / 2.0
+    return np.asarray(np.minimum(1.0 + spread + skew * (1.0 - 1.0 / r), r))

@@ -8,17 +8,16 @@ from numpy.typing import ArrayLike
 from pdplan.laws.roofline import Array
 
 
-def gemm_flop(m: ArrayLike, k: ArrayLike, n: ArrayLike, row_tile: float = 0.0) -> Array:
-    """Arithmetic of one product: FLOP = 2 · max(m, tile) · k · n.
+def gemm_flop(m: ArrayLike, k: ArrayLike, n: ArrayLike) -> Array:
+    """Useful arithmetic of one product: FLOP = 2 · m · k · n.
 
-    2 FLOP, one multiply and one add, per weight and row. Tensor units work on
-    tiles of rows, so fewer rows than a tile cost the whole tile.
-    Arguments broadcast. m rows (tokens), k inputs, n outputs [1].
+    2 FLOP, one multiply and one add, per weight and row; what half-filled tiles add is
+    `kernel.tile_filling`. Arguments broadcast. m rows (tokens), k inputs, n outputs [1].
 
     >>> float(gemm_flop(1, 4096, 4096))
     33554432.0
     """
-    return np.asarray(2.0 * np.maximum(m, row_tile) * k * n)
+    return np.asarray(2.0 * np.asarray(m, dtype=float) * np.asarray(k, dtype=float) * np.asarray(n, dtype=float))
 
 
 def gemm_bytes(
@@ -37,6 +36,7 @@ def gemm_bytes(
     >>> float(gemm_bytes(1, 4096, 4096, 2.0, activation_traffic=0.0))
     33554432.0
     """
-    weights = np.asarray(k, dtype=float) * n * weight_bytes_per_element
-    activations = np.asarray(m, dtype=float) * (np.asarray(k, dtype=float) + n)
-    return weights + activation_traffic * activation_bytes_per_element * activations
+    inputs, outputs = np.asarray(k, dtype=float), np.asarray(n, dtype=float)
+    weights = inputs * outputs * weight_bytes_per_element
+    activations = np.asarray(m, dtype=float) * (inputs + outputs)
+    return np.asarray(weights + activation_traffic * activation_bytes_per_element * activations)

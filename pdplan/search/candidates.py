@@ -77,6 +77,7 @@ def fitting_candidates(
         accelerator.scale_up_domain_size,
         accelerator.accelerators_per_node,
         min(limits) if limits else None,
+        bool(setting.constants.engine.partial_ep),
     )
     count = int(np.size(found.tp))
     pool = Pool(

@@ -254,7 +254,7 @@ def search_disaggregated(
         (p, d) for p in prefills for d in sized if default_bandwidth(world, p, d) or world.network.bandwidth_bytes_per_s
     ]
     # Cheap decode pools first: a low incumbent early saves most of the work.
-    pairs = sorted(pairs, key=lambda pair: float(sized[pair[1]].cost.min()))
+    pairs = sorted(pairs, key=lambda pair: (float(sized[pair[1]].cost.min()), pair))
     found: list[Candidate] = []
     incumbent = np.inf
     for p, d in pairs:

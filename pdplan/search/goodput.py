@@ -84,8 +84,7 @@ def _colocated(
 
         def metrics_at(rate: Array, part: DecodeChoices = part, count: Array = count) -> tuple[Metrics, Array]:
             pool = part.candidates.with_workers(count)
-            asked = replace(workload, rate=1.0)
-            object.__setattr__(asked, "rate", rate)  # an array: one rate per deployment
+            asked = workload.at_rate(rate)
             running = solve_running(pool, asked, rate, colocated=True)
             batch = batch_to_configure(pool, running, part.limit, slo)
             return evaluate_colocated(replace(pool, max_batch=batch), asked, slo, money), batch
@@ -161,8 +160,7 @@ def _pairs(
             workers: Array = workers,
             rows: Array = rows,
         ) -> tuple[Metrics, Array]:
-            asked = replace(workload, rate=1.0)
-            object.__setattr__(asked, "rate", rate)
+            asked = workload.at_rate(rate)
             pool = other.candidates.with_workers(counts[rows])
             running = solve_running(pool, asked, rate, colocated=False)
             batch = batch_to_configure(pool, running, other.limit, slo)

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pdplan.compose import World
+from pdplan.compose import World, build_setting
 from pdplan.evaluate import pool_memory
 from pdplan.memory import MemoryBudget
 from pdplan.pools import Pool
 from pdplan.question import Candidate, Infeasible, Question, Recommendation
+from pdplan.search.candidates import decode_choices
+from pdplan.search.layouts import layouts
 from pdplan.units import format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
@@ -76,11 +78,8 @@ def _worth_trying(question: Question, slo: object) -> bool:
 
 def _loosen(question: Question, space: Space) -> tuple[Question, list[str]]:
     """The question with every limit that no layout reaches at all set to what one does reach."""
-    slo, words = question.slo, []
-    free = replace(slo, tpot_s=None, request_latency_s=None)
-    del free
-    from pdplan.search.candidates import decode_choices
-
+    slo = question.slo
+    words: list[str] = []
     fastest: dict[str, float] = {}
     for hardware, fitting in space.fitting.items():
         for colocated in (False, True):
@@ -181,9 +180,6 @@ def _fits_nowhere(question: Question, world: World, space: Space) -> Infeasible:
 def _every_layout(
     question: Question, world: World, space: Space, hardware: str
 ) -> tuple[MemoryBudget | None, Pool | None]:
-    from pdplan.compose import build_setting
-    from pdplan.search.layouts import layouts
-
     accelerator = world.accelerator(hardware)
     setting = build_setting(world, space.serving, hardware)
     limits = [g for g in (question.max_gpus, question.max_gpus_per_worker) if g is not None]
@@ -192,6 +188,7 @@ def _every_layout(
         accelerator.scale_up_domain_size,
         accelerator.accelerators_per_node,
         min(limits) if limits else None,
+        bool(setting.constants.engine.partial_ep),
     )
     if not np.size(found.tp):
         return None, None

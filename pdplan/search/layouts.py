@@ -17,13 +17,15 @@ DENSE_WORKER_LIMIT = 64
 """Without experts nothing is gained beyond this: attention-dp would only be more workers."""
 
 
-def layouts(stack: Stack, domain_size: int, per_node: int, max_gpus: int | None = None) -> Layout:
+def layouts(
+    stack: Stack, domain_size: int, per_node: int, max_gpus: int | None = None, partial_ep: bool = True
+) -> Layout:
     """All valid (tp, pp, dp, ep), as arrays in a fixed order.
 
     tp divides every kind of heads and MLP width and stays inside a scale-up domain;
     KV heads are split or copied evenly; dp > 1 only where experts are shared by the
-    ranks; ep divides tp·dp and the number of experts, tp·dp/ep the experts' width;
-    a worker of more than a node is whole nodes.
+    ranks; ep divides tp·dp and the number of experts, tp·dp/ep the experts' width (engines
+    without `partial_ep` know all ranks or none); a worker of more than a node is whole nodes.
     """
     found = [
         (tp, pp, dp, ep)
@@ -33,7 +35,7 @@ def layouts(stack: Stack, domain_size: int, per_node: int, max_gpus: int | None 
         if size % pp == 0 and pp <= stack.layers
         for tp, dp in _splits(size // pp)
         if tp <= domain_size and (dp == 1 or stack.has_experts) and _tp_divides(stack, tp)
-        for ep in _expert_splits(stack, tp * dp)
+        for ep in _expert_splits(stack, tp * dp, partial_ep)
     ]
     columns = np.asarray(found, dtype=float).reshape(-1, 4).T
     return Layout(tp=columns[0], pp=columns[1], dp=columns[2], ep=columns[3])
@@ -67,11 +69,11 @@ def _tp_divides(stack: Stack, tp: int) -> bool:
     return all(block.intermediate_size % tp == 0 for block, _ in stack.feed_forwards if isinstance(block, Dense))
 
 
-def _expert_splits(stack: Stack, ranks: int) -> Iterator[int]:
+def _expert_splits(stack: Stack, ranks: int, partial: bool) -> Iterator[int]:
     blocks = [block for block, _ in stack.feed_forwards if isinstance(block, Experts)]
     if not blocks:
         yield 1
         return
-    for ep in range(1, ranks + 1):
+    for ep in range(1, ranks + 1) if partial else sorted({1, ranks}):
         if ranks % ep == 0 and all(b.experts % ep == 0 and b.intermediate_size % (ranks // ep) == 0 for b in blocks):
             yield ep

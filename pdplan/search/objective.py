@@ -54,10 +54,20 @@ def tightness(metrics: Metrics, slo: Slo) -> float:
     return float(max(shares, default=0.0))
 
 
+def intricacy(candidate: Candidate) -> int:
+    """How many unusual things a plan asks an engine for: pipeline stages, experts over a part of the ranks."""
+    pools = candidate.plan.pools.values()
+    return sum((p.pp > 1) + (p.ep not in (1, p.tp * p.dp)) for p in pools)
+
+
 def rank(candidates: Iterable[Candidate], objective: Objective, slo: Slo) -> list[Candidate]:
-    """Cheapest first; equal cost: most margin; then by layout, so that the order never depends on the input's."""
-    def key(c: Candidate) -> tuple[float, float, str]:
-        return (round(objective.cost(c), 9), round(tightness(c.metrics, slo), 9), repr(c.plan))
+    """Cheapest first; equal cost: the plainest layout, then the most margin.
+
+    The last key is the plan in words, so the order never depends on that of the input.
+    """
+
+    def key(c: Candidate) -> tuple[float, int, float, str]:
+        return (round(objective.cost(c), 9), intricacy(c), round(tightness(c.metrics, slo), 9), repr(c.plan))
 
     return sorted(candidates, key=key)
 

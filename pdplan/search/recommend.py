@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from pdplan.compose import World, default_bandwidth, kv_precision_for
+from pdplan.compose import World, kv_precision_for
 from pdplan.plan import Serving
 from pdplan.question import Candidate, Question, Recommendation
 from pdplan.search.candidates import (
@@ -82,7 +82,12 @@ def build_space(question: Question, world: World) -> Space:
         engine=question.engine,
         speculation=question.speculation,
     )
-    names = dict.fromkeys((*question.prefill_hardware, *question.decode_hardware, *question.colocated_hardware))
+    # Sorted, so that the order in which accelerators are named changes nothing.
+    senders, receivers, alone = (
+        sorted(set(names))
+        for names in (question.prefill_hardware, question.decode_hardware, question.colocated_hardware)
+    )
+    names = sorted({*senders, *receivers, *alone})
     prices = {hw: world.price(hw) for hw in names}
     counts_gpus = any(np.isnan(p) for p in prices.values())
     objective = Objective(unit_price={hw: 1.0 if counts_gpus else p for hw, p in prices.items()}, counts_gpus=counts_gpus)
@@ -100,17 +105,17 @@ def build_space(question: Question, world: World) -> Space:
     pools: dict[str, DecodeChoices] = {}
     if disaggregated:
         prefill = {
-            hw: prefill_choices(fitting[hw], workload) for hw in question.prefill_hardware if len(fitting[hw])
+            hw: prefill_choices(fitting[hw], workload) for hw in senders if len(fitting[hw])
         }
         decode = {
             hw: decode_choices(fitting[hw], workload, limit, False)
-            for hw in question.decode_hardware
+            for hw in receivers
             if len(fitting[hw])
         }
     if colocated:
         pools = {
             hw: decode_choices(fitting[hw], workload, limit, True)
-            for hw in question.colocated_hardware
+            for hw in alone
             if len(fitting[hw])
         }
     return Space(

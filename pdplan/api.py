@@ -1,0 +1,187 @@
+"""pdplan from Python: the commands as functions, results as values.
+
+Values are read as the flags are: `isl="4k"` or 4096, `ttft="2s"` or 2.0 (seconds), `rate=20`.
+Every function raises a `PdplanError` for input that is wrong; "infeasible" is an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from pdplan.catalog.store import Catalog
+from pdplan.comparison import Comparison, compare_files, compare_questions
+from pdplan.compose import World, evaluate_plan
+from pdplan.errors import InputError, nearest, quoted_list
+from pdplan.files import Document
+from pdplan.inputs import Deployment, Given, deployment_from, question_from, read_deployment, read_question
+from pdplan.inputs.questions import merged
+from pdplan.plan import Colocated, Disaggregated, Metrics, Plan
+from pdplan.question import Candidate, Question, Recommendation
+
+if TYPE_CHECKING:
+    from pdplan.explain import Derivation
+
+Quantity = str | float
+File = str | PathLike[str]
+
+
+class _Traffic(TypedDict, total=False):
+    isl: Quantity
+    osl: Quantity
+    rate: Quantity
+    concurrency: Quantity
+    isl_cv: float
+    osl_cv: float
+    arrival_cv: float
+    prefix_reuse: Quantity
+    ttft: Quantity
+    tpot: Quantity
+    latency: Quantity
+    percentile: Quantity
+    network: str | Mapping[str, Quantity]
+    prices: Mapping[str, Quantity]
+
+
+class DeploymentInputs(_Traffic, total=False):
+    """What `evaluate` takes beside a plan: workload, objectives, prices, network."""
+
+
+class QuestionInputs(_Traffic, total=False):
+    """What `recommend` takes: the keys of a question file."""
+
+    model: str
+    hardware: str | Sequence[str]
+    prefill_hardware: str | Sequence[str]
+    decode_hardware: str | Sequence[str]
+    precision: str
+    kv_precision: str
+    engine: str
+    mode: str
+    max_gpus: int
+    max_gpus_per_worker: int
+    drafted: int
+    acceptance: Quantity
+    alternatives: int
+
+
+class ComparisonInputs(_Traffic, total=False):
+    """What `compare` takes: a list for a varied input gives one row each."""
+
+    model: str | Sequence[str]
+    hardware: str | Sequence[str]
+    mode: str | Sequence[str]
+    precision: str | Sequence[str]
+    engine: str | Sequence[str]
+    kv_precision: str
+    max_gpus: int
+    max_gpus_per_worker: int
+    drafted: int
+    acceptance: Quantity
+
+
+def recommend(
+    question: Question | File | None = None,
+    world: World | None = None,
+    *,
+    catalog: Catalog | None = None,
+    **inputs: Unpack[QuestionInputs],
+) -> Recommendation:
+    """The cheapest deployment that meets the objectives; the best of the other mode beside it.
+
+    `question` is a question file, or a Question together with its World; `inputs` override a file's.
+
+    >>> found = recommend(model="llama-3.1-8b", hardware="h100", isl="2k", osl=256, rate=2, tpot="30ms")
+    >>> found.best.plan.model
+    'llama-3.1-8b'
+    """
+    from pdplan.search import recommend as search
+
+    if isinstance(question, Question):
+        if world is None or inputs:
+            raise InputError("recommend: a Question needs its World beside it, and no other inputs")
+        return search(question, world)
+    asked = question_from(_merged(question, inputs, QuestionInputs), catalog or Catalog())
+    return search(asked.question, asked.world)
+
+
+def evaluate(
+    plan: Plan | Candidate | Mapping[str, Any] | File,
+    *,
+    catalog: Catalog | None = None,
+    **inputs: Unpack[DeploymentInputs],
+) -> Metrics:
+    """The metrics of a deployment: a plan, the mapping of a plan file, or the file itself.
+
+    >>> plan = {"model": "llama-3.1-8b", "colocated": {"hardware": "h100", "workers": 1}}
+    >>> round(evaluate(plan, isl="2k", osl=256, rate=2).requests_per_s)
+    2
+    """
+    found = _deployment(plan, inputs, catalog)
+    return evaluate_plan(found.world, found.plan, found.workload, found.slo)
+
+
+def compare(
+    files: Sequence[File] = (), *, catalog: Catalog | None = None, **inputs: Unpack[ComparisonInputs]
+) -> Comparison:
+    """Several ways to serve one workload, cheapest first: plan files, or the combinations of inputs.
+
+    >>> found = compare(model="llama-3.1-8b", hardware=["h100", "l40s"], isl="2k", osl=256, rate=2)
+    >>> len(found.rows)
+    2
+    """
+    values = _given(inputs, ComparisonInputs)
+    if files:
+        return compare_files([str(f) for f in files], values, catalog or Catalog())
+    return compare_questions({}, values, catalog or Catalog())
+
+
+def explain(
+    plan: Plan | Candidate | Mapping[str, Any] | File,
+    *,
+    catalog: Catalog | None = None,
+    **inputs: Unpack[DeploymentInputs],
+) -> Derivation:
+    """The derivation of a deployment's metrics, line by line."""
+    from pdplan.explain import derive
+
+    found = _deployment(plan, inputs, catalog)
+    return derive(found.world, found.plan, found.workload, found.slo)
+
+
+# ------------------------------------------------------------------------ inside
+
+
+def _given(inputs: Mapping[str, Any], kind: Any) -> dict[str, Given]:
+    known = kind.__annotations__.keys() | _Traffic.__annotations__.keys()
+    for key in inputs:
+        if key not in known:
+            close = nearest(key, known)
+            hint = f"; did you mean {quoted_list(close)}?" if close else f" (known: {', '.join(sorted(known))})"
+            raise InputError(f"unknown input '{key}'{hint}")
+    return {key: Given(value, key) for key, value in inputs.items() if value is not None}
+
+
+def _merged(file: File | None, inputs: Mapping[str, Any], kind: Any) -> Mapping[str, Given]:
+    return merged(read_question(Path(file)) if file is not None else {}, _given(inputs, kind))
+
+
+def _deployment(
+    plan: Plan | Candidate | Mapping[str, Any] | File, inputs: Mapping[str, Any], catalog: Catalog | None
+) -> Deployment:
+    values, entries = _given(inputs, DeploymentInputs), catalog or Catalog()
+    if isinstance(plan, Candidate):
+        plan = plan.plan
+    if isinstance(plan, Colocated | Disaggregated):
+        from pdplan.report.contract import plan_json
+
+        plan = plan_json(plan)
+    if isinstance(plan, Mapping):
+        return deployment_from(Document(path="plan", data=_plain(plan), text=""), entries, values)
+    return read_deployment(Path(plan), entries, values)
+
+
+def _plain(plan: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _plain(v) if isinstance(v, Mapping) else v for k, v in plan.items()}

@@ -1,0 +1,77 @@
+"""`pdplan`: the commands, and what becomes of errors."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from pdplan import __version__
+from pdplan.cli import catalog, check, compare, evaluate, explain, hardware, models, recommend
+from pdplan.cli.output import BUG, INTERRUPTED, report_error, say, write
+from pdplan.errors import PdplanError
+
+DEBUG_VARIABLE = "PDPLAN_DEBUG"
+
+app = typer.Typer(
+    name="pdplan",
+    help="Plan LLM inference deployments: what to buy, how to lay it out, and why.",
+    epilog="Exit codes: 0 answered, 1 the answer is no (infeasible, budget breached), 2 bad input, 70 a bug.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+for command in (recommend, compare, evaluate, explain, check):
+    command.register(app)
+app.add_typer(models.app, name="models", help="List, show and add models.")
+app.add_typer(hardware.app, name="hardware", help="List and show accelerators.")
+app.add_typer(catalog.app, name="catalog", help="Check catalog files, and say where they lie.")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        write(f"pdplan {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def pdplan(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Plan LLM inference deployments: what to buy, how to lay it out, and why."""
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run one command line; its exit code. No error ends in a traceback, unless $PDPLAN_DEBUG asks for it."""
+    try:
+        typer.main.get_command(app)(args=None if args is None else list(args), prog_name="pdplan")
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except PdplanError as problem:
+        return report_error(problem)
+    except Exception as problem:
+        if os.environ.get(DEBUG_VARIABLE):
+            import traceback
+
+            say(traceback.format_exc().splitlines())
+        what = str(problem).partition("\n")[0][:200]
+        say(
+            [
+                f"internal error: {type(problem).__name__}: {what}; please report this with the command line "
+                f"(set {DEBUG_VARIABLE}=1 for a traceback)"
+            ]
+        )
+        return BUG
+    return 0
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run())

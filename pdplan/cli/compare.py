@@ -1,0 +1,65 @@
+"""`pdplan compare`."""
+
+from typing import Annotated
+
+import typer
+
+from pdplan.cli.options import (
+    COMMON,
+    CONCURRENCY,
+    LENGTHS,
+    OBJECTIVES,
+    RATE,
+    SIZES,
+    SPECULATION,
+    TRAFFIC,
+    WORLD,
+    Flag,
+    Flags,
+    takes,
+)
+from pdplan.cli.output import ANSWERED, NO, emit
+
+VARIED = (
+    Flag("model", "Model; repeat it for one row each.", "NAME", many=True),
+    Flag("hardware", "Accelerator; repeat it for one row each; commas give a row the choice.", "NAME", many=True),
+    Flag("mode", "disaggregated, colocated or any; repeat it for one row each. [default: any]", "MODE", many=True),
+    Flag("precision", "Weights; repeat it for one row each.", "NAME", many=True),
+    Flag("engine", "Engine; repeat it for one row each. [default: vllm]", "NAME", many=True),
+    Flag("kv_precision", "KV cache of every row: auto, bf16, fp8. [default: auto]", "NAME"),
+)
+
+
+@takes(
+    *VARIED, *LENGTHS, *RATE, *CONCURRENCY, *SIZES, *TRAFFIC, *OBJECTIVES, *WORLD, *SPECULATION, *COMMON
+)
+def compare(
+    flags: Flags,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FILE",
+            help="Plan files to evaluate, one row each; or one question file whose inputs the flags vary.",
+            show_default=False,
+        ),
+    ] = None,
+) -> int:
+    """Plans, models, accelerators or modes side by side for one workload, cheapest first.
+
+    pdplan compare --model llama-3.3-70b --hardware h200 --hardware mi300x --isl 4k --osl 1k --rate 20
+    """
+    from pdplan.comparison import compare_files, compare_questions
+    from pdplan.inputs.questions import is_question_file, read_question
+    from pdplan.report.comparison import comparison_report
+
+    catalog, given = flags.catalog(), flags.given()
+    if files and not (len(files) == 1 and is_question_file(files[0])):
+        found = compare_files(files, given, catalog)
+    else:
+        found = compare_questions(read_question(files[0]) if files else {}, given, catalog)
+    emit(comparison_report(found), flags.format)
+    return ANSWERED if any(row.answer for row in found.rows) else NO
+
+
+def register(app: typer.Typer) -> None:
+    app.command(short_help="Plans, models, accelerators or modes side by side.")(compare)

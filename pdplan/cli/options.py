@@ -1,0 +1,167 @@
+"""Flags that commands share, declared once; a command names the groups that it takes.
+
+Values stay text here: pdplan.inputs reads them, so that a flag, a YAML value and a
+Python argument are read alike and refused in the same words.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pdplan.cli.output import report_error
+from pdplan.errors import InputError, PdplanError, nearest, quoted_list
+
+if TYPE_CHECKING:
+    from pdplan.catalog.store import Catalog
+    from pdplan.inputs import Given
+
+FORMATS = ("text", "json", "markdown", "csv")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One option: `key` is its key in files, too."""
+
+    key: str
+    help: str
+    metavar: str
+    many: bool = False
+    name: str = ""
+
+    @property
+    def option(self) -> str:
+        return self.name or "--" + self.key.replace("_", "-")
+
+    def parameter(self) -> inspect.Parameter:
+        option = typer.Option(self.option, help=self.help, metavar=self.metavar, show_default=False)
+        kind: Any = list[str] | None if self.many else str | None
+        return inspect.Parameter(
+            self.key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
+        )
+
+
+MODEL = (
+    Flag("model", "Model, by catalog name or Hugging Face id.", "NAME"),
+    Flag("precision", "Weights: bf16, fp8, fp4, int8, int4. [default: the publisher's own]", "NAME"),
+    Flag("kv_precision", "KV cache: auto, bf16, fp8. [default: auto]", "NAME"),
+    Flag("engine", "vllm, sglang, trtllm, ... [default: vllm]", "NAME"),
+)
+HARDWARE = (
+    Flag("hardware", "Accelerators to choose from; repeat it, or separate by commas.", "NAME", many=True),
+    Flag("prefill_hardware", "Accelerators for prefill, where they differ.", "NAME", many=True),
+    Flag("decode_hardware", "Accelerators for decode, where they differ.", "NAME", many=True),
+)
+LENGTHS = (
+    Flag("isl", "Prompt length in tokens, on average (4k is 4096).", "TOKENS"),
+    Flag("osl", "Answer length in tokens, on average.", "TOKENS"),
+)
+RATE = (Flag("rate", "Requests per second (20, 1200/min, 5M/day).", "RATE"),)
+CONCURRENCY = (Flag("concurrency", "Requests always in flight, instead of a rate.", "N"),)
+TRAFFIC = (
+    Flag("prefix_reuse", "Share of the prompt that the prefix cache holds (0.3, 30%).", "SHARE"),
+    Flag("isl_cv", "Spread of prompt lengths: standard deviation over mean. [default: 0]", "X"),
+    Flag("osl_cv", "Spread of answer lengths. [default: 0]", "X"),
+    Flag("arrival_cv", "Spread of the gaps between arrivals; 1 is Poisson. [default: 1]", "X"),
+)
+OBJECTIVES = (
+    Flag("ttft", "Limit on the time to first token (2s, 500ms; a bare number is seconds).", "TIME"),
+    Flag("tpot", "Limit on the time per output token (40ms; a bare number is seconds).", "TIME"),
+    Flag("latency", "Limit on a whole request (a bare number is seconds).", "TIME"),
+    Flag("percentile", "Share of requests that keep the limits (p90, 99%, 0.95). [default: p90]", "P"),
+)
+SIZES = (
+    Flag("max_gpus", "Most accelerators in all; without --rate: find the most goodput they give.", "N"),
+    Flag("max_gpus_per_worker", "Most accelerators that one worker may span.", "N"),
+)
+MODE = (Flag("mode", "any, disaggregated or colocated. [default: any]", "MODE"),)
+WORLD = (
+    Flag("network", "Between pools, per accelerator: 400Gbps, or bandwidth=400Gbps,latency=5us,loss=1e-5.", "NET"),
+    Flag("prices", "Dollars per accelerator and hour, e.g. h200=2.60; repeatable.", "NAME=USD", True, "--price"),
+)
+SPECULATION = (
+    Flag("drafted", "Tokens that speculative decoding drafts a step. [default: 0]", "N"),
+    Flag("acceptance", "Share of drafted tokens accepted. [default: 0.7]", "SHARE"),
+)
+ALTERNATIVES = (Flag("alternatives", "How many of the next best plans to show. [default: 4]", "N"),)
+CATALOG = (
+    Flag("catalog", "Folder of your own catalog files; repeatable; also $PDPLAN_CATALOG.", "DIR", many=True),
+)
+OUTPUT = (Flag("format", "text, json, markdown or csv. [default: text]", "FORMAT"),)
+
+QUESTION = (
+    *MODEL, *HARDWARE, *LENGTHS, *RATE, *SIZES, *TRAFFIC, *OBJECTIVES, *MODE, *WORLD, *SPECULATION
+)  # fmt: skip
+"""Everything that asks a question."""
+COMMON = (*CATALOG, *OUTPUT)
+
+
+@dataclass(frozen=True)
+class Flags:
+    """The values of the shared flags of one call."""
+
+    values: Mapping[str, Any]
+
+    def given(self, *skip: str) -> "dict[str, Given]":
+        """The question's values, each under its flag's name; what says where and how to print is left out."""
+        from pdplan.inputs import given
+
+        names = {"prices": "--price"}
+        asked = {k: v for k, v in self.values.items() if k not in ("catalog", "format", *skip)}
+        return given(asked, lambda key: names.get(key) or "--" + key.replace("_", "-"))
+
+    @property
+    def folders(self) -> list[Path]:
+        return [Path(p) for p in self.values.get("catalog") or ()]
+
+    def catalog(self) -> "Catalog":
+        from pdplan.catalog.store import Catalog
+
+        return Catalog(self.folders)
+
+    @property
+    def format(self) -> str:
+        """The output format; raises InputError if there is no such format."""
+        text = self.values.get("format") or "text"
+        name = {"md": "markdown"}.get(text.casefold(), text.casefold())
+        if name not in FORMATS:
+            close = nearest(name, FORMATS)
+            hint = f"; did you mean {quoted_list(close)}?" if close else ""
+            raise InputError(f"--format: '{text}' is not known{hint} (one of {', '.join(FORMATS)})")
+        return name
+
+
+def takes(*flags: Flag) -> Callable[[Callable[..., int | None]], Callable[..., None]]:
+    """Give a command the flags, as its first argument; what it returns is its exit code.
+
+    The command's errors of the user's making are told on stderr and end in exit code 2.
+    """
+    shared = {flag.key: flag for flag in flags}
+
+    def decorate(command: Callable[..., int | None]) -> Callable[..., None]:
+        own = list(inspect.signature(command).parameters.values())[1:]
+
+        def call(**kwargs: Any) -> None:
+            values = {key: kwargs.pop(key) for key in shared}
+            chosen = Flags(values)
+            try:
+                if "format" in shared:
+                    _ = chosen.format  # a mistyped format fails before any work
+                code = command(chosen, **kwargs) or 0
+            except PdplanError as problem:
+                code = report_error(problem)
+            if code:
+                raise typer.Exit(code)
+
+        positional = [p for p in own if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+        keyword = [p for p in own if p.kind is inspect.Parameter.KEYWORD_ONLY]
+        parameters = [*positional, *(f.parameter() for f in flags), *keyword]
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {p.name: p.annotation for p in parameters}
+        call.__name__, call.__doc__, call.__module__ = command.__name__, command.__doc__, command.__module__
+        return call
+
+    return decorate

@@ -1,0 +1,38 @@
+"""`pdplan recommend`."""
+
+from typing import Annotated
+
+import typer
+
+from pdplan.cli.options import ALTERNATIVES, COMMON, QUESTION, Flags, takes
+from pdplan.cli.output import ANSWERED, NO, emit
+
+
+@takes(*QUESTION, *ALTERNATIVES, *COMMON)
+def recommend(
+    flags: Flags,
+    question: Annotated[
+        str | None,
+        typer.Argument(metavar="FILE", help="YAML file of the same inputs; flags override it.", show_default=False),
+    ] = None,
+) -> int:
+    """The cheapest deployment that meets the objectives, beside the best of the other mode.
+
+    pdplan recommend --model deepseek-r1 --hardware h200 --isl 4k --osl 1k --rate 20 --ttft 2s --tpot 40ms
+    """
+    from pdplan.inputs import question_from, read_question
+    from pdplan.inputs.questions import merged
+    from pdplan.report.recommendation import recommendation_report
+    from pdplan.search import recommend as search
+
+    values = merged(read_question(question) if question else {}, flags.given())
+    asked = question_from(values, flags.catalog())
+    found = search(asked.question, asked.world)
+    emit(
+        recommendation_report(found, catalog_sha256=asked.catalog_sha256, notes=asked.notes), flags.format
+    )
+    return ANSWERED if found.best else NO
+
+
+def register(app: typer.Typer) -> None:
+    app.command(short_help="The cheapest deployment that meets the objectives.")(recommend)

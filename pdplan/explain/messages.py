@@ -1,0 +1,179 @@
+"""Lines of one collective: its bytes, the links it crosses, latency plus bytes over bandwidth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from pdplan.explain.builder import Quantity, number
+from pdplan.explain.kernels import Writer, used_in
+from pdplan.explain.sources import ENGINE_FORMAT
+from pdplan.ops import Message
+from pdplan.step import BINDING_TERMS, Term
+
+_UNITS = {
+    "m": "tokens", "o": "rows", "H": "elements", "V": "elements", "a": "B", "w": "B", "tp": "ranks", "dp": "ranks",
+    "ep": "ranks",
+}  # fmt: skip
+
+
+def message_lines(writer: Writer, term: Term, message: Message, group: str) -> Quantity:
+    """Every line of one collective; returns its time over all layers [s]."""
+    sources = writer.sources
+    inputs = {k: _quantity(writer, k, number(v)) for k, v in message.inputs.items()}
+    size = writer.line(
+        group, "S", "bytes per copy of a token" if message.exchange == "expert_exchange" else "message",
+        message.counted, used_in(message.counted, inputs), "B", value=message.message_bytes,
+    )  # fmt: skip
+    each = _LAWS[message.exchange](writer, message, group, size, number(term.total_s) / message.layers)
+    layers = sources.model(message.layers, "times")
+    return writer.line(
+        group, "T", "time over all layers", "L*t", {"L": layers, "t": each}, "s",
+        value=term.total_s, binding=BINDING_TERMS[int(number(term.binding))],
+    )  # fmt: skip
+
+
+def _quantity(writer: Writer, name: str, value: float) -> Quantity:
+    known = writer.known.get(name)
+    if known is not None and known.value == value:
+        return known
+    if name in ("a", "w"):
+        return Quantity(value, "B", ENGINE_FORMAT)
+    if name in ("tp", "dp", "ep"):
+        return writer.sources.plan(value, "ranks")
+    return writer.sources.model(value, _UNITS.get(name, ""))
+
+
+def _spread(writer: Writer, message: Message, group: str) -> tuple[Quantity, Quantity]:
+    """Ranks inside a domain, and domains."""
+    ranks = writer.sources.plan(number(message.ranks), "ranks")
+    both = {"ranks": ranks, "D": writer.sources.domain()}
+    inside = writer.line(group, "r", "ranks inside a scale-up domain", "min(ranks,D)", both, "ranks")
+    return inside, writer.line(group, "d", "domains", "ceil(ranks/D)", both, "domains")
+
+
+def _crowding(writer: Writer, group: str, inside: Quantity) -> tuple[str, dict[str, Quantity]]:
+    """A factor for links that more than two ranks share, where they do."""
+    contention = writer.sources.setting.constants.links.contention
+    if not contention or inside.value <= 2:
+        return "", {}
+    kappa = writer.sources.link(contention, "")
+    line = writer.line(group, "c", "crowding of shared links", "1+kappa*(r-2)", {"kappa": kappa, "r": inside}, "")
+    return "c*", {"c": line}
+
+
+def _ring(writer: Writer, group: str, size: Quantity, inside: Quantity, passes: str, hops: str, local: float) -> Quantity:
+    """Time of a ring inside a domain: `passes` of the message over each link, `hops` latencies."""
+    links, sources = writer.sources.setting.constants.links, writer.sources
+    crowd, used = _crowding(writer, group, inside)
+    share = "lam_l+" if local else ""
+    constants = {"lam_l": sources.link(local, "")} if local else {}
+    expression = f"{crowd}({share}{passes})*S/(eta_r*U)"
+    stream = writer.line(
+        group, "x", "link time at full bandwidth", expression,
+        used_in(expression, used | constants | {"r": inside, "S": size,
+                "eta_r": sources.link(links.scale_up_efficiency, ""), "U": sources.scale_up()}), "s",
+    )  # fmt: skip
+    latencies = {
+        "alpha_r": sources.link(links.ring_latency_s, "s"),
+        "h": sources.link(links.hop_latency_s, "s"),
+        "alpha_b": sources.link(links.ring_bulk_latency_s, "s"),
+    }
+    expression = f"alpha_r+{hops}*h+min(2*x,alpha_b+x)"
+    return writer.line(
+        group, "t_r", "ring", expression, used_in(expression, latencies | {"r": inside, "x": stream}), "s"
+    )
+
+
+def _out(writer: Writer) -> dict[str, Quantity]:
+    links, sources = writer.sources.setting.constants.links, writer.sources
+    return {
+        "alpha_o": sources.link(links.scale_out_latency_s, "s"),
+        "eta_o": sources.link(links.scale_out_efficiency, ""),
+        "O": sources.scale_out(),
+    }
+
+
+def _all_reduce(writer: Writer, message: Message, group: str, size: Quantity, each: float) -> Quantity:
+    sources = writer.sources
+    links = sources.setting.constants.links
+    inside, domains = _spread(writer, message, group)
+    found: dict[str, Quantity] = {}
+    if inside.value > 1:
+        found["t_r"] = _ring(writer, group, size, inside, "2*(r-1)/r", "2*(r-1)", links.local_share)
+    if domains.value > 1:
+        used = found | {"d": domains, "S": size, "r": inside} | _out(writer)
+        local = "t_r+" if found else ""
+        expression = f"{local}2*(d-1)*alpha_o+2*(d-1)/d*S/r/(eta_o*O)"
+        return writer.line(
+            group, "t", "all-reduce in and across domains", expression, used_in(expression, used), "s", value=each
+        )
+    crowd, used = _crowding(writer, group, inside)
+    used = used | {
+        "alpha": sources.link(links.scale_up_latency_s, "s"), "r": inside, "S": size,
+        "eta_d": sources.link(links.direct_efficiency, ""), "U": sources.scale_up(),
+    }  # fmt: skip
+    for symbol, name, expression in (
+        ("t_1", "one-shot", f"alpha+{crowd}(r-1)*S/(eta_d*U)"),
+        ("t_2", "two-shot", f"2*alpha+{crowd}2*(r-1)/r*S/(eta_d*U)"),
+    ):
+        found[symbol] = writer.line(group, symbol, name, expression, used_in(expression, used), "s")
+    return writer.line(group, "t", "all-reduce: the fastest", "min(t_1,t_2,t_r)", found, "s", value=each)
+
+
+def _all_gather(writer: Writer, message: Message, group: str, size: Quantity, each: float) -> Quantity:
+    links = writer.sources.setting.constants.links
+    inside, domains = _spread(writer, message, group)
+    found: dict[str, Quantity] = {}
+    if inside.value > 1:
+        found["t_r"] = _ring(writer, group, size, inside, "(r-1)/r", "(r-1)", links.local_share / 2)
+    expression = "t_r" if found else "0"
+    if domains.value > 1:
+        found |= {"d": domains, "S": size, "r": inside} | _out(writer)
+        expression += "+(d-1)*(alpha_o+S/d/r/(eta_o*O))"
+    return writer.line(
+        group, "t", "all-gather or reduce-scatter", expression, used_in(expression, found), "s", value=each
+    )
+
+
+def _stage_hop(writer: Writer, message: Message, group: str, size: Quantity, each: float) -> Quantity:
+    links, sources = writer.sources.setting.constants.links, writer.sources
+    used = {
+        "pp": sources.plan(number(message.ranks), "stages"),
+        "alpha_r": sources.link(links.ring_latency_s, "s"),
+        "S": size,
+        "eta_r": sources.link(links.scale_up_efficiency, ""),
+        "U": sources.scale_up(),
+    }
+    return writer.line(group, "t", "hops between stages", "(pp-1)*(alpha_r+S/(eta_r*U))", used, "s", value=each)
+
+
+def _expert_exchange(writer: Writer, message: Message, group: str, size: Quantity, each: float) -> Quantity:
+    links, sources = writer.sources.setting.constants.links, writer.sources
+    inside, domains = _spread(writer, message, group)
+    tp = sources.plan(number(message.inputs["tp"]), "ranks")
+    own = writer.line(group, "n_t", "tokens that a rank sends", "m/tp", {"m": writer.known["m"], "tp": tp}, "tokens")
+    used = {
+        "n_t": own, "k": sources.model(message.per_token, "experts"), "r": inside, "d": domains, "b": size,
+        "U": sources.scale_up(), "eta_e": sources.link(links.expert_efficiency, ""),
+    }  # fmt: skip
+    expression = "n_t*k*(1-1/r)/d*b/(eta_e*U)"
+    found = {
+        "alpha_e": sources.link(links.expert_latency_s, "s"),
+        "t_u": writer.line(group, "t_u", "inside the domain", expression, used_in(expression, used), "s"),
+    }
+    total = "alpha_e+t_u"
+    if domains.value > 1:
+        used |= _out(writer)
+        expression = "n_t*k*(1-1/d)*b/(eta_o*O)"
+        found["t_o"] = writer.line(group, "t_o", "across domains", expression, used_in(expression, used), "s")
+        found["alpha_o"] = used["alpha_o"]
+        total = "alpha_e+alpha_o+max(t_u,t_o)"
+    return writer.line(group, "t", "exchange", total, used_in(total, found), "s", value=each)
+
+
+_LAWS: Mapping[str, Callable[[Writer, Message, str, Quantity, float], Quantity]] = {
+    "all_reduce": _all_reduce,
+    "all_gather": _all_gather,
+    "stage_hop": _stage_hop,
+    "expert_exchange": _expert_exchange,
+}

@@ -1,0 +1,167 @@
+"""Between prefill and decode: the KV transfer, and the queues before prefill."""
+
+from __future__ import annotations
+
+from pdplan.evaluate import kv_transfer
+from pdplan.explain.builder import Builder, Quantity, number
+from pdplan.explain.case import Case
+from pdplan.explain.sources import PLAN, QUESTION, network_constant
+from pdplan.laws.kv_transfer import Network, goodput_bytes_per_s
+from pdplan.layout import Layout
+from pdplan.memory import sequence_parts
+
+
+def write_transfer(b: Builder, case: Case, service: Quantity) -> dict[str, Quantity]:
+    """Section KV transfer; returns exposed time, lanes and wire time."""
+    network = case.network
+    assert network is not None
+    b.section(
+        "transfer",
+        "KV transfer",
+        "The cache of one prompt goes from a prefill worker to a decode worker over their links side by side.",
+    )
+    prefill, decode = case.pools["prefill"], case.pools["decode"]
+    found = kv_transfer(prefill, decode, case.workload, network, case.metrics.requests_per_s, service.value)
+    size = _write_size(b, case, found.bytes)
+    plan = {n: case.plan.pools[n] for n in ("prefill", "decode")}
+    sides = {f"{k}_{n[0]}": Quantity(float(getattr(p, k)), "ranks", f"{PLAN}, {n}") for n, p in plan.items() for k in ("tp", "pp")}
+    links = b.line("N_l", "links side by side", "min(tp_p*pp_p,tp_d*pp_d)", sides, "links", value=found.links)
+    goodput = _write_goodput(b, case, network)
+    latency = network_constant(case.world, "latency_s", network.latency_s, "s")
+    layers = case.sources["prefill"].model(prefill.setting.stack.layers, "layers")
+    expression, used = "t_l+S_c/(N_l*g)", {"t_l": latency, "S_c": size, "N_l": links, "g": goodput}
+    if network.layer_latency_s:
+        expression = f"t_l+L*t_y+{expression.removeprefix('t_l+')}"
+        used |= {"L": layers, "t_y": network_constant(case.world, "layer_latency_s", network.layer_latency_s, "s")}
+    alone = b.line("t_k", "one transfer alone", expression, used, "s", value=found.alone_s, binding="network")
+    gpus = {f"G_{n[0]}": Quantity(float(p.gpus), "GPUs", f"{PLAN}, {n}") for n, p in plan.items()}
+    lanes = b.line("c", "transfers that run side by side", "max(floor(min(G_p,G_d)/N_l),1)", gpus | {"N_l": links}, "lanes")
+    wire = b.line("t_w", "time on the wire", "t_k-t_l", {"t_k": alone, "t_l": latency}, "s")
+    offered = b.line("a", "transfers under way, mean", "lam*t_w", {"lam": case.rate, "t_w": wire}, "erlang")
+    b.line("rho", "utilisation of the links", "a/c", {"a": offered, "c": lanes}, "", value=case.metrics.utilisation["network"])
+    wait = _write_wait(b, case, lanes, offered, case.rate, wire, Quantity(0.0, "", "transfers of one size"), found.wait_s)[1]
+    overlap = case.sources["prefill"].engine("transfer_overlap")
+    used = {"o": overlap, "t_k": alone, "L": layers, "S": service, "W": wait}
+    exposed = b.line(
+        "t_x", "what a request waits for: sent layer by layer behind prefill as far as the engine does so",
+        "o*max(t_k/L,t_k-S*(L-1)/L)+(1-o)*t_k+W", used, "s", value=found.exposed_s,
+    )  # fmt: skip
+    mean = b.line(
+        "t_mean", "transfer with its wait, mean", "t_k+W", {"t_k": alone, "W": wait}, "s", value=case.metrics.kv_transfer_mean_s
+    )
+    return {"exposed": exposed, "lanes": lanes, "wire": wire, "mean": mean}
+
+
+def _write_size(b: Builder, case: Case, value: float) -> Quantity:
+    sources = case.sources["prefill"]
+    setting = sources.setting
+    lines = []
+    for part in sequence_parts(setting.stack, setting.formats, Layout(), case.workload.isl):
+        entries = number(part.entries)
+        used = {
+            "L": sources.model(part.count, "layers"),
+            "x": case.isl if entries == case.workload.isl else sources.model(entries, "entries"),
+            "e": sources.model(part.elements, "elements"),
+            "w": Quantity(part.bytes_per_element, "B", f"{part.name} format"),
+        }
+        lines.append(b.line("c", f"{part.name} of a prompt", "L*x*e*w", used, "B", detail=True))
+    return b.total("S_c", "bytes of a prompt's cache, each once", lines, "B", prefix="c", value=value)
+
+
+def _write_goodput(b: Builder, case: Case, network: Network) -> Quantity:
+    given = case.world.network.bandwidth_bytes_per_s
+    source = "the network given" if given else "links of the two accelerators, the slower one"
+    used = {
+        "B_n": Quantity(network.bandwidth_bytes_per_s, "B/s", source),
+        "eta_n": network_constant(case.world, "efficiency", network.efficiency, ""),
+    }
+    value, name = goodput_bytes_per_s(network), "goodput of a link"
+    if network.loss <= 0:
+        return b.line("g", name, "B_n*eta_n", used, "B/s", value=value)
+    given_source = "the network given"
+    loss = {
+        "loss": Quantity(network.loss, "", given_source),
+        "rtt": Quantity(max(network.round_trip_s, 1e-9), "s", given_source),
+        "packet": Quantity(network.packet_bytes, "B", f"{network.transport} packets"),
+    }
+    if network.transport == "rdma":
+        window = b.line("w", "packets in flight, repeated after a loss", "max(B_n*rtt/packet,1)", {"B_n": used["B_n"], "rtt": loss["rtt"], "packet": loss["packet"]}, "packets")  # noqa: E501
+        return b.line(
+            "g", f"{name}, go-back-N", "B_n*eta_n*(1-loss)/(1-loss+loss*w)", used | {"loss": loss["loss"], "w": window}, "B/s", value=value
+        )
+    return b.line("g", f"{name}, TCP", "min(B_n*eta_n,packet/rtt*sqrt(1.5/loss))", used | loss, "B/s", value=value)
+
+
+def _write_wait(
+    b: Builder, case: Case, servers: Quantity, offered: Quantity, arrivals: Quantity, service: Quantity,
+    service_cv: Quantity, value: object,
+) -> tuple[Quantity, Quantity]:  # fmt: skip
+    """Erlang C and the mean wait (Allen–Cunneen)."""
+    waits = b.line(
+        "C", "share of arrivals that wait, Erlang C", "erlang_c(c,a)", {"c": servers, "a": offered}, "",
+        note="a^c/c! / ((1−a/c)·Σ_{k<c} a^k/k! + a^c/c!); 1 where a ≥ c",
+    )  # fmt: skip
+    cv = Quantity(case.workload.arrival_cv, "", QUESTION)
+    used = {"C": waits, "c": servers, "S": service, "lam": arrivals, "c_a": cv, "c_s": service_cv}
+    wait = b.line("W", "mean wait (Allen–Cunneen)", "C/(c/S-lam)*(c_a**2+c_s**2)/2", used, "s", value=value)
+    return waits, wait
+
+
+def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[str, Quantity]:
+    """The queue before prefill: utilisation, who waits, how long, and the percentile."""
+    name = case.prefilling
+    closed = case.workload.concurrency is not None
+    b.section(
+        "queueing",
+        "Waiting for prefill",
+        "A closed loop: the wait follows from Little's law over the whole loop."
+        if closed
+        else "Arrivals meet the servers of the pool as a G/G/c queue.",
+    )
+    service, prompts = found["S"], found["prompts"]
+    servers = b.line(
+        "c", "servers of the pool", "workers*n_s", {"workers": case.workers(name), "n_s": case.servers_per_worker(name)}, "servers"
+    )
+    arrivals = case.rate
+    if prompts.value != 1:
+        arrivals = b.line("lam_b", "batches of prompts", "lam/b_p", {"lam": case.rate, "b_p": prompts}, "1/s")
+    offered = b.line("a", "servers busy, mean", "lam*S", {"lam": arrivals, "S": service}, "erlang")
+    b.line("rho", "utilisation of the servers", "a/c", {"a": offered, "c": servers}, "")
+    cv = Quantity(case.workload.isl_cv, "", QUESTION)
+    value = case.metrics.parts["wait for prefill"]
+    if closed:
+        waits = b.line("C", "share of requests that wait: the busy share", "min(a/c,1)", {"a": offered, "c": servers}, "")
+        wait = _write_closed_wait(b, case, found, service, value)
+    else:
+        waits, wait = _write_wait(b, case, servers, offered, arrivals, service, cv, value)
+    percentile = Quantity(case.slo.percentile, "", "the SLO")
+    used = {"S": service, "W": wait, "C": waits, "pct": percentile}
+    if cv.value > 0:
+        expression, used = "wait_quantile(pct,C,W,S,cv)", used | {"cv": cv}
+        note = "solves P(W + S > t) = 1 − percentile; P(W > t) = C·exp(−t·C/W), S lognormal, 16 equally likely values"
+    else:
+        expression, note = "S+W/max(C,1e-12)*ln(max(C/(1-pct),1))", "P(W > t) = C·exp(−t·C/W)"
+    late = b.line("R", "wait and prefill at the percentile", expression, used, "s", note=note)
+    return {"wait": wait, "late": late, "servers": servers, "offered": offered}
+
+
+def _write_closed_wait(b: Builder, case: Case, found: dict[str, Quantity], service: Quantity, value: object) -> Quantity:
+    name = case.decoding
+    used = {
+        "N_all": Quantity(float(case.workload.concurrency or 0), "requests", QUESTION),
+        "N": found["N"],
+        "workers": case.workers(name),
+        "X": case.rate,
+        "S": service,
+        "t_h": case.sources[case.prefilling].engine("request_overhead_s", "s"),
+        "t_d": found["t_decode"],
+    }
+    rest = "t_h+t_d"
+    if name == "colocated":
+        rest = "t_h+t_d/2"
+    else:
+        rest, used = "t_h+t_d+t_x", used | {"t_x": found["exposed"]}
+    return b.line(
+        "W", "wait: time outside decode, less what it is spent on", f"max((N_all-N*workers)/X-({rest})-S,0)", used, "s",
+        value=value, note="Little's law over the loop; its rate was solved by Schweitzer's approximation (Lazowska 1984)",
+    )  # fmt: skip

@@ -1,0 +1,196 @@
+"""The table of measured runs: one row a run, columns as in docs/measured-runs.md."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pdplan.errors import InputError, nearest
+from pdplan.files import read_text
+from pdplan.plan import PoolPlan
+
+REQUIRED = ("id", "model", "hardware", "engine", "precision", "mode", "isl", "osl", "concurrency", "workers", "tp")
+_COUNTS = {
+    "workers": 1,
+    "tp": 1,
+    "pp": 1,
+    "dp": 1,
+    "ep": 1,
+    "prefill_workers": 0,
+    "prefill_tp": 0,
+    "prefill_pp": 0,
+    "prefill_dp": 0,
+    "prefill_ep": 0,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One measured run. NaN where something was not published."""
+
+    id: str
+    source: str
+    date: str
+    model: str
+    hardware: str
+    engine: str
+    engine_version: str
+    precision: str
+    mode: str
+    spec: str
+    isl: float
+    osl: float
+    length_spread: float
+    concurrency: float
+    decode: PoolPlan
+    """The pool of a colocated run, the decode pool of a disaggregated one."""
+    prefill: PoolPlan | None
+    ttft_mean_s: float
+    tpot_mean_s: float
+    gpus: int
+    total_tok_per_s_per_gpu: float
+
+    @property
+    def mean_isl(self) -> float:
+        """Lengths are uniform in [1 − spread, 1] × nominal."""
+        return self.isl * (1.0 - self.length_spread / 2.0)
+
+    @property
+    def mean_osl(self) -> float:
+        return self.osl * (1.0 - self.length_spread / 2.0)
+
+    @property
+    def counts_for_tpot(self) -> bool:
+        """A TPOT outside (0, 0.3 s) is no serving result."""
+        return 0.0 < self.tpot_mean_s < 0.3
+
+    @property
+    def saturated_prefill(self) -> bool:
+        """A disaggregated run whose TTFT is over 5 s is limited by prefill: its throughput counts, not its TTFT."""
+        return self.prefill is not None and self.ttft_mean_s > 5.0
+
+    @property
+    def measured_tok_per_s_per_gpu(self) -> float:
+        """Published, or by the closed loop: concurrency·(ISL+OSL)/(TTFT + TPOT·(OSL−1))/GPUs."""
+        if not math.isnan(self.total_tok_per_s_per_gpu):
+            return self.total_tok_per_s_per_gpu
+        latency = self.ttft_mean_s + self.tpot_mean_s * (self.mean_osl - 1)
+        return self.concurrency * (self.mean_isl + self.mean_osl) / latency / self.gpus
+
+
+def read_runs(path: Path) -> list[Run]:
+    """Read a CSV of runs; all malformed rows are reported at once, by line."""
+    text = read_text(path)
+    reader = csv.DictReader(io.StringIO(text))
+    header = reader.fieldnames or []
+    missing = [name for name in REQUIRED if name not in header]
+    if missing:
+        hints = [f"'{m}'" + (f" (is it '{near[0]}'?)" if (near := nearest(m, header)) else "") for m in missing]
+        raise InputError(f"{path}:1: missing column {', '.join(hints)}; see docs/measured-runs.md for the table")
+    runs, findings = [], []
+    for row in reader:
+        try:
+            runs.append(_run(row))
+        except ValueError as problem:
+            findings.append(f"{path}:{reader.line_num}: {problem}")
+    if findings:
+        raise InputError(findings[0], *findings[1:])
+    if not runs:
+        raise InputError(f"{path}: no rows below the header")
+    return runs
+
+
+def _run(row: dict[str, str]) -> Run:
+    counts = {name: _integer(row, name, default) for name, default in _COUNTS.items()}
+    hardware = _text(row, "hardware")
+    prefill = None
+    if counts["prefill_workers"]:
+        prefill = PoolPlan(
+            hardware=row.get("prefill_hardware") or hardware,
+            workers=counts["prefill_workers"],
+            **{axis: max(counts[f"prefill_{axis}"], 1) for axis in ("tp", "pp", "dp", "ep")},
+        )
+    decode = PoolPlan(hardware=hardware, **{axis: counts[axis] for axis in ("workers", "tp", "pp", "dp", "ep")})
+    gpus = _integer(row, "gpus", decode.gpus + (prefill.gpus if prefill else 0))
+    return Run(
+        id=_text(row, "id"),
+        source=row.get("source") or "",
+        date=row.get("date") or "",
+        model=_text(row, "model"),
+        hardware=hardware,
+        engine=_text(row, "engine"),
+        engine_version=row.get("engine_version") or "",
+        precision=_text(row, "precision"),
+        mode=_text(row, "mode"),
+        spec=row.get("spec") or "none",
+        isl=_number(row, "isl"),
+        osl=_number(row, "osl"),
+        length_spread=_number(row, "length_spread", 0.0),
+        concurrency=_number(row, "concurrency"),
+        decode=decode,
+        prefill=prefill,
+        ttft_mean_s=_first(row, "ttft_mean_s", "ttft_median_s"),
+        tpot_mean_s=_first(row, "tpot_mean_s", "tpot_median_s"),
+        gpus=gpus,
+        total_tok_per_s_per_gpu=_number(row, "total_tok_per_s_per_gpu", math.nan),
+    )
+
+
+def _text(row: dict[str, str], name: str) -> str:
+    value = (row.get(name) or "").strip()
+    if not value:
+        raise ValueError(f"{name} is empty")
+    return value
+
+
+def _number(row: dict[str, str], name: str, default: float | None = None) -> float:
+    text = (row.get(name) or "").strip()
+    if not text:
+        if default is None:
+            raise ValueError(f"{name} is empty; expected a number")
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{name} is '{text}'; expected a number") from None
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"{name} is {text}; expected a number of at least 0")
+    return value
+
+
+def _integer(row: dict[str, str], name: str, default: int) -> int:
+    value = _number(row, name, float(default))
+    if value != int(value):
+        raise ValueError(f"{name} is {value:g}; expected a whole number")
+    return int(value)
+
+
+def _first(row: dict[str, str], *names: str) -> float:
+    """The first column that has a value: mean where published, else the median."""
+    for name in names:
+        value = _number(row, name, math.nan)
+        if not math.isnan(value):
+            return value
+    return math.nan
+
+
+def group_runs(runs: list[Run]) -> Iterator[list[int]]:
+    """Indices of runs that one array call can predict: all but layout and concurrency equal."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for index, run in enumerate(runs):
+        key = (
+            run.model,
+            run.hardware,
+            run.prefill.hardware if run.prefill else None,
+            run.engine,
+            run.precision,
+            run.spec,
+            run.mean_isl,
+            run.mean_osl,
+        )
+        groups.setdefault(key, []).append(index)
+    yield from groups.values()

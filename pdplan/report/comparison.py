@@ -1,0 +1,131 @@
+"""What `compare` says: one row each, cheapest first."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pdplan.comparison import Comparison, Row
+from pdplan.plan import Metrics
+from pdplan.question import Candidate
+from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, table
+from pdplan.report.contract import candidate_json, header, record, slo_json, workload_json, world_json
+from pdplan.report.parts import notes_block
+from pdplan.report.words import cost_words, counted, percentile_name, plan_words, short_plan, slo_words, workload_words
+from pdplan.units import format_duration, format_money, format_rate
+
+
+def comparison_report(found: Comparison) -> Report:
+    """The report of a comparison."""
+    data: dict[str, Any] = {
+        **header(found.catalog_sha256),
+        "inputs": {
+            "workload": workload_json(found.workload),
+            "slo": slo_json(found.slo),
+            **world_json(found.world),
+        },
+        "rows": [_row_json(row, found) for row in found.rows],
+        "notes": list(found.notes),
+    }
+    blocks: tuple[Block, ...] = (
+        _headline(found),
+        Paragraph(f"for {workload_words(found.workload)}, {slo_words(found.slo)}"),
+        _table(found),
+        Bullets(title="Why not", items=_reasons(found)),
+        notes_block(found.notes),
+    )
+    return Report(blocks=blocks, data=data, records=tuple(_record(row, found) for row in found.rows))
+
+
+# ------------------------------------------------------------------------ inside
+
+
+def _headline(found: Comparison) -> Headline:
+    best = found.best
+    if best is None:
+        return Headline(f"None of {counted(len(found.rows), 'row')} meets the objectives", "bad")
+    words = f"{plan_words(best.plan)}: {cost_words(best.metrics)}"
+    if found.by_goodput:
+        return Headline(f"Most: {format_rate(best.metrics.requests_per_s)} with {words}")
+    return Headline(f"Cheapest: {words}")
+
+
+def _table(found: Comparison) -> Block:
+    keys = _telling(found)
+    at = percentile_name(found.slo.percentile)
+    rows: list[tuple[Cell | str, ...]] = []
+    for row in found.rows:
+        label = tuple(row.label[key] for key in keys)
+        if row.answer is None:
+            rows.append((*label, Cell("none", "bad"), "", "", "", "", "", ""))
+            continue
+        metrics = row.answer.metrics
+        plan = short_plan(row.answer.plan)
+        rows.append(
+            (
+                *label,
+                plan if row.meets else Cell(plan, "bad"),
+                f"{metrics.gpus:,.0f}",
+                format_rate(metrics.requests_per_s) if found.by_goodput else f"{format_money(metrics.usd_per_h)}/h",
+                _ratio_text(row.answer, found),
+                format_money(metrics.usd_per_million_output_tokens),
+                format_duration(metrics.ttft_slo_s),
+                format_duration(metrics.tpot_slo_s),
+            )
+        )
+    columns = [*keys, "~plan", ">GPUs", ">requests" if found.by_goodput else ">cost", ">vs best"]
+    columns += [">$/M output", f">TTFT {at}", f">TPOT {at}"]
+    return table("", "|".join(columns), rows)
+
+
+def _reasons(found: Comparison) -> tuple[str, ...]:
+    """What keeps rows from an answer, or from its objectives."""
+    keys = _telling(found)
+    return tuple(f"{', '.join(row.label[key] for key in keys)}: {row.reason}" for row in found.rows if row.reason)
+
+
+def _telling(found: Comparison) -> list[str]:
+    """The labels that differ between rows; at least one."""
+    keys = list(found.rows[0].label)
+    return [key for key in keys if len({row.label[key] for row in found.rows}) > 1] or keys[:1]
+
+
+def ratio(answer: Candidate, found: Comparison) -> float:
+    """Cost over that of the cheapest row that meets the objectives; or requests over the most."""
+    best = found.best
+    if best is None:
+        return math.nan
+    if found.by_goodput:
+        return _share(answer.metrics.requests_per_s, best.metrics.requests_per_s)
+    return _share(_amount(answer.metrics), _amount(best.metrics))
+
+
+def _amount(metrics: Metrics) -> float:
+    return float(metrics.usd_per_h)
+
+
+def _share(found: float, base: float) -> float:
+    return found / base if base else math.nan
+
+
+def _ratio_text(answer: Candidate, found: Comparison) -> str:
+    value = ratio(answer, found)
+    return "n/a" if math.isnan(value) else f"{value:.2f}×"
+
+
+def _row_json(row: Row, found: Comparison) -> dict[str, Any]:
+    answer = candidate_json(row.answer) or {"plan": None, "metrics": None}
+    return {
+        **row.label,
+        **answer,
+        "ratio_to_best": ratio(row.answer, found) if row.answer else None,
+        "meets_objectives": row.meets,
+        "reason": row.reason or None,
+    }
+
+
+def _record(row: Row, found: Comparison) -> dict[str, Any]:
+    found_ratio = ratio(row.answer, found) if row.answer else None
+    plan = record(row.answer) if row.answer else {}
+    label = {f"asked_{key}": value for key, value in row.label.items()}
+    return {**label, "ratio_to_best": found_ratio, "meets_objectives": row.meets, "reason": row.reason, **plan}

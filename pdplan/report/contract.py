@@ -1,0 +1,151 @@
+"""The JSON names that other programs rely on: grown, never renamed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Any
+
+from pdplan import __version__
+from pdplan.compose import World
+from pdplan.plan import Metrics, Plan, PoolPlan
+from pdplan.question import Candidate, Infeasible, Question
+from pdplan.report.contract_version import SCHEMA_VERSION
+from pdplan.workload import Slo, Workload
+
+
+_RENAMED = {"parts", "problem"}
+
+
+def header(catalog_sha256: str) -> dict[str, Any]:
+    """What leads every JSON object."""
+    return {"schema_version": SCHEMA_VERSION, "pdplan_version": __version__, "catalog_sha256": catalog_sha256}
+
+
+def pool_json(pool: PoolPlan) -> dict[str, Any]:
+    return asdict(pool)
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """The `plan` object: a plan file once `workload` and `slo` are added.
+
+    `max_batch` is null where memory alone sets it.
+    """
+    speculation = asdict(plan.speculation) if plan.speculation.drafted else None
+    return {
+        "model": plan.model,
+        "precision": plan.precision,
+        "mode": plan.mode,
+        **{name: pool_json(pool) for name, pool in plan.pools.items()},
+        "kv_precision": plan.kv_precision,
+        "engine": plan.engine,
+        "speculation": speculation,
+    }
+
+
+def metrics_json(metrics: Metrics) -> dict[str, Any]:
+    """The `metrics` object: every field under its name, TTFT's parts by their own."""
+    found = {f.name: getattr(metrics, f.name) for f in fields(metrics) if f.name not in _RENAMED}
+    found["ttft_parts_s"] = {snake(name): value for name, value in metrics.parts.items()}
+    found["problem"] = metrics.reason or None
+    return found
+
+
+def candidate_json(candidate: Candidate | None) -> dict[str, Any] | None:
+    if candidate is None:
+        return None
+    return {"plan": plan_json(candidate.plan), "metrics": metrics_json(candidate.metrics)}
+
+
+def workload_json(workload: Workload) -> dict[str, Any]:
+    return {
+        "isl_tokens": workload.isl,
+        "osl_tokens": workload.osl,
+        "rate_requests_per_s": workload.rate,
+        "concurrency_requests": workload.concurrency,
+        "isl_cv": workload.isl_cv,
+        "osl_cv": workload.osl_cv,
+        "arrival_cv": workload.arrival_cv,
+        "prefix_reuse": workload.prefix_reuse,
+    }
+
+
+def slo_json(slo: Slo) -> dict[str, Any]:
+    return asdict(slo)
+
+
+def world_json(world: World) -> dict[str, Any]:
+    """Prices that were used, and the network as given; null where the catalog's own links serve."""
+    return {
+        "prices_usd_per_h": {name: world.price(name) for name in world.accelerators},
+        "network": asdict(world.network),
+    }
+
+
+def question_json(question: Question, world: World) -> dict[str, Any]:
+    """The `inputs` of recommend."""
+    return {
+        "model": question.model,
+        "precision": question.precision,
+        "kv_precision": question.kv_precision,
+        "engine": question.engine,
+        "mode": question.mode,
+        "prefill_hardware": list(question.prefill_hardware),
+        "decode_hardware": list(question.decode_hardware),
+        "colocated_hardware": list(question.colocated_hardware),
+        "workload": workload_json(question.workload),
+        "slo": slo_json(question.slo),
+        "max_gpus": question.max_gpus,
+        "max_gpus_per_worker": question.max_gpus_per_worker,
+        "speculation": asdict(question.speculation) if question.speculation.drafted else None,
+        **world_json(world),
+    }
+
+
+def infeasible_json(infeasible: Infeasible | None) -> dict[str, Any] | None:
+    if infeasible is None:
+        return None
+    return {
+        "binding": infeasible.binding,
+        "nearest": candidate_json(infeasible.nearest),
+        "misses": {
+            name: {"found": found, "allowed": allowed} for name, (found, allowed) in infeasible.misses.items()
+        },
+        "relax": list(infeasible.relax),
+    }
+
+
+def record(candidate: Candidate) -> dict[str, Any]:
+    """A plan and its metrics as one flat row."""
+    plan = plan_json(candidate.plan)
+    pools = {name: plan.pop(name) for name in candidate.plan.pools}
+    speculation = plan.pop("speculation")
+    return {
+        **plan,
+        "drafted": speculation["drafted"] if speculation else 0,
+        **{
+            f"{name}_{key}": pools.get(name, {}).get(key)
+            for name in ("prefill", "decode", "colocated")
+            for key in ("hardware", "workers", "tp", "pp", "dp", "ep", "max_batch")
+        },
+        **flat_metrics(candidate.metrics),
+    }
+
+
+def flat_metrics(metrics: Metrics) -> dict[str, Any]:
+    """Metrics for a row: the same columns for every kind of plan."""
+    found = metrics_json(metrics)
+    for name in ("utilisation", "running", "max_batch", "ttft_parts_s"):
+        found.pop(name)
+    for pool in ("prefill", "decode", "network", "colocated"):
+        found[f"utilisation_{pool}"] = metrics.utilisation.get(pool)
+    for pool in ("prefill", "decode", "colocated"):
+        found[f"running_{pool}"] = metrics.running.get(pool)
+    return found
+
+
+def snake(name: str) -> str:
+    """
+    >>> snake("wait for running step"), snake("KV transfer")
+    ('wait_for_running_step', 'kv_transfer')
+    """
+    return name.casefold().replace(" ", "_")

@@ -1,0 +1,56 @@
+"""What `evaluate` says of a given deployment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pdplan.plan import Metrics
+from pdplan.question import Candidate
+from pdplan.report.blocks import Block, Headline, Paragraph, Report
+from pdplan.report.contract import header, metrics_json, plan_json, record, slo_json, workload_json, world_json
+from pdplan.report.parts import (
+    figures_table,
+    notes_block,
+    objectives_table,
+    pools_table,
+    ttft_paragraph,
+)
+from pdplan.report.words import cost_words, plan_words, serving_words, slo_words, workload_words
+from pdplan.units import format_rate
+
+if TYPE_CHECKING:
+    from pdplan.inputs import Deployment
+
+
+def evaluation_report(deployment: Deployment, metrics: Metrics) -> Report:
+    """The report of one plan's metrics."""
+    plan, slo = deployment.plan, deployment.slo
+    data = {
+        **header(deployment.catalog_sha256),
+        "inputs": {
+            "workload": workload_json(deployment.workload),
+            "slo": slo_json(slo),
+            **world_json(deployment.world),
+        },
+        "plan": plan_json(plan),
+        "metrics": metrics_json(metrics),
+        "notes": list(deployment.notes),
+    }
+    words = f"{plan_words(plan)}: {cost_words(metrics)}"
+    blocks: list[Block] = []
+    if metrics.reason:
+        blocks.append(Headline(f"This plan cannot do it: {metrics.reason}", "bad"))
+        blocks.append(Paragraph(words))
+    else:
+        blocks.append(Headline(f"{format_rate(metrics.requests_per_s)} with {words}"))
+    blocks += [
+        Paragraph(f"{serving_words(plan)}; for {workload_words(deployment.workload)}, {slo_words(slo)}"),
+        pools_table(plan, metrics),
+        objectives_table(metrics, slo),
+        figures_table(metrics),
+        ttft_paragraph(metrics),
+    ]
+    blocks.append(notes_block(deployment.notes))
+    return Report(
+        blocks=tuple(blocks), data=data, records=(record(Candidate(plan=plan, metrics=metrics)),)
+    )

@@ -1,0 +1,115 @@
+"""Blocks that reports of a plan share: pools, objectives, cost, TTFT taken apart."""
+
+from __future__ import annotations
+
+import math
+
+from pdplan.plan import Metrics, Plan
+from pdplan.report.blocks import Bullets, Cell, Paragraph, Table, table
+from pdplan.report.words import OBJECTIVES, per_cent, percentile_name
+from pdplan.units import format_duration, format_money, format_rate
+from pdplan.workload import Slo
+
+_ROUNDED_AWAY = 5e-4
+
+
+def pools_table(plan: Plan, metrics: Metrics) -> Table:
+    """Who runs where, and how busy it is."""
+    rows: list[tuple[Cell | str, ...]] = []
+    for name, pool in plan.pools.items():
+        rows.append(
+            (
+                name,
+                pool.hardware,
+                f"{pool.workers:,}",
+                pool.label,
+                f"{pool.gpus:,}",
+                _count(metrics.max_batch.get(name)),
+                _count(metrics.running.get(name)),
+                _busy(metrics.utilisation.get(name)),
+            )
+        )
+    network = metrics.utilisation.get("network")
+    if network is not None:
+        rows.append(("network", "", "", "", "", "", "", _busy(network)))
+    return table("Pools", "pool|accelerator|>workers|layout|>GPUs|>max batch|>running|>busy", rows)
+
+
+def objectives_table(metrics: Metrics, slo: Slo) -> Table:
+    """What was asked beside what was found, at the SLO's percentile."""
+    at = percentile_name(slo.percentile)
+    rows: list[tuple[Cell | str, ...]] = []
+    for title, limit_field, found_field, mean_field in OBJECTIVES:
+        limit, found = getattr(slo, limit_field), getattr(metrics, found_field)
+        rows.append(
+            (
+                title,
+                format_duration(getattr(metrics, mean_field)),
+                format_duration(found),
+                f"≤ {format_duration(limit)}" if limit is not None else "none",
+                margin(found, limit) if limit is not None else "",
+            )
+        )
+    return table("Objectives", f"objective|>mean|>{at}|>limit|margin", rows)
+
+
+def margin(found: float, limit: float) -> Cell:
+    """How far a value is from its limit, and on which side."""
+    if not math.isfinite(found):
+        return Cell("missed", "bad")
+    share = found / limit - 1
+    if found > limit:
+        # A miss that rounds to nothing is still a miss.
+        return Cell(f"missed by {max(share, _ROUNDED_AWAY):.1%}" if share < 10 else f"missed {found / limit:,.0f} times over", "bad")
+    return Cell("met exactly" if -share < _ROUNDED_AWAY else f"met, {per_cent(-share)} below", "good")
+
+
+def figures_table(metrics: Metrics) -> Table:
+    """Throughput and cost."""
+    rows: list[tuple[Cell | str, ...]] = [
+        ("requests", format_rate(metrics.requests_per_s), ""),
+        (
+            "tokens per GPU",
+            format_rate(metrics.total_tok_per_s_per_gpu, "tok/s"),
+            f"{format_rate(metrics.output_tok_per_s_per_gpu, 'tok/s')} of them output",
+        ),
+        ("one user reads", format_rate(metrics.tok_per_s_per_user, "tok/s"), ""),
+    ]
+    if math.isfinite(metrics.usd_per_h):
+        rows += [
+            ("cost", f"{format_money(metrics.usd_per_h)}/h", f"{format_money(metrics.usd_per_h * 730)} a month"),
+            (
+                "per million tokens",
+                format_money(metrics.usd_per_million_output_tokens),
+                f"by output tokens; {format_money(metrics.usd_per_million_tokens)} by all tokens",
+            ),
+        ]
+    if metrics.kv_transfer_mean_s:
+        rows.append(
+            ("KV transfer", format_duration(metrics.kv_transfer_mean_s), "a request on average, its wait for links included")
+        )
+    if math.isfinite(metrics.power_kw):
+        rows.append(("power", f"{metrics.power_kw:,.1f} kW", "accelerators at their rated power"))
+    return table("Figures", "|>|", rows)
+
+
+def ttft_paragraph(metrics: Metrics) -> Paragraph:
+    """The mean TTFT as a sum."""
+    parts = [f"{name} {format_duration(value)}" for name, value in metrics.parts.items()]
+    return Paragraph(f"mean TTFT {format_duration(metrics.ttft_mean_s)} = {' + '.join(parts)}", title="Where TTFT goes")
+
+
+def notes_block(*groups: tuple[str, ...]) -> Bullets:
+    return Bullets(title="Notes", items=tuple(dict.fromkeys(note for group in groups for note in group)))
+
+
+def _count(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return "n/a"
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def _busy(value: float | None) -> Cell | str:
+    if value is None:
+        return ""
+    return Cell(per_cent(value), "bad" if value > 1 else "")

@@ -1,0 +1,193 @@
+"""What `recommend` says: the answer first, then what it rests on, then what else there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pdplan.plan import Metrics
+from pdplan.question import Candidate, Infeasible, Question, Recommendation
+from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, Table, table
+from pdplan.report.contract import candidate_json, header, infeasible_json, metrics_json, plan_json, question_json, record
+from pdplan.report.parts import (
+    figures_table,
+    margin,
+    notes_block,
+    objectives_table,
+    pools_table,
+    ttft_paragraph,
+)
+from pdplan.report.words import (
+    OBJECTIVES,
+    cost_words,
+    counted,
+    percentile_name,
+    plan_words,
+    serving_words,
+    short_plan,
+    slo_words,
+    workload_words,
+)
+from pdplan.units import format_duration, format_money, format_rate
+
+_LIMIT_TITLES = {field: title for title, field, _, _ in OBJECTIVES} | {"gpus": "GPUs"}
+
+
+def recommendation_report(
+    found: Recommendation, *, catalog_sha256: str = "", notes: tuple[str, ...] = ()
+) -> Report:
+    """The report of an answer, or of why there is none."""
+    best = found.best
+    everything = tuple(dict.fromkeys((*notes, *found.notes)))
+    data: dict[str, Any] = {
+        **header(catalog_sha256),
+        "inputs": question_json(found.question, found.world),
+        "plan": plan_json(best.plan) if best else None,
+        "metrics": metrics_json(best.metrics) if best else None,
+        "alternatives": [candidate_json(c) for c in found.alternatives],
+        "best_other_mode": candidate_json(found.best_other_mode),
+        "binding": found.binding or (found.infeasible.binding if found.infeasible else ""),
+        "infeasible": infeasible_json(found.infeasible),
+        "layouts": found.layouts,
+        "notes": list(everything),
+    }
+    blocks = _answer(found, best) if best else _no_answer(found)
+    return Report(blocks=(*blocks, notes_block(everything)), data=data, records=_records(found))
+
+
+def answer_words(question: Question, best: Candidate) -> str:
+    """The answer in one sentence."""
+    words = f"{plan_words(best.plan)}: {cost_words(best.metrics)}"
+    if question.wants_goodput:
+        return f"up to {format_rate(best.metrics.requests_per_s)} with {words}"
+    return words
+
+
+def ratio_words(best: Candidate, other: Candidate, *, goodput: bool = False) -> str:
+    """The best of the other mode beside the recommended plan, in words."""
+    what = f"best {other.plan.mode}: {plan_words(other.plan)}: {cost_words(other.metrics)}"
+    if goodput:
+        share = other.metrics.requests_per_s / best.metrics.requests_per_s
+        return f"{what}, {format_rate(other.metrics.requests_per_s)}: {share:.2f} times the requests of the {best.plan.mode} plan"
+    share = _cost(other.metrics) / _cost(best.metrics)
+    thing = "cost" if _priced(best.metrics) and _priced(other.metrics) else "number of GPUs"
+    if share == 1:
+        return f"{what}, the same {thing} as the {best.plan.mode} plan"
+    return f"{what}, {share:.2f} times the {thing} of the {best.plan.mode} plan"
+
+
+# ------------------------------------------------------------------------ inside
+
+
+def _answer(found: Recommendation, best: Candidate) -> list[Block]:
+    question = found.question
+    blocks: list[Block] = [
+        Headline(answer_words(question, best)),
+        Paragraph(_question_words(found, best)),
+        pools_table(best.plan, best.metrics),
+        objectives_table(best.metrics, question.slo),
+        figures_table(best.metrics),
+        ttft_paragraph(best.metrics),
+    ]
+    if found.binding:
+        blocks.append(Paragraph(found.binding, title="What binds"))
+    blocks.append(Paragraph(_other_words(found, best), title="The other way"))
+    if found.alternatives:
+        blocks.append(_alternatives(found, best))
+    return blocks
+
+
+def _question_words(found: Recommendation, best: Candidate) -> str:
+    question = found.question
+    wanted = f"for {workload_words(question.workload)}, {slo_words(question.slo)}"
+    if question.max_gpus is not None:
+        wanted += f", at most {counted(question.max_gpus, 'GPU')}"
+    return f"{serving_words(best.plan)}; {wanted}"
+
+
+def _other_words(found: Recommendation, best: Candidate) -> str:
+    other = found.best_other_mode
+    if other is not None:
+        return ratio_words(best, other, goodput=found.question.wants_goodput)
+    mode = "disaggregated" if best.plan.mode == "colocated" else "colocated"
+    if found.question.mode != "any":
+        return f"{mode} plans were not asked for (--mode {found.question.mode})"
+    return f"no {mode} plan meets the objectives"
+
+
+def _alternatives(found: Recommendation, best: Candidate) -> Table:
+    at = percentile_name(found.question.slo.percentile)
+    goodput = found.question.wants_goodput
+    rows: list[tuple[Cell | str, ...]] = []
+    for candidate in found.alternatives:
+        metrics = candidate.metrics
+        if goodput:
+            amount = format_rate(metrics.requests_per_s)
+            share = metrics.requests_per_s / best.metrics.requests_per_s
+        else:
+            amount = f"{format_money(metrics.usd_per_h)}/h"
+            share = _cost(metrics) / _cost(best.metrics)
+        rows.append(
+            (
+                candidate.plan.mode,
+                short_plan(candidate.plan),
+                f"{metrics.gpus:,.0f}",
+                amount,
+                f"{share:.2f}×",
+                format_duration(metrics.ttft_slo_s),
+                format_duration(metrics.tpot_slo_s),
+            )
+        )
+    amount_title = "requests" if goodput else "cost"
+    return table(
+        "Next best", f"mode|~plan|>GPUs|>{amount_title}|>vs best|>TTFT {at}|>TPOT {at}", rows
+    )
+
+
+def _no_answer(found: Recommendation) -> list[Block]:
+    infeasible = found.infeasible or Infeasible(binding="no layout meets the limits", nearest=None)
+    question = found.question
+    blocks: list[Block] = [
+        Headline(f"No plan meets this: {infeasible.binding}", "bad"),
+        Paragraph(
+            f"{question.model} in {question.precision}; for {workload_words(question.workload)}, "
+            f"{slo_words(question.slo)}"
+        ),
+    ]
+    nearest = infeasible.nearest
+    if nearest is not None:
+        blocks.append(
+            Paragraph(f"{plan_words(nearest.plan)}: {cost_words(nearest.metrics)}", title="The nearest miss")
+        )
+    if infeasible.misses:
+        rows: list[tuple[Cell | str, ...]] = [
+            (_LIMIT_TITLES.get(name, name), _limit(name, value), _limit(name, allowed), margin(value, allowed))
+            for name, (value, allowed) in infeasible.misses.items()
+        ]
+        blocks.append(table("By how much", "limit|>found|>allowed|margin", rows))
+    blocks.append(Bullets(title="What would help", items=infeasible.relax))
+    return blocks
+
+
+def _limit(name: str, value: float) -> str:
+    return format_duration(value) if name.endswith("_s") else f"{value:,.0f}"
+
+
+def _records(found: Recommendation) -> tuple[dict[str, Any], ...]:
+    rows: list[tuple[str, Candidate]] = []
+    if found.best:
+        rows.append(("best", found.best))
+    rows += [("alternative", c) for c in found.alternatives]
+    if found.best_other_mode:
+        rows.append(("best_other_mode", found.best_other_mode))
+    if found.infeasible and found.infeasible.nearest:
+        rows.append(("nearest_miss", found.infeasible.nearest))
+    return tuple({"answer": name, **record(candidate)} for name, candidate in rows)
+
+
+def _priced(metrics: Metrics) -> bool:
+    return bool(metrics.usd_per_h == metrics.usd_per_h)
+
+
+def _cost(metrics: Metrics) -> float:
+    """Dollars, or accelerators where there is no price."""
+    return float(metrics.usd_per_h if _priced(metrics) else metrics.gpus)

@@ -1,0 +1,114 @@
+"""Plans, workloads and objectives in words, the same in every report."""
+
+from __future__ import annotations
+
+from pdplan.plan import Metrics, Plan, PoolPlan, Serving
+from pdplan.units import format_duration, format_money, format_rate
+from pdplan.workload import Slo, Workload
+
+ENGINE_TITLES = {"vllm": "vLLM", "sglang": "SGLang", "trtllm": "TensorRT-LLM"}
+OBJECTIVES = (
+    ("TTFT", "ttft_s", "ttft_slo_s", "ttft_mean_s"),
+    ("TPOT", "tpot_s", "tpot_slo_s", "tpot_mean_s"),
+    ("request latency", "request_latency_s", "request_latency_slo_s", "request_latency_mean_s"),
+)
+"""Name, field of Slo, field of Metrics at the SLO's percentile, field of the mean."""
+
+
+def counted(count: float, one: str, many: str = "") -> str:
+    """
+    >>> counted(1, "worker"), counted(3, "worker"), counted(1200, "GPU")
+    ('1 worker', '3 workers', '1,200 GPUs')
+    """
+    return f"{count:,.0f} {one if count == 1 else many or one + 's'}"
+
+
+def pool_words(name: str, pool: PoolPlan) -> str:
+    return f"{counted(pool.workers, f'{name} worker')} ({pool.hardware} {pool.label})"
+
+
+def plan_words(plan: Plan) -> str:
+    """3 prefill workers (h200 tp8) + 2 decode workers (h200 tp8)."""
+    return " + ".join(pool_words(name, pool) for name, pool in plan.pools.items())
+
+
+def short_plan(plan: Plan) -> str:
+    """3P 2D for a row of a table: 3 × h200 tp8 → 2 × h200 tp8."""
+    return " → ".join(f"{pool.workers} × {pool.hardware} {pool.label}" for pool in plan.pools.values())
+
+
+def cost_words(metrics: Metrics) -> str:
+    """40 GPUs, $143.60/h, $1.95 per million output tokens; without a price the GPUs alone."""
+    words = counted(metrics.gpus, "GPU")
+    if metrics.usd_per_h == metrics.usd_per_h:
+        words += f", {format_money(metrics.usd_per_h)}/h"
+    if metrics.usd_per_million_output_tokens == metrics.usd_per_million_output_tokens:
+        words += f", {format_money(metrics.usd_per_million_output_tokens)} per million output tokens"
+    return words
+
+
+def serving_words(serving: Serving) -> str:
+    words = f"{serving.model} in {serving.precision}, KV cache in {serving.kv_precision}, {engine_title(serving.engine)}"
+    if serving.speculation.drafted:
+        words += (
+            f", {counted(serving.speculation.drafted, 'token')} drafted a step "
+            f"({serving.speculation.acceptance:.0%} accepted)"
+        )
+    return words
+
+
+def engine_title(engine: str) -> str:
+    return ENGINE_TITLES.get(engine, engine)
+
+
+def workload_words(workload: Workload) -> str:
+    """20.0 req/s of 4,096 tokens in and 1,024 out."""
+    lengths = f"{workload.isl:,.0f} tokens in and {workload.osl:,.0f} out"
+    if workload.rate is not None:
+        words = f"{format_rate(workload.rate)} of {lengths}"
+    elif workload.concurrency is not None:
+        words = f"{workload.concurrency:,.0f} requests in flight of {lengths}"
+    else:
+        words = f"requests of {lengths}"
+    if workload.prefix_reuse:
+        words += f", {workload.prefix_reuse:.1%} of the prompt from the prefix cache"
+    spread = [
+        f"{name} ± {value:.0%}"
+        for name, value in (("prompts", workload.isl_cv), ("answers", workload.osl_cv))
+        if value
+    ]
+    if spread:
+        words += f", {' and '.join(spread)}"
+    if workload.arrival_cv != 1:
+        words += f", arrivals with a coefficient of variation of {workload.arrival_cv:g}"
+    return words
+
+
+def percentile_name(percentile: float) -> str:
+    """
+    >>> percentile_name(0.9), percentile_name(0.999)
+    ('p90', 'p99.9')
+    """
+    return f"p{percentile * 100:.6g}"
+
+
+def slo_words(slo: Slo) -> str:
+    """TTFT ≤ 2.00 s and TPOT ≤ 40.0 ms at p90."""
+    limits = [
+        f"{title} ≤ {format_duration(limit)}"
+        for title, field, _, _ in OBJECTIVES
+        if (limit := getattr(slo, field)) is not None
+    ]
+    if not limits:
+        return "no objectives"
+    return f"{' and '.join(limits)} at {percentile_name(slo.percentile)}"
+
+
+def per_cent(share: float) -> str:
+    """
+    >>> per_cent(0.384), per_cent(0.00235), per_cent(float("nan"))
+    ('38%', '0.2%', 'n/a')
+    """
+    if share != share:
+        return "n/a"
+    return f"{share:.0%}" if abs(share) >= 0.0995 else f"{share:.1%}"
