@@ -8,7 +8,9 @@ True
 What is named in `__all__` is loaded on first use, so that `import pdplan` costs nothing.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -59,6 +61,21 @@ _HOMES = {
     "question": ("Candidate", "Infeasible", "Question", "Recommendation"),
     "workload": ("Slo", "Speculation", "Workload"),
 }
+
+
+class _Package(ModuleType):
+    """A package whose functions keep their names where a submodule has the same one (`evaluate`, `explain`).
+
+    Python sets a submodule as an attribute of its package when it is first imported, which
+    would turn `pdplan.evaluate(...)` into a call of a module. `from pdplan.evaluate import ...` works.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -159,7 +159,9 @@ def _given(inputs: Mapping[str, Any], kind: Any) -> dict[str, Given]:
     for key in inputs:
         if key not in known:
             close = nearest(key, known)
-            hint = f"; did you mean {quoted_list(close)}?" if close else f" (known: {', '.join(sorted(known))})"
+            hint = (
+                f"; did you mean {quoted_list(close)}?" if close else f" (known: {', '.join(sorted(known))})"
+            )
             raise InputError(f"unknown input '{key}'{hint}")
     return {key: Given(value, key) for key, value in inputs.items() if value is not None}
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from pdplan.architecture.model import Model
+from pdplan.catalog.accelerator import Accelerator
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, evaluate_plan
 from pdplan.errors import InputError
@@ -67,7 +69,9 @@ def compare_questions(file: Values, flags: Values, catalog: Catalog) -> Comparis
     rows: list[Row] = []
     notes: list[str] = []
     asked = None
-    models, accelerators, prices = {}, {}, {}
+    models: dict[str, Model] = {}
+    accelerators: dict[str, Accelerator] = {}
+    prices: dict[str, float] = {}
     for chosen in product(*axes.values()):
         asked = question_from({**values, **dict(zip(axes, chosen, strict=True))}, catalog)
         models.update(asked.world.models)
@@ -129,7 +133,8 @@ def compare_files(files: Sequence[str | Path], flags: Values, catalog: Catalog) 
     notes = [note for found in deployments for note in found.notes]
     if len({(d.workload, d.slo) for d in deployments}) > 1:
         notes.insert(
-            0, "the files differ in workload or objectives; flags such as --rate and --ttft set them for all rows"
+            0,
+            "the files differ in workload or objectives; flags such as --rate set them for all rows",
         )
     models = {k: v for d in deployments for k, v in d.world.models.items()}
     accelerators = {k: v for d in deployments for k, v in d.world.accelerators.items()}

@@ -112,8 +112,9 @@ def resolve_constants(accelerator: str, generation: str, speeds: LinkSpeeds, eng
                     del rooflines[key], provenance[key]
             for dtype, entry in entries.items():
                 key = (family, "" if dtype == "any" else dtype)
-                rooflines[key] = _roofline(entry)
-                provenance[key] = _provenance(entry, scope, kernels["sources"])
+                own = {**entry, **(entry.get("engines") or {}).get(engine, {})}
+                rooflines[key] = _roofline(own)
+                provenance[key] = _provenance(own, scope, kernels["sources"])
     links, origin = _links(chain, speeds, kernels["sources"])
     provenance[("links", "")] = origin
     return Constants(links=links, engine=engine_constants(engine), rooflines=rooflines, provenance=provenance)
@@ -212,14 +213,8 @@ def _provenance(entry: Mapping[str, Any], scope: str, sources: Mapping[str, Any]
     )
 
 
-_LINK_FIELDS = (
-    "scale_up_efficiency",
-    "scale_out_efficiency",
-    "scale_up_latency_s",
-    "hop_latency_s",
-    "scale_out_latency_s",
-    "expert_latency_s",
-)
+_DATA_SHEET_LINKS = {f.name for f in fields(LinkSpeeds)}
+_LINK_FIELDS = tuple(f.name for f in fields(Links) if f.name not in _DATA_SHEET_LINKS)
 
 
 def _links(

@@ -8,7 +8,7 @@ TTFT = request handling + wait for prefill + prefill + exposed KV transfer + fir
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -75,10 +75,10 @@ def kv_transfer(
     setting = prefill.setting
     size = request_cache_bytes(setting.stack, setting.formats, workload.isl)
     links = transfer_links(prefill.layout.tp, prefill.layout.pp, decode.layout.tp, decode.layout.pp)
-    alone = transfer_time_s(size, links, network)
+    alone = transfer_time_s(size, links, network, prefill.setting.stack.layers)
     # Transfers share the links of whichever pool has fewer of them.
     lanes = np.maximum(np.floor(np.minimum(prefill.gpus, decode.gpus) / links), 1.0)
-    wire = alone - network.latency_s
+    wire = transfer_time_s(size, links, replace(network, latency_s=0.0, layer_latency_s=0.0))
     wait = mean_wait_s(lanes, rate, wire, workload.arrival_cv, 0.0)
     overlap = setting.constants.engine.transfer_overlap
     exposed = exposed_transfer_time_s(alone, prefill_s, setting.stack.layers, overlap) + wait
@@ -312,7 +312,7 @@ def _closed_disaggregated(
     handling = prefill.setting.constants.engine.request_overhead_s
     size = request_cache_bytes(prefill.setting.stack, prefill.setting.formats, workload.isl)
     links = transfer_links(prefill.layout.tp, prefill.layout.pp, decode.layout.tp, decode.layout.pp)
-    alone = transfer_time_s(size, links, network)
+    alone = transfer_time_s(size, links, network, prefill.setting.stack.layers)
     overlap = prefill.setting.constants.engine.transfer_overlap
     exposed = exposed_transfer_time_s(alone, service.time_s, prefill.setting.stack.layers, overlap)
     per_prompt = service.time_s / service.prompts

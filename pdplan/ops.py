@@ -23,12 +23,26 @@ from pdplan.laws.experts import busiest_rank_factor, expected_touched_experts
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load
 
-Family = Literal["gemm", "experts", "prefill_attention", "decode_attention", "indexer", "recurrence", "elementwise"]
+Family = Literal[
+    "gemm",
+    "experts",
+    "prefill_attention",
+    "prefill_mla",
+    "prefill_sparse",
+    "decode_attention",
+    "decode_mla",
+    "decode_sparse",
+    "indexer",
+    "prefill_recurrence",
+    "decode_recurrence",
+    "elementwise",
+]
 Exchange = Literal["all_reduce", "all_gather", "expert_exchange", "stage_hop"]
 
 ACTIVATION_BYTES = 2.0  # activations travel in BF16 between kernels in every engine
 DISPATCH_BYTES = 1.0  # FP8 out, BF16 back: DeepEP's wire formats
 COMBINE_BYTES = 2.0
+SCORE_BYTES = 4.0  # the indexer writes FP32 scores, the top-k selection reads them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +61,14 @@ class Op:
     """Cross it as far as they do not stay on chip."""
     rows: Array | None = None
     """Rows of the product (tokens), for tile rounding; None where that has no meaning."""
-    groups: Array | None = None
+    groups: Array | float | None = None
     """Grouped GEMM: matrices touched, each with its own half-filled tile."""
+    depth: Array | float | None = None
+    """Inner dimension that a tile walks through in sequence."""
+    input_bytes: Array | None = None
+    """16-bit bytes of the input, for the quantisation pass before the product."""
+    scores: Array | None = None
+    """Attention: (query, key, head) triples that pass the softmax."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
     """The numbers that the counts were made of, by symbol, for `explain`."""
     counted: Mapping[str, str] = field(default_factory=dict)
@@ -67,6 +87,12 @@ class Message:
     ranks: Array
     tokens: Array | None = None
     per_token: int = 0
+    group_limit: int | None = None
+    """Nodes that one token's experts lie on at most."""
+    deduplicate: bool = False
+    """High-throughput kernels, which send a token once to a node (prefill); else low-latency ones."""
+    spread: Array | None = None
+    """Accelerators that share one expert, so that `ranks` lie that far apart."""
     mask: Array | None = None
     """Where the collective happens at all (layouts differ)."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
@@ -99,7 +125,7 @@ def forward_ops(
     for block, count in stack.feed_forwards:
         if isinstance(block, Experts):
             ops += _expert_ops(block, count, hidden, formats, layout, tokens, routing)
-            messages += _expert_messages(block, count, hidden, layout, tokens)
+            messages += _expert_messages(block, count, hidden, layout, load)
         else:
             ops += [_gemm(m, count, formats, layout, tokens) for m in block.matrices(hidden)]
             messages.append(_all_reduce("MLP all-reduce", count, tokens, hidden, layout))
@@ -132,6 +158,8 @@ def _gemm(matrix: Matrix, layers: float, formats: Formats, layout: Layout, rows:
         stored_bytes=np.asarray(k * n * formats.weight_bytes(matrix.part)),
         activation_bytes=rows * (k + n) * ACTIVATION_BYTES,
         rows=rows,
+        depth=k,
+        input_bytes=rows * k * ACTIVATION_BYTES,
         inputs={
             "m": rows, "K": matrix.rows, "N": matrix.columns, "s": sharing,
             "w": formats.weight_bytes(matrix.part), "a": ACTIVATION_BYTES,
@@ -140,6 +168,8 @@ def _gemm(matrix: Matrix, layers: float, formats: Formats, layout: Layout, rows:
             "flop": "2*m*K*N/s",
             "stored_bytes": "K*N/s*w",
             "activation_bytes": {"columns": "m*(K+N/s)*a", "rows": "m*(K/s+N)*a", "none": "m*(K+N)*a"}[matrix.split],
+            "depth": "K/s" if matrix.split == "rows" else "K",
+            "input_bytes": "m*K/s*a" if matrix.split == "rows" else "m*K*a",
         },
     )
 
@@ -159,10 +189,13 @@ def _mixer_ops(
         if load.has_decode:
             yield _decode_core(core, layers, formats, layout, load)
         if core.indexer is not None:
-            yield _indexer_op(core, layers, layout, load)
+            yield _indexer_op(core, layers, formats, layout, load)
     state = mixer.state()
     if state is not None:
-        yield _recurrence_op(state, layers, layout, load)
+        if load.has_prefill:
+            yield _prefill_recurrence(state, layers, layout, load)
+        if load.has_decode:
+            yield _decode_recurrence(state, layers, layout, load)
 
 
 def _reach(core: AttentionCore) -> float | None:
@@ -171,25 +204,33 @@ def _reach(core: AttentionCore) -> float | None:
     return float(min(limits)) if limits else None
 
 
+def _kernel_of(phase: Literal["prefill", "decode"], core: AttentionCore) -> Family:
+    """Which kernels serve a core: sparse gathers, one latent for all heads, or keys and values per head."""
+    kind = "sparse" if core.top_k is not None else "mla" if core.latent else "attention"
+    return f"{phase}_{kind}"  # type: ignore[return-value]
+
+
 def _prefill_core(core: AttentionCore, layers: float, formats: Formats, layout: Layout, load: Load) -> Op:
-    shards = np.minimum(layout.tp, core.heads)
     sequences, new, past = (
         np.asarray(x, dtype=float) for x in (load.prefill_sequences, load.prefill_tokens, load.prefill_past)
     )
-    reach = None if core.window is None and core.top_k is None else _reach(core)
+    reach = _reach(core)
     # A query meets one entry per `compression` tokens before it.
     limit = None if reach is None else reach * core.compression
     pairs = sequences * causal_pairs(new, past, limit) / core.compression
-    heads = core.heads / shards
+    heads = core.heads / np.minimum(layout.tp, core.heads)
     kept = core.cached_elements / core.compression / np.minimum(layout.tp, core.cache_shards)
     return Op(
         name="attention core (prefill)",
-        family="prefill_attention",
+        family=_kernel_of("prefill", core),
         dtype=formats.attention_arithmetic(),
         layers=layers,
         flop=attention_flop(pairs, heads, core.qk_dim, core.v_dim),
         stored_bytes=sequences * past * kept * formats.kv_bytes,
         activation_bytes=sequences * new * heads * 2 * (core.qk_dim + core.v_dim) * ACTIVATION_BYTES,
+        rows=sequences * new * heads,
+        groups=1.0,
+        scores=pairs * heads,
         inputs={
             "b": sequences, "n": new, "p": past, "P": pairs, "limit": limit, "c": core.compression,
             "h": heads, "d_qk": core.qk_dim, "d_v": core.v_dim, "e": kept, "kv": formats.kv_bytes, "a": ACTIVATION_BYTES,
@@ -198,6 +239,8 @@ def _prefill_core(core: AttentionCore, layers: float, formats: Formats, layout: 
             "flop": "2*P*h*(d_qk+d_v)",
             "stored_bytes": "b*p*e*kv",
             "activation_bytes": "b*n*h*2*(d_qk+d_v)*a",
+            "rows": "b*n*h",
+            "scores": "P*h",
         },
     )
 
@@ -209,9 +252,11 @@ def _decode_core(core: AttentionCore, layers: float, formats: Formats, layout: L
     heads = core.heads / np.minimum(layout.tp, core.heads)
     elements = core.cached_elements / np.minimum(layout.tp, core.cache_shards)
     pairs = sequences * load.queries * entries
+    # Queries that share a cached head fill a tile together.
+    sharing = heads if core.cache_shards == 1 else core.heads / core.cache_shards
     return Op(
         name="attention core (decode)",
-        family="decode_attention",
+        family=_kernel_of("decode", core),
         dtype=formats.attention_arithmetic(),
         layers=layers,
         flop=attention_flop(pairs, heads, core.decode_qk_dim, core.decode_v_dim),
@@ -221,21 +266,23 @@ def _decode_core(core: AttentionCore, layers: float, formats: Formats, layout: L
         * heads
         * (core.decode_qk_dim + core.decode_v_dim)
         * ACTIVATION_BYTES,
+        rows=np.asarray(sharing * load.queries),
         inputs={
             "b": sequences, "q": load.queries, "x": entries, "limit": _reach(core), "c": c,
             "first": load.context_first, "last": load.context_last,
-            "h": heads, "d_qk": core.decode_qk_dim, "d_v": core.decode_v_dim, "e": elements,
+            "h": heads, "h_s": sharing, "d_qk": core.decode_qk_dim, "d_v": core.decode_v_dim, "e": elements,
             "kv": formats.kv_bytes, "a": ACTIVATION_BYTES,
         },
         counted={
             "flop": "2*b*q*x*h*(d_qk+d_v)",
             "stored_bytes": "b*x*e*kv",
             "activation_bytes": "b*q*h*(d_qk+d_v)*a",
+            "rows": "h_s*q",
         },
     )
 
 
-def _indexer_op(core: AttentionCore, layers: float, layout: Layout, load: Load) -> Op:
+def _indexer_op(core: AttentionCore, layers: float, formats: Formats, layout: Layout, load: Load) -> Op:
     """The indexer scores every cached entry, on every rank."""
     indexer = core.indexer
     assert indexer is not None
@@ -253,40 +300,61 @@ def _indexer_op(core: AttentionCore, layers: float, layout: Layout, load: Load) 
     return Op(
         name="sparse-attention indexer",
         family="indexer",
-        dtype=indexer.flop_dtype,
+        dtype="fp8" if "fp8" in formats.peaks else "bf16",
         layers=layers,
         flop=2.0 * pairs * indexer.heads * indexer.dim + 0.0 * layout.tp,
         stored_bytes=read * indexer.cached_elements * indexer.cache_bytes_per_element,
-        activation_bytes=np.zeros(()),
+        activation_bytes=pairs * SCORE_BYTES,
         inputs={
             "P": pairs, "R": read, "c": core.compression, "h": indexer.heads, "d": indexer.dim,
-            "e": indexer.cached_elements, "w": indexer.cache_bytes_per_element,
+            "e": indexer.cached_elements, "w": indexer.cache_bytes_per_element, "s": SCORE_BYTES,
         },
-        counted={"flop": "2*P*h*d", "stored_bytes": "R*e*w"},
+        counted={"flop": "2*P*h*d", "stored_bytes": "R*e*w", "activation_bytes": "P*s"},
     )
 
 
-def _recurrence_op(state: RecurrentState, layers: float, layout: Layout, load: Load) -> Op:
+def _state_bytes(state: RecurrentState) -> float:
+    """A state is read and written once a step."""
+    return 2.0 * state.elements * state.bytes_per_element
+
+
+def _decode_recurrence(state: RecurrentState, layers: float, layout: Layout, load: Load) -> Op:
     shards = np.minimum(layout.tp, state.heads)
-    state_bytes = 2.0 * state.elements * state.bytes_per_element  # read and written once a step
-    decode_tokens = np.asarray(load.decode_sequences, dtype=float) * load.queries
-    prefill_tokens = np.asarray(load.prefill_sequences, dtype=float) * load.prefill_tokens
-    sequences = np.asarray(load.decode_sequences, dtype=float) + load.prefill_sequences
-    flop = decode_tokens * state.flop_per_token + prefill_tokens * state.prefill_flop_per_token
+    sequences = np.asarray(load.decode_sequences, dtype=float)
     return Op(
-        name="recurrent state",
-        family="recurrence",
+        name="recurrent state (decode)",
+        family="decode_recurrence",
         dtype="bf16",
         layers=layers,
-        flop=flop / shards,
-        stored_bytes=sequences * state_bytes / shards,
+        flop=sequences * load.queries * state.flop_per_token / shards,
+        stored_bytes=sequences * _state_bytes(state) / shards,
         activation_bytes=np.zeros(()),
         inputs={
-            "u_d": decode_tokens, "f_d": state.flop_per_token, "u_p": prefill_tokens,
-            "f_p": state.prefill_flop_per_token, "b": sequences, "e": state.elements,
-            "w": state.bytes_per_element, "s": shards,
+            "b": sequences, "q": load.queries, "f": state.flop_per_token, "S": state.elements,
+            "w": state.bytes_per_element, "g": shards,
         },
-        counted={"flop": "(u_d*f_d+u_p*f_p)/s", "stored_bytes": "b*2*e*w/s"},
+        counted={"flop": "b*q*f/g", "stored_bytes": "b*2*S*w/g"},
+    )
+
+
+def _prefill_recurrence(state: RecurrentState, layers: float, layout: Layout, load: Load) -> Op:
+    shards = np.minimum(layout.tp, state.heads)
+    sequences = np.asarray(load.prefill_sequences, dtype=float)
+    tokens = sequences * load.prefill_tokens
+    return Op(
+        name="recurrent state (prefill)",
+        family="prefill_recurrence",
+        dtype="bf16",
+        layers=layers,
+        flop=tokens * state.prefill_flop_per_token / shards,
+        stored_bytes=sequences * _state_bytes(state) / shards,
+        activation_bytes=tokens * state.prefill_width * ACTIVATION_BYTES / shards,
+        depth=np.asarray(load.prefill_tokens, dtype=float),
+        inputs={
+            "b": sequences, "n": load.prefill_tokens, "f": state.prefill_flop_per_token, "S": state.elements,
+            "w": state.bytes_per_element, "v": state.prefill_width, "a": ACTIVATION_BYTES, "g": shards,
+        },
+        counted={"flop": "b*n*f/g", "stored_bytes": "b*2*S*w/g", "activation_bytes": "b*n*v*a/g", "depth": "n"},
     )
 
 
@@ -316,6 +384,11 @@ def _expert_ops(
             * ACTIVATION_BYTES,
             rows=rows,
             groups=touched_here,
+            # Quantising and sorting the input happens once, before the first product; without
+            # attention-dp every rank passes over all copies and keeps its own experts'.
+            input_bytes=np.where(layout.dp > 1, rows, assignments) * k * ACTIVATION_BYTES
+            if matrix.split == "columns"
+            else None,
             inputs={
                 "m": tokens, "dp": layout.dp, "T": everyone, "k": block.per_token, "E": block.experts,
                 "A": assignments, "ep": layout.ep, "skew": routing.skew, "f": factor, "X": touched,
@@ -326,14 +399,15 @@ def _expert_ops(
                 "flop": "2*R*K*N/s",
                 "stored_bytes": "Y*K*N/s*w",
                 "activation_bytes": "R*(K+N/s)*a" if matrix.split == "columns" else "R*(K/s+N)*a",
+                "depth": "K" if matrix.split == "columns" else "K/s",
+                "input_bytes": "R*K*a" if matrix.split == "columns" else "R*K/s*a",
             },
         )
 
 
-def _expert_messages(
-    block: Experts, layers: float, hidden: int, layout: Layout, tokens: Array
-) -> list[Message]:
+def _expert_messages(block: Experts, layers: float, hidden: int, layout: Layout, load: Load) -> list[Message]:
     """Experts inside one tp group need the all-reduce only; attention-dp sends tokens to experts and back."""
+    tokens = load.tokens
     spread = layout.dp > 1
     exchanged = spread & (layout.ep > 1)
     width = block.latent_size or hidden
@@ -347,6 +421,9 @@ def _expert_messages(
             ranks=layout.ep,
             tokens=tokens / layout.tp,  # each tp rank sends its share of the rank's tokens
             per_token=block.per_token,
+            group_limit=block.routed_groups,
+            deduplicate=load.has_prefill,
+            spread=layout.expert_tp,
             mask=exchanged,
             inputs={"m": tokens, "tp": layout.tp, "H": width, "w": element_bytes},
             counted="H*w",

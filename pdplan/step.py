@@ -12,7 +12,7 @@ import numpy as np
 
 from pdplan.architecture.stack import Stack
 from pdplan.efficiency import Constants
-from pdplan.formats import Formats
+from pdplan.formats import Formats, peak_type
 from pdplan.laws.collectives import (
     all_gather_time_s,
     all_reduce_time_s,
@@ -100,14 +100,14 @@ def _op_term(op: Op, setting: Setting) -> Term:
         op.flop,
         op.stored_bytes,
         op.activation_bytes,
-        setting.formats.peaks[op.dtype.partition("-")[0]],  # "fp8-block" runs at the peak of "fp8"
+        setting.formats.peaks[peak_type(op.dtype)],
         setting.bandwidth_bytes_per_s,
         law,
         rows=op.rows,
         groups=op.groups,
-        depth=getattr(op, "depth", None),
-        input_bytes=getattr(op, "input_bytes", None),
-        scores=getattr(op, "scores", None),
+        depth=op.depth,
+        input_bytes=op.input_bytes,
+        scores=op.scores,
     )
     return Term(
         name=op.name,
@@ -134,8 +134,14 @@ def _message_term(message: Message, constants: Constants) -> Term | None:
     else:
         assert message.tokens is not None
         each = expert_exchange_time_s(
-            message.tokens, message.per_token, float(message.message_bytes), message.ranks, links,
-            deduplicate=False,
+            message.tokens,
+            message.per_token,
+            float(message.message_bytes),
+            message.ranks,
+            links,
+            deduplicate=message.deduplicate,
+            group_limit=message.group_limit,
+            ranks_per_domain=np.maximum(links.domain_size / np.asarray(message.spread), 1.0),
         )
     if message.mask is not None:
         each = np.where(message.mask, each, 0.0)

@@ -61,6 +61,8 @@ class AttentionCore:
     """Elements that the cache keeps per cached token and layer, all heads."""
     cache_shards: int
     """How many ranks can share the cache: KV heads, or 1 where it is replicated (MLA)."""
+    latent: bool = False
+    """Decode reads one cached vector for all heads (MLA, absorbed): kernels of their own."""
     window: int | None = None
     """Sliding window [tokens]: no key further back is read or kept."""
     top_k: int | None = None
@@ -109,3 +111,5 @@ class RecurrentState:
     """Recurrence FLOP per token and layer in decode."""
     prefill_flop_per_token: float
     """Chunked-scan FLOP per token and layer in prefill."""
+    prefill_width: int = 0
+    """Elements per token that the scan's kernels read and write: 3·(q, k and v) and the output."""

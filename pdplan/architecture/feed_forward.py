@@ -44,6 +44,8 @@ class Experts:
     """Routed experts work in a projected space of this width (Nemotron 3, Kimi K3)."""
     bias: bool = False
     router_bias: bool = False
+    routed_groups: int | None = None
+    """A token's experts lie in at most this many groups, and groups on as many nodes (DeepSeek: 4)."""
     """A bias or a load-balancing correction per expert."""
 
     @property

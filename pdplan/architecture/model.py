@@ -12,13 +12,14 @@ from pdplan.architecture.mixers import Mixer
 _STRICT = {"extra": "forbid"}
 
 
-Storage = Literal["bf16", "fp8", "int8", "mxfp4", "nvfp4", "int4", "int4-g32"]
+Storage = Literal["bf16", "fp8", "fp8-block", "int8", "mxfp4", "nvfp4", "int4", "int4-g32"]
 ActiveCounts = Literal["all", "without_embedding", "without_embedding_and_head"]
 
 BYTES_PER_ELEMENT: dict[str, float] = {
     "fp32": 4.0,
     "bf16": 2.0,
     "fp8": 1.0,
+    "fp8-block": 1.0 + 4 / 128**2,  # one FP32 scale per 128 x 128 weights (DeepSeek-V3)
     "int8": 1.0,
     "nvfp4": 0.5 + 1 / 16,  # one FP8 scale per 16 elements
     "mxfp4": 0.5 + 1 / 32,  # one E8M0 scale per 32 elements

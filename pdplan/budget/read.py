@@ -145,7 +145,11 @@ def _deployment(
     weak = _unless_stated(_given(document, ("defaults",), keys.defaults), _keys_of(stated))
     if keys.prices is not None:
         own = merged(given_in(document, {"prices": keys.prices}), own)
-    read = findings.attempt(deployment_from, plan_document, catalog, merged(weak, own))
+    inner = Findings()
+    read = inner.attempt(deployment_from, plan_document, catalog, merged(weak, own))
+    entry_at = f"{document.where(at)}: '{entry.name}'"
+    places = (f"{document.path}:", f"{plan_document.path}:")
+    findings.messages += [m if m.startswith(places) else f"{entry_at}: {m}" for m in inner.messages]
     slo = read.slo if read else Slo()
     limits = _limits(document, keys, at, entry, slo, findings)
     if read is None:

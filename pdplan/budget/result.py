@@ -147,7 +147,8 @@ class Finding:
         """The limit, rounded, that would pass; None where no limit mends it."""
         if not self.found or self.status != "breached" or self.limit.measure is MEMORY:
             return None
-        return self.limit.measure.passing_limit(self.found, self.limit.bound)
+        passing = self.limit.measure.passing_limit(self.found, self.limit.bound)
+        return None if self.limit.measure.quantity == "share" and passing > 1 else passing
 
 
 @dataclass(frozen=True, kw_only=True)

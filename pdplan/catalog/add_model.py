@@ -53,12 +53,14 @@ def add_from_config(
     chosen = name or _slug(str(identity).rpartition("/")[2])
     if not _NAME.fullmatch(chosen):
         raise InputError(
-            f"--name: '{chosen}' is no catalog name: lower-case letters and digits joined by '-', '_' or '.'; "
+            f"--name: '{chosen}' is no catalog name: lower-case letters and digits, joined by - _ or .; "
             f"write for example '{_slug(chosen) or 'my-model'}'"
         )
     path = folder / f"{chosen}.yaml"
     if path.exists() and not replace:
-        raise InputError(f"{path}: there already is such an entry; give --force to replace it, or another --name")
+        raise InputError(
+            f"{path}: there already is such an entry; give --force to replace it, or another --name"
+        )
     entry = model_from_config(
         document.data,
         name=chosen,
@@ -75,7 +77,9 @@ def add_from_config(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
-        raise InputError(f"{folder}: the folder cannot be made: {problem.strerror}; give another --dir") from None
+        raise InputError(
+            f"{folder}: the folder cannot be made: {problem.strerror}; give another --dir"
+        ) from None
     write_atomic(path, text)
     if not _is_searched(folder):
         remarks.append(f"use it with --catalog {folder}, or export {ENVIRONMENT_VARIABLE}={folder}")

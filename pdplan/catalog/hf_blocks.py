@@ -84,6 +84,7 @@ def experts(fields: Fields, **more: Any) -> Block:
     values = {
         "experts": fields.integer("n_routed_experts", "num_local_experts", "num_experts"),
         "per_token": fields.integer("num_experts_per_tok", "num_experts_per_token", "top_k_experts"),
+        "routed_groups": fields.optional("topk_group") if fields.integer("n_group", default=1) > 1 else None,
         "intermediate_size": fields.integer("moe_intermediate_size", "intermediate_size"),
     }
     chosen = values | more

@@ -68,7 +68,7 @@ def _flat(quantization: Mapping[str, Any]) -> Mapping[str, Any]:
 
 _FORMATS = {
     "FP8": "fp8",
-    "FP8_PB_WO": "fp8",
+    "FP8_PB_WO": "fp8-block",
     "NVFP4": "nvfp4",
     "W4A16_NVFP4": "nvfp4",
     "W4A16_AWQ": "int4",
@@ -87,7 +87,7 @@ def _storage(settings: Mapping[str, Any]) -> str | None:
         return _FORMATS.get(algorithm.upper())
     method = settings.get("quant_method")
     if method in ("fp8", "fbgemm_fp8"):
-        return "fp8"
+        return "fp8-block" if settings.get("weight_block_size") else "fp8"
     if method == "mxfp4":
         return "mxfp4"
     if method in ("gptq", "awq", "auto-round"):

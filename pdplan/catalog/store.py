@@ -113,7 +113,7 @@ class Catalog:
     """
 
     def __init__(self, directories: Sequence[Path] = (), *, environment: str | None = None) -> None:
-        """`environment` stands for $PDPLAN_CATALOG; where it is given, the per-user folder stays unread, too."""
+        """`environment` stands for $PDPLAN_CATALOG; where it is given, no per-user folder is read."""
         self._users = user_folders([Path(d) for d in directories], environment)
         own = per_user_folder()
         if environment is None and own.is_dir():

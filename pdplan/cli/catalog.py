@@ -17,10 +17,12 @@ def validate(
     flags: Flags,
     folders: Annotated[
         list[str] | None,
-        typer.Argument(metavar="DIR", help="Folders to check beside the shipped catalogs.", show_default=False),
+        typer.Argument(
+            metavar="DIR", help="Folders to check beside the shipped catalogs.", show_default=False
+        ),
     ] = None,
 ) -> int:
-    """Check every catalog file: all errors at once, each with file:line:column. Exit code 2 if there are any."""
+    """Check every catalog file: all errors at once, with file:line:column. Exit code 2 if there are any."""
     from pdplan.catalog.store import Catalog
 
     catalog = Catalog([*(Path(f) for f in folders or ()), *flags.folders])

@@ -22,17 +22,25 @@ from pdplan.cli.output import ANSWERED, NO, emit
 
 VARIED = (
     Flag("model", "Model; repeat it for one row each.", "NAME", many=True),
-    Flag("hardware", "Accelerator; repeat it for one row each; commas give a row the choice.", "NAME", many=True),
-    Flag("mode", "disaggregated, colocated or any; repeat it for one row each. [default: any]", "MODE", many=True),
+    Flag(
+        "hardware",
+        "Accelerator; repeat it for one row each; commas give a row the choice.",
+        "NAME",
+        many=True,
+    ),
+    Flag(
+        "mode",
+        "disaggregated, colocated or any; repeat it for one row each. [default: any]",
+        "MODE",
+        many=True,
+    ),
     Flag("precision", "Weights; repeat it for one row each.", "NAME", many=True),
     Flag("engine", "Engine; repeat it for one row each. [default: vllm]", "NAME", many=True),
     Flag("kv_precision", "KV cache of every row: auto, bf16, fp8. [default: auto]", "NAME"),
 )
 
 
-@takes(
-    *VARIED, *LENGTHS, *RATE, *CONCURRENCY, *SIZES, *TRAFFIC, *OBJECTIVES, *WORLD, *SPECULATION, *COMMON
-)
+@takes(*VARIED, *LENGTHS, *RATE, *CONCURRENCY, *SIZES, *TRAFFIC, *OBJECTIVES, *WORLD, *SPECULATION, *COMMON)
 def compare(
     flags: Flags,
     files: Annotated[

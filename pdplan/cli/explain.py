@@ -1,11 +1,15 @@
 """`pdplan explain`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pdplan.cli.options import COMMON, CONCURRENCY, QUESTION, Flags, takes
-from pdplan.cli.output import ANSWERED, NO, emit, write
+from pdplan.cli.output import ANSWERED, NO, emit, terminal, write
+from pdplan.errors import InputError, nearest, quoted_list
+
+if TYPE_CHECKING:
+    from pdplan.inputs import Deployment
 
 
 @takes(*QUESTION, *CONCURRENCY, *COMMON)
@@ -19,18 +23,80 @@ def explain(
             show_default=False,
         ),
     ] = None,
+    *,
+    section: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this section; repeatable: question, model, seed, ideal, memory, prefill, decode, "
+            "mixed, transfer, queueing, latency, rates, cost.",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
+    brief: Annotated[
+        bool, typer.Option("--brief", help="Tables and main lines, without those of each kernel.")
+    ] = False,
+    ideal: Annotated[
+        bool, typer.Option("--ideal", help="Explain with every efficiency 1 and every overhead 0.")
+    ] = False,
 ) -> int:
-    """The derivation of a plan's metrics, line by line: formula, numbers, result, source."""
+    """The derivation of a plan's metrics, line by line: formula, numbers, result, source.
+
+    Exit code 1 if the deployment cannot carry the load at all.
+    """
+    sections = _sections(section or ())
+    found = _read(plan, flags) if plan is not None else _searched(flags)
+    if found is None:
+        return NO
+    from dataclasses import replace
+
     from pdplan.explain import derive
-    from pdplan.report.explanation import render
+    from pdplan.report.explanation import explanation_inputs, render_explanation
 
-    if plan is not None:
-        from pdplan.inputs import read_deployment
+    world = replace(found.world, ideal=ideal)
+    derivation = derive(world, found.plan, found.workload, found.slo)
+    chosen = derivation.only(sections) if sections else derivation
+    if sections and not chosen.sections:
+        there = [s.key for s in derivation.sections]
+        raise InputError(f"--section: a {found.plan.mode} plan has none of them; it has {quoted_list(there)}")
+    head = explanation_inputs(found.plan, found.workload, found.slo, world, found.catalog_sha256)
+    width, colour = terminal(flags.format)
+    write(
+        render_explanation(
+            chosen.brief() if brief else chosen,
+            head,
+            flags.format,
+            width=width,
+            colour=colour,
+            notes=found.notes,
+        )
+    )
+    return NO if derivation.problem else ANSWERED
 
-        found = read_deployment(plan, flags.catalog(), flags.given())
-        write(render(derive(found.world, found.plan, found.workload, found.slo), flags.format))
-        return ANSWERED
+
+def _sections(names: "list[str] | tuple[()]") -> tuple[str, ...]:
+    """The keys of sections, in any case; raises InputError for one that there is not."""
+    from pdplan.explain.derivation import SECTION_KEYS
+
+    wanted = [part.strip().casefold() for name in names for part in name.split(",")]
+    for name in wanted:
+        if name not in SECTION_KEYS:
+            close = nearest(name, SECTION_KEYS)
+            hint = f"; did you mean {quoted_list(close)}?" if close else ""
+            raise InputError(f"--section: '{name}' is not known{hint} (one of {', '.join(SECTION_KEYS)})")
+    return tuple(wanted)
+
+
+def _read(path: str, flags: Flags) -> "Deployment":
+    from pdplan.inputs import read_deployment
+
+    return read_deployment(path, flags.catalog(), flags.given())
+
+
+def _searched(flags: Flags) -> "Deployment | None":
+    """The plan that recommend answers with; None, its report printed, where there is no answer."""
     from pdplan.inputs import question_from
+    from pdplan.inputs.deployments import Deployment
     from pdplan.search import recommend
 
     asked = question_from(flags.given(), flags.catalog())
@@ -38,14 +104,17 @@ def explain(
     if answer.best is None:
         from pdplan.report.recommendation import recommendation_report
 
-        emit(
-            recommendation_report(answer, catalog_sha256=asked.catalog_sha256, notes=asked.notes),
-            flags.format,
-        )
-        return NO
-    workload = asked.question.workload.at_rate(answer.best.metrics.requests_per_s)
-    write(render(derive(asked.world, answer.best.plan, workload, asked.question.slo), flags.format))
-    return ANSWERED
+        report = recommendation_report(answer, catalog_sha256=asked.catalog_sha256, notes=asked.notes)
+        emit(report, flags.format)
+        return None
+    return Deployment(
+        plan=answer.best.plan,
+        workload=asked.question.workload.at_rate(answer.best.metrics.requests_per_s),
+        slo=asked.question.slo,
+        world=asked.world,
+        catalog_sha256=asked.catalog_sha256,
+        notes=asked.notes,
+    )
 
 
 def register(app: typer.Typer) -> None:

@@ -48,10 +48,15 @@ def show_model(
 @takes(*COMMON)
 def add_model(
     flags: Flags,
-    config: Annotated[str, typer.Argument(metavar="CONFIG", help="The model's config.json from Hugging Face.")],
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG", help="The model's config.json from Hugging Face.")
+    ],
     *,
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name in the catalog. [default: the model's own]", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Name in the catalog. [default: the model's own]", show_default=False
+        ),
     ] = None,
     hugging_face_id: Annotated[
         str | None, typer.Option(metavar="ORG/NAME", help="Its Hugging Face id.", show_default=False)

@@ -79,8 +79,14 @@ SIZES = (
 )
 MODE = (Flag("mode", "any, disaggregated or colocated. [default: any]", "MODE"),)
 WORLD = (
-    Flag("network", "Between pools, per accelerator: 400Gbps, or bandwidth=400Gbps,latency=5us,loss=1e-5.", "NET"),
-    Flag("prices", "Dollars per accelerator and hour, e.g. h200=2.60; repeatable.", "NAME=USD", True, "--price"),
+    Flag(
+        "network",
+        "Between pools, per accelerator: 400Gbps, or bandwidth=400Gbps,latency=5us,loss=1e-5.",
+        "NET",
+    ),
+    Flag(
+        "prices", "Dollars per accelerator and hour, e.g. h200=2.60; repeatable.", "NAME=USD", True, "--price"
+    ),
 )
 SPECULATION = (
     Flag("drafted", "Tokens that speculative decoding drafts a step. [default: 0]", "N"),

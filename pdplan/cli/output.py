@@ -20,13 +20,18 @@ def emit(report: Report, format: str) -> None:
     """Print a report: wrapped and coloured on a terminal only."""
     from pdplan.report.render import render
 
-    width, colour = None, False
-    if format == "text" and sys.stdout.isatty():
-        import shutil
-
-        width = shutil.get_terminal_size().columns
-        colour = "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    width, colour = terminal(format)
     write(render(report, format, width=width, colour=colour))
+
+
+def terminal(format: str) -> tuple[int | None, bool]:
+    """Width and colour of text on a terminal; a pipe and other formats have neither."""
+    if format != "text" or not sys.stdout.isatty():
+        return None, False
+    import shutil
+
+    colour = "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    return shutil.get_terminal_size().columns, colour
 
 
 def write(text: str) -> None:

@@ -13,7 +13,9 @@ def recommend(
     flags: Flags,
     question: Annotated[
         str | None,
-        typer.Argument(metavar="FILE", help="YAML file of the same inputs; flags override it.", show_default=False),
+        typer.Argument(
+            metavar="FILE", help="YAML file of the same inputs; flags override it.", show_default=False
+        ),
     ] = None,
 ) -> int:
     """The cheapest deployment that meets the objectives, beside the best of the other mode.
@@ -28,9 +30,7 @@ def recommend(
     values = merged(read_question(question) if question else {}, flags.given())
     asked = question_from(values, flags.catalog())
     found = search(asked.question, asked.world)
-    emit(
-        recommendation_report(found, catalog_sha256=asked.catalog_sha256, notes=asked.notes), flags.format
-    )
+    emit(recommendation_report(found, catalog_sha256=asked.catalog_sha256, notes=asked.notes), flags.format)
     return ANSWERED if found.best else NO
 
 

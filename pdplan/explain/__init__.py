@@ -1,17 +1,17 @@
 """The derivation of a plan's numbers, line by line, from the planner's own results.
 
-    derivation    what a derivation is made of
-    arithmetic    the notation of its lines
-    builder       quantities, lines, sections
-    sources       where constants come from
-    case          the plan, evaluated
-    architecture  1 the model in numbers
-    seed          2 the seed formulas, 3 the laws in the ideal limit
-    memory_fit    4 memory
-    kernels, messages, steps, phases
-                  5 prefill, 6 decode
-    waiting       7 KV transfer, 8 queueing
-    outcome       9 latency, 10 rates, 11 cost
+derivation    what a derivation is made of
+arithmetic    the notation of its lines
+builder       quantities, lines, sections
+sources       where constants come from
+case          the plan, evaluated
+architecture  1 the model in numbers
+seed          2 the seed formulas, 3 the laws in the ideal limit
+memory_fit    4 memory
+kernels, messages, steps, phases
+              5 prefill, 6 decode
+waiting       7 KV transfer, 8 queueing
+outcome       9 latency, 10 rates, 11 cost
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from pdplan.compose import World
 from pdplan.explain.architecture import write_model
 from pdplan.explain.builder import Builder
 from pdplan.explain.case import case_of, write_question
-from pdplan.explain.derivation import Derivation, Input, Line, Section, StepTable, TermRow
+from pdplan.explain.derivation import SECTION_KEYS, Derivation, Input, Line, Section, StepTable, TermRow
 from pdplan.explain.memory_fit import write_memory
-from pdplan.explain.outcome import write_cost, write_latency, write_rates
+from pdplan.explain.outcome import answer, write_cost, write_latency, write_rates
 from pdplan.explain.phases import write_decode, write_mixed, write_prefill
 from pdplan.explain.seed import write_ideal, write_seed
 from pdplan.explain.waiting import write_queueing, write_transfer
@@ -32,12 +32,6 @@ from pdplan.plan import Colocated, Plan
 from pdplan.workload import Slo, Workload
 
 __all__ = ["SECTION_KEYS", "Derivation", "Input", "Line", "Section", "StepTable", "TermRow", "derive"]
-
-SECTION_KEYS = (
-    "question", "model", "seed", "ideal", "memory", "prefill", "decode", "mixed", "transfer", "queueing", "latency",
-    "rates", "cost",
-)  # fmt: skip
-"""Sections in order; colocated plans have `mixed` in place of `prefill`, `decode` and `transfer`."""
 
 
 def derive(world: World, plan: Plan, workload: Workload, slo: Slo, *, ideal: bool = False) -> Derivation:
@@ -63,7 +57,7 @@ def derive(world: World, plan: Plan, workload: Workload, slo: Slo, *, ideal: boo
     write_latency(b, case, found)
     write_rates(b, case, found)
     write_cost(b, case, found)
-    return b.build(f"Why {plan.model} on {_where(plan)} does what it does", case.metrics.reason)
+    return b.build(f"{plan.model} on {_where(plan)}", case.metrics.reason, answer(found))
 
 
 def _where(plan: Plan) -> str:

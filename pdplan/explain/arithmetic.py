@@ -81,8 +81,15 @@ def _value(node: ast.expr, values: Mapping[str, float]) -> float:
 # ---------------------------------------------------------------------------- printing
 
 _GREEK = {
-    "alpha": "α", "beta": "β", "gamma": "γ", "eta": "η", "lam": "λ", "rho": "ρ", "sigma": "σ", "delta": "Δ",
-}  # fmt: skip
+    "alpha": "α",
+    "beta": "β",
+    "gamma": "γ",
+    "eta": "η",
+    "lam": "λ",
+    "rho": "ρ",
+    "sigma": "σ",
+    "delta": "Δ",
+}
 _PRECEDENCE: Mapping[type[ast.operator], int] = {ast.Add: 1, ast.Sub: 1, ast.Mult: 2, ast.Div: 2, ast.Pow: 4}
 _UNARY, _ATOM = 3, 5
 _SIGNS: Mapping[type[ast.operator], str] = {

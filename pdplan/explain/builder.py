@@ -95,12 +95,19 @@ class Builder:
         named = {f"{prefix}_{i}": part for i, part in enumerate(parts, 1)}
         return self.line(symbol, name, "+".join(named) or "0", named, unit, **more)
 
-    def total_of(self, symbol: str, name: str, parts: Mapping[str, Quantity], unit: str, **more: Any) -> Quantity:
+    def total_of(
+        self, symbol: str, name: str, parts: Mapping[str, Quantity], unit: str, **more: Any
+    ) -> Quantity:
         """A sum of named parts."""
         return self.line(symbol, name, "+".join(parts), parts, unit, **more)
 
-    def build(self, title: str, problem: str) -> Derivation:
-        return Derivation(title=title, sections=tuple(d.done() for d in self._sections), problem=problem)
+    def build(self, title: str, problem: str, answer: Mapping[str, Quantity]) -> Derivation:
+        return Derivation(
+            title=title,
+            answer=tuple(q.named(name) for name, q in answer.items()),
+            sections=tuple(d.done() for d in self._sections),
+            problem=problem,
+        )
 
     @property
     def _here(self) -> _Draft:
@@ -126,4 +133,3 @@ class _Draft:
             lines=tuple(self.lines),
             notes=tuple(self.notes),
         )
-

@@ -101,7 +101,11 @@ def write_question(b: Builder, case: Case) -> None:
     for name in ("isl_cv", "osl_cv", "arrival_cv", "prefix_reuse"):
         if getattr(workload, name) != (1.0 if name == "arrival_cv" else 0.0):
             b.given(name, getattr(workload, name), "", QUESTION)
-    for title, limit in (("TTFT", slo.ttft_s), ("TPOT", slo.tpot_s), ("request_latency", slo.request_latency_s)):
+    for title, limit in (
+        ("TTFT", slo.ttft_s),
+        ("TPOT", slo.tpot_s),
+        ("request_latency", slo.request_latency_s),
+    ):
         if limit is not None:
             b.given(f"{title}_limit", limit, "s", OBJECTIVE)
     b.given("percentile", slo.percentile, "", OBJECTIVE)

@@ -7,6 +7,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+SECTION_KEYS = (
+    "question",
+    "model",
+    "seed",
+    "ideal",
+    "memory",
+    "prefill",
+    "decode",
+    "mixed",
+    "transfer",
+    "queueing",
+    "latency",
+    "rates",
+    "cost",
+)
+"""Sections in order; colocated plans have `mixed` in place of `prefill`, `decode` and `transfer`."""
+
 LINE_SOURCE = "line "
 """A source that starts so names the line whose result the input is."""
 
@@ -99,6 +116,8 @@ class Derivation:
     """From the two seed formulas to TTFT, TPOT, rates and cost of one plan."""
 
     title: str
+    answer: tuple[Input, ...]
+    """The results that the derivation leads to, each with its line."""
     sections: tuple[Section, ...]
     problem: str = ""
     """Why the plan cannot do the work, "" where it can."""

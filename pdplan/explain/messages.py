@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pdplan.explain.builder import Quantity, number
-from pdplan.explain.kernels import Writer, used_in
 from pdplan.explain.sources import ENGINE_FORMAT
+from pdplan.explain.writer import Writer, used_in
 from pdplan.ops import Message
 from pdplan.step import BINDING_TERMS, Term
 
 _UNITS = {
-    "m": "tokens", "o": "rows", "H": "elements", "V": "elements", "a": "B", "w": "B", "tp": "ranks", "dp": "ranks",
+    "m": "tokens",
+    "o": "rows",
+    "H": "elements",
+    "V": "elements",
+    "a": "B",
+    "w": "B",
+    "tp": "ranks",
+    "dp": "ranks",
     "ep": "ranks",
-}  # fmt: skip
+}
 
 
 def message_lines(writer: Writer, term: Term, message: Message, group: str) -> Quantity:
@@ -21,15 +28,26 @@ def message_lines(writer: Writer, term: Term, message: Message, group: str) -> Q
     sources = writer.sources
     inputs = {k: _quantity(writer, k, number(v)) for k, v in message.inputs.items()}
     size = writer.line(
-        group, "S", "bytes per copy of a token" if message.exchange == "expert_exchange" else "message",
-        message.counted, used_in(message.counted, inputs), "B", value=message.message_bytes,
-    )  # fmt: skip
+        group,
+        "S",
+        "bytes per copy of a token" if message.exchange == "expert_exchange" else "message",
+        message.counted,
+        used_in(message.counted, inputs),
+        "B",
+        value=message.message_bytes,
+    )
     each = _LAWS[message.exchange](writer, message, group, size, number(term.total_s) / message.layers)
     layers = sources.model(message.layers, "times")
     return writer.line(
-        group, "T", "time over all layers", "L*t", {"L": layers, "t": each}, "s",
-        value=term.total_s, binding=BINDING_TERMS[int(number(term.binding))],
-    )  # fmt: skip
+        group,
+        "T",
+        "time over all layers",
+        "L*t",
+        {"L": layers, "t": each},
+        "s",
+        value=term.total_s,
+        binding=BINDING_TERMS[int(number(term.binding))],
+    )
 
 
 def _quantity(writer: Writer, name: str, value: float) -> Quantity:
@@ -46,7 +64,18 @@ def _quantity(writer: Writer, name: str, value: float) -> Quantity:
 def _spread(writer: Writer, message: Message, group: str) -> tuple[Quantity, Quantity]:
     """Ranks inside a domain, and domains."""
     ranks = writer.sources.plan(number(message.ranks), "ranks")
-    both = {"ranks": ranks, "D": writer.sources.domain()}
+    domain = writer.sources.domain()
+    if message.spread is not None and number(message.spread) > 1:
+        shared = writer.sources.plan(number(message.spread), "GPUs")
+        domain = writer.line(
+            group,
+            "D",
+            "ranks in a domain, several GPUs to an expert",
+            "max(D_g/s,1)",
+            {"D_g": domain, "s": shared},
+            "ranks",
+        )
+    both = {"ranks": ranks, "D": domain}
     inside = writer.line(group, "r", "ranks inside a scale-up domain", "min(ranks,D)", both, "ranks")
     return inside, writer.line(group, "d", "domains", "ceil(ranks/D)", both, "domains")
 
@@ -57,11 +86,15 @@ def _crowding(writer: Writer, group: str, inside: Quantity) -> tuple[str, dict[s
     if not contention or inside.value <= 2:
         return "", {}
     kappa = writer.sources.link(contention, "")
-    line = writer.line(group, "c", "crowding of shared links", "1+kappa*(r-2)", {"kappa": kappa, "r": inside}, "")
+    line = writer.line(
+        group, "c", "crowding of shared links", "1+kappa*(r-2)", {"kappa": kappa, "r": inside}, ""
+    )
     return "c*", {"c": line}
 
 
-def _ring(writer: Writer, group: str, size: Quantity, inside: Quantity, passes: str, hops: str, local: float) -> Quantity:
+def _ring(
+    writer: Writer, group: str, size: Quantity, inside: Quantity, passes: str, hops: str, local: float
+) -> Quantity:
     """Time of a ring inside a domain: `passes` of the message over each link, `hops` latencies."""
     links, sources = writer.sources.setting.constants.links, writer.sources
     crowd, used = _crowding(writer, group, inside)
@@ -69,10 +102,23 @@ def _ring(writer: Writer, group: str, size: Quantity, inside: Quantity, passes: 
     constants = {"lam_l": sources.link(local, "")} if local else {}
     expression = f"{crowd}({share}{passes})*S/(eta_r*U)"
     stream = writer.line(
-        group, "x", "link time at full bandwidth", expression,
-        used_in(expression, used | constants | {"r": inside, "S": size,
-                "eta_r": sources.link(links.scale_up_efficiency, ""), "U": sources.scale_up()}), "s",
-    )  # fmt: skip
+        group,
+        "x",
+        "link time at full bandwidth",
+        expression,
+        used_in(
+            expression,
+            used
+            | constants
+            | {
+                "r": inside,
+                "S": size,
+                "eta_r": sources.link(links.scale_up_efficiency, ""),
+                "U": sources.scale_up(),
+            },
+        ),
+        "s",
+    )
     latencies = {
         "alpha_r": sources.link(links.ring_latency_s, "s"),
         "h": sources.link(links.hop_latency_s, "s"),
@@ -105,13 +151,22 @@ def _all_reduce(writer: Writer, message: Message, group: str, size: Quantity, ea
         local = "t_r+" if found else ""
         expression = f"{local}2*(d-1)*alpha_o+2*(d-1)/d*S/r/(eta_o*O)"
         return writer.line(
-            group, "t", "all-reduce in and across domains", expression, used_in(expression, used), "s", value=each
+            group,
+            "t",
+            "all-reduce in and across domains",
+            expression,
+            used_in(expression, used),
+            "s",
+            value=each,
         )
     crowd, used = _crowding(writer, group, inside)
     used = used | {
-        "alpha": sources.link(links.scale_up_latency_s, "s"), "r": inside, "S": size,
-        "eta_d": sources.link(links.direct_efficiency, ""), "U": sources.scale_up(),
-    }  # fmt: skip
+        "alpha": sources.link(links.scale_up_latency_s, "s"),
+        "r": inside,
+        "S": size,
+        "eta_d": sources.link(links.direct_efficiency, ""),
+        "U": sources.scale_up(),
+    }
     for symbol, name, expression in (
         ("t_1", "one-shot", f"alpha+{crowd}(r-1)*S/(eta_d*U)"),
         ("t_2", "two-shot", f"2*alpha+{crowd}2*(r-1)/r*S/(eta_d*U)"),
@@ -144,31 +199,64 @@ def _stage_hop(writer: Writer, message: Message, group: str, size: Quantity, eac
         "eta_r": sources.link(links.scale_up_efficiency, ""),
         "U": sources.scale_up(),
     }
-    return writer.line(group, "t", "hops between stages", "(pp-1)*(alpha_r+S/(eta_r*U))", used, "s", value=each)
+    return writer.line(
+        group, "t", "hops between stages", "(pp-1)*(alpha_r+S/(eta_r*U))", used, "s", value=each
+    )
 
 
 def _expert_exchange(writer: Writer, message: Message, group: str, size: Quantity, each: float) -> Quantity:
+    """All-to-all of routed tokens, by low-latency or by high-throughput kernels."""
     links, sources = writer.sources.setting.constants.links, writer.sources
     inside, domains = _spread(writer, message, group)
     tp = sources.plan(number(message.inputs["tp"]), "ranks")
-    own = writer.line(group, "n_t", "tokens that a rank sends", "m/tp", {"m": writer.known["m"], "tp": tp}, "tokens")
-    used = {
-        "n_t": own, "k": sources.model(message.per_token, "experts"), "r": inside, "d": domains, "b": size,
-        "U": sources.scale_up(), "eta_e": sources.link(links.expert_efficiency, ""),
-    }  # fmt: skip
-    expression = "n_t*k*(1-1/r)/d*b/(eta_e*U)"
+    own = writer.line(
+        group, "n_t", "tokens that a rank sends", "m/tp", {"m": writer.known["m"], "tp": tp}, "tokens"
+    )
+    chosen = sources.model(message.per_token, "experts")
+    used = {"n_t": own, "k": chosen, "r": inside, "d": domains, "b": size, "U": sources.scale_up()} | _out(
+        writer
+    )
+    if message.deduplicate:
+        start, efficiency = links.bulk_expert_latency_s, links.bulk_expert_efficiency
+        used["R"] = sources.plan(number(message.ranks), "ranks")
+        up, out = "n_t*(1-1/r)*X_R*b/(eta_e*U)", "n_t*(1-1/d)*X_g*b/(eta_o*O)"
+        used["X_R"] = _distinct_line(writer, group, "R", "ranks", used)
+        if domains.value > 1:
+            used["g"] = domains
+            if message.group_limit is not None:
+                limit = sources.model(message.group_limit, "groups")
+                used["g"] = writer.line(
+                    group,
+                    "g",
+                    "domains that a token may reach",
+                    "min(d,g_max)",
+                    {"d": domains, "g_max": limit},
+                    "domains",
+                )
+            used["X_g"] = _distinct_line(writer, group, "g", "domains", used)
+    else:
+        start, efficiency = links.expert_latency_s, links.expert_efficiency
+        up, out = "n_t*k*(1-1/r)/d*b/(eta_e*U)", "n_t*k*(1-1/d)*b/(eta_o*O)"
+    used["eta_e"] = sources.link(efficiency, "")
     found = {
-        "alpha_e": sources.link(links.expert_latency_s, "s"),
-        "t_u": writer.line(group, "t_u", "inside the domain", expression, used_in(expression, used), "s"),
+        "alpha_e": sources.link(start, "s"),
+        "t_u": writer.line(group, "t_u", "inside the domain", up, used_in(up, used), "s"),
     }
     total = "alpha_e+t_u"
     if domains.value > 1:
-        used |= _out(writer)
-        expression = "n_t*k*(1-1/d)*b/(eta_o*O)"
-        found["t_o"] = writer.line(group, "t_o", "across domains", expression, used_in(expression, used), "s")
+        found["t_o"] = writer.line(group, "t_o", "across domains", out, used_in(out, used), "s")
         found["alpha_o"] = used["alpha_o"]
         total = "alpha_e+alpha_o+max(t_u,t_o)"
     return writer.line(group, "t", "exchange", total, used_in(total, found), "s", value=each)
+
+
+def _distinct_line(
+    writer: Writer, group: str, places: str, what: str, used: Mapping[str, Quantity]
+) -> Quantity:
+    """Expected distinct places that a token's experts lie on."""
+    expression = f"{places}*(1-(1-1/{places})**k)"
+    name = f"distinct {what} that a token goes to, expected"
+    return writer.line(group, f"X_{places}", name, expression, used_in(expression, used), what)
 
 
 _LAWS: Mapping[str, Callable[[Writer, Message, str, Quantity, float], Quantity]] = {

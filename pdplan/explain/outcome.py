@@ -15,11 +15,38 @@ from pdplan.explain.sources import OBJECTIVE, PLAN, power_source, price_source
 
 Found = dict[str, Quantity]
 
+ANSWER = {
+    "ttft_mean_s": "TTFT",
+    "ttft_slo_s": "TTFT_p",
+    "tpot_mean_s": "tpot",
+    "tpot_slo_s": "TPOT_p",
+    "request_latency_mean_s": "T_r",
+    "request_latency_slo_s": "T_p",
+    "gpus": "G",
+    "total_tok_per_s_per_gpu": "G_t",
+    "output_tok_per_s_per_gpu": "G_o",
+    "tok_per_s_per_user": "u",
+    "usd_per_h": "c_h",
+    "usd_per_million_output_tokens": "c_out",
+    "usd_per_million_tokens": "c_all",
+    "power_kw": "P_kw",
+}
+"""Fields of Metrics, and under which name their lines were found."""
+
+
+def answer(found: Found) -> Found:
+    """The lines that give the metrics, by field of Metrics."""
+    return {name: found[key] for name, key in ANSWER.items() if key in found}
+
 
 def write_latency(b: Builder, case: Case, found: Found) -> None:
     """TTFT, TPOT and request latency, mean and at the percentile, against their limits."""
     metrics, slo = case.metrics, case.slo
-    b.section("latency", "Latency against the SLO", f"Means, and values that {slo.percentile:.4g} of requests stay below.")
+    b.section(
+        "latency",
+        "Latency against the SLO",
+        f"Means, and values that {slo.percentile:.4g} of requests stay below.",
+    )
     handling = case.sources[case.prefilling].engine("request_overhead_s", "s")
     if case.decoding == "decode":
         fixed = {"t_h": handling, "t_x": found["exposed"], "t_d": found["tpot"]}
@@ -28,20 +55,34 @@ def write_latency(b: Builder, case: Case, found: Found) -> None:
         fixed = {"t_h": handling, "t_d": found["t_decode"]}
         after, names = "t_d/2", "request handling, wait, prefill, half a running step"
     ttft = b.line(
-        "TTFT", f"mean: {names}", f"t_h+W+S+{after}", {"W": found["wait"], "S": found["S"]} | fixed, "s",
+        "TTFT",
+        f"mean: {names}",
+        f"t_h+W+S+{after}",
+        {"W": found["wait"], "S": found["S"]} | fixed,
+        "s",
         value=metrics.ttft_mean_s,
-    )  # fmt: skip
-    ttft_p = b.line("TTFT_p", "at the percentile", f"t_h+R+{after}", {"R": found["late"]} | fixed, "s", value=metrics.ttft_slo_s)
+    )
+    ttft_p = b.line(
+        "TTFT_p",
+        "at the percentile",
+        f"t_h+R+{after}",
+        {"R": found["late"]} | fixed,
+        "s",
+        value=metrics.ttft_slo_s,
+    )
     tpot_p = _write_tpot_percentile(b, case, found)
+    found |= {"TTFT": ttft, "TTFT_p": ttft_p, "TPOT_p": tpot_p}
     for symbol, name, first, each, value in (
         ("T_r", "request latency, mean", ttft, found["tpot"], metrics.request_latency_mean_s),
         ("T_p", "request latency at the percentile", ttft_p, tpot_p, metrics.request_latency_slo_s),
     ):
         used = {"TTFT": first, "TPOT": each, "OSL": case.osl}
-        last = b.line(symbol, name, "TTFT+TPOT*max(OSL-1,0)", used, "s", value=value)
+        found[symbol] = b.line(symbol, name, "TTFT+TPOT*max(OSL-1,0)", used, "s", value=value)
     for name, limit, reached in (
-        ("TTFT", slo.ttft_s, ttft_p), ("TPOT", slo.tpot_s, tpot_p), ("request latency", slo.request_latency_s, last),
-    ):  # fmt: skip
+        ("TTFT", slo.ttft_s, ttft_p),
+        ("TPOT", slo.tpot_s, tpot_p),
+        ("request latency", slo.request_latency_s, found["T_p"]),
+    ):
         if limit is not None:
             used = {"found": reached, "limit": Quantity(limit, "s", OBJECTIVE)}
             met = "met" if reached.value <= limit else "missed"
@@ -52,16 +93,28 @@ def _write_tpot_percentile(b: Builder, case: Case, found: Found) -> Quantity:
     name, pool = case.decoding, case.pools[case.decoding]
     percentile = case.slo.percentile
     if case.workload.concurrency is not None or percentile == 0.5:
-        b.note("TPOT at the percentile is its mean: " + ("a closed loop holds its batch." if percentile != 0.5 else "the percentile is the median."))
+        b.note(
+            "TPOT at the percentile is its mean: "
+            + ("a closed loop holds its batch." if percentile != 0.5 else "the percentile is the median.")
+        )
         return found["tpot"]
-    z = b.line("z", "standard normal quantile", "normal_quantile(pct)", {"pct": Quantity(percentile, "", OBJECTIVE)}, "")
+    z = b.line(
+        "z",
+        "standard normal quantile",
+        "normal_quantile(pct)",
+        {"pct": Quantity(percentile, "", OBJECTIVE)},
+        "",
+    )
     assert math.isclose(z.value, NormalDist().inv_cdf(percentile))
     limit = Quantity(case.metrics.max_batch[name], "sequences", PLAN)
     peak = b.line(
-        "N_p", "running sequences at the percentile (Poisson, spread over the workers)", "min((N*w+z*sqrt(N*w))/w,B)",
-        {"N": found["N"], "w": case.workers(name), "z": z, "B": limit}, "sequences",
+        "N_p",
+        "running sequences at the percentile (Poisson, spread over the workers)",
+        "min((N*w+z*sqrt(N*w))/w,B)",
+        {"N": found["N"], "w": case.workers(name), "z": z, "B": limit},
+        "sequences",
         value=peak_running(pool, np.asarray([found["N"].value]), z.value),
-    )  # fmt: skip
+    )
     return _tpot_at(b, case, peak, "step at the percentile")
 
 
@@ -74,29 +127,77 @@ def _tpot_at(b: Builder, case: Case, running: Quantity, what: str) -> Quantity:
 def write_rates(b: Builder, case: Case, found: Found) -> None:
     """What each pool can do, how busy it is, and what comes out."""
     metrics = case.metrics
-    b.section("rates", "Rates", "What each pool can do at most, how much of that the load takes, and tokens per GPU.")
+    b.section(
+        "rates",
+        "Rates",
+        "What each pool can do at most, how much of that the load takes, and tokens per GPU.",
+    )
     name = case.decoding
     limit = Quantity(metrics.max_batch[name], "sequences", PLAN)
     full = _tpot_at(b, case, limit, "step at the largest batch")
     capacity = b.line(
-        "X_d", "requests that decoding can do", "workers*B/(OSL*TPOT)",
-        {"workers": case.workers(name), "B": limit, "OSL": case.osl, "TPOT": full}, "requests/s",
-    )  # fmt: skip
+        "X_d",
+        "requests that decoding can do",
+        "workers*B/(OSL*TPOT)",
+        {"workers": case.workers(name), "B": limit, "OSL": case.osl, "TPOT": full},
+        "requests/s",
+    )
     if name == "decode":
         used = {"c": found["servers"], "b_p": found["prompts"], "S": found["S"]}
         prefills = b.line("X_p", "requests that the prefill pool can do", "c*b_p/S", used, "requests/s")
-        network = b.line("X_n", "requests that the network can do", "c/t_w", {"c": found["lanes"], "t_w": found["wire"]}, "requests/s")
+        network = b.line(
+            "X_n",
+            "requests that the network can do",
+            "c/t_w",
+            {"c": found["lanes"], "t_w": found["wire"]},
+            "requests/s",
+        )
         for pool, most in (("prefill", prefills), ("decode", capacity), ("network", network)):
-            b.line("rho", f"utilisation, {pool}", "lam/X", {"lam": case.rate, "X": most}, "", value=metrics.utilisation[pool])
+            b.line(
+                "rho",
+                f"utilisation, {pool}",
+                "lam/X",
+                {"lam": case.rate, "X": most},
+                "",
+                value=metrics.utilisation[pool],
+            )
     else:
         used = {"lam": case.rate, "X_d": capacity, "a": found["offered"], "c": found["servers"]}
-        b.line("rho", "utilisation: of slots or of prefill servers", "max(lam/X_d,a/c)", used, "", value=metrics.utilisation[name])
+        b.line(
+            "rho",
+            "utilisation: of slots or of prefill servers",
+            "max(lam/X_d,a/c)",
+            used,
+            "",
+            value=metrics.utilisation[name],
+        )
     tokens = {"lam": case.rate, "ISL": case.isl, "OSL": case.osl}
     gpus = {"G": _write_gpus(b, case)}
-    b.line("G_t", "tokens per second and GPU, prompt and answer", "lam*(ISL+OSL)/G", tokens | gpus, "tokens/s", value=metrics.total_tok_per_s_per_gpu)
+    found["G_t"] = b.line(
+        "G_t",
+        "tokens per second and GPU, prompt and answer",
+        "lam*(ISL+OSL)/G",
+        tokens | gpus,
+        "tokens/s",
+        value=metrics.total_tok_per_s_per_gpu,
+    )
     tokens.pop("ISL")
-    b.line("G_o", "output tokens per second and GPU", "lam*OSL/G", tokens | gpus, "tokens/s", value=metrics.output_tok_per_s_per_gpu)
-    b.line("u", "tokens per second that one user sees", "1/TPOT", {"TPOT": found["tpot"]}, "tokens/s", value=metrics.tok_per_s_per_user)
+    found["G_o"] = b.line(
+        "G_o",
+        "output tokens per second and GPU",
+        "lam*OSL/G",
+        tokens | gpus,
+        "tokens/s",
+        value=metrics.output_tok_per_s_per_gpu,
+    )
+    found["u"] = b.line(
+        "u",
+        "tokens per second that one user sees",
+        "1/TPOT",
+        {"TPOT": found["tpot"]},
+        "tokens/s",
+        value=metrics.tok_per_s_per_user,
+    )
     found |= gpus
 
 
@@ -113,30 +214,54 @@ def _write_gpus(b: Builder, case: Case) -> Quantity:
 def write_cost(b: Builder, case: Case, found: Found) -> None:
     """Dollars and watts."""
     metrics = case.metrics
-    b.section("cost", "Cost and power", "GPUs at the catalog's or the question's price; power is what the data sheet rates.")
+    b.section(
+        "cost",
+        "Cost and power",
+        "GPUs at the catalog's or the question's price; power is what the data sheet rates.",
+    )
     pools = case.plan.pools
     gpus = {f"G_{n[0]}": Quantity(float(p.gpus), "GPUs", f"{PLAN}, {n}") for n, p in pools.items()}
-    prices = {f"c_{n[0]}": Quantity(case.world.price(p.hardware), "USD/h", price_source(case.world, p.hardware)) for n, p in pools.items()}
-    watts = {f"P_{n[0]}": Quantity(case.world.watts(p.hardware), "W", power_source(case.world, p.hardware)) for n, p in pools.items()}
+    prices = {
+        f"c_{n[0]}": Quantity(case.world.price(p.hardware), "USD/h", price_source(case.world, p.hardware))
+        for n, p in pools.items()
+    }
+    watts = {
+        f"P_{n[0]}": Quantity(case.world.watts(p.hardware), "W", power_source(case.world, p.hardware))
+        for n, p in pools.items()
+    }
     tokens = {"lam": case.rate, "ISL": case.isl, "OSL": case.osl}
     answers = {k: tokens[k] for k in ("lam", "OSL")}
     if all(math.isfinite(q.value) for q in prices.values()):
-        hourly = b.line("c", "dollars per hour", _each("G_{}*c_{}", case), gpus | prices, "USD/h", value=metrics.usd_per_h)
-        b.line(
-            "c_out", "dollars per million output tokens", "c/3600/(lam*OSL)*1000000", {"c": hourly} | answers, "USD",
+        hourly = found["c_h"] = b.line(
+            "c", "dollars per hour", _each("G_{}*c_{}", case), gpus | prices, "USD/h", value=metrics.usd_per_h
+        )
+        found["c_out"] = b.line(
+            "c_out",
+            "dollars per million output tokens",
+            "c/3600/(lam*OSL)*1000000",
+            {"c": hourly} | answers,
+            "USD",
             value=metrics.usd_per_million_output_tokens,
-        )  # fmt: skip
-        b.line(
-            "c_all", "dollars per million tokens, prompt and answer", "c/3600/(lam*(ISL+OSL))*1000000", {"c": hourly} | tokens,
-            "USD", value=metrics.usd_per_million_tokens,
-        )  # fmt: skip
+        )
+        found["c_all"] = b.line(
+            "c_all",
+            "dollars per million tokens, prompt and answer",
+            "c/3600/(lam*(ISL+OSL))*1000000",
+            {"c": hourly} | tokens,
+            "USD",
+            value=metrics.usd_per_million_tokens,
+        )
     else:
         for n, p in pools.items():
             if not math.isfinite(case.world.price(p.hardware)):
                 b.note(f"{n}: {price_source(case.world, p.hardware)}")
     if all(math.isfinite(q.value) for q in watts.values()):
-        power = b.line("P", "power", f"({_each('G_{}*P_{}', case)})/1000", gpus | watts, "kW", value=metrics.power_kw)
-        b.line("e", "energy per million output tokens", "P/3600/(lam*OSL)*1000000", {"P": power} | answers, "kWh")
+        power = found["P_kw"] = b.line(
+            "P", "power", f"({_each('G_{}*P_{}', case)})/1000", gpus | watts, "kW", value=metrics.power_kw
+        )
+        b.line(
+            "e", "energy per million output tokens", "P/3600/(lam*OSL)*1000000", {"P": power} | answers, "kWh"
+        )
 
 
 def _each(pattern: str, case: Case) -> str:

@@ -8,9 +8,9 @@ import numpy as np
 
 from pdplan.explain.builder import Builder, Quantity
 from pdplan.explain.case import Case
-from pdplan.explain.kernels import Known
 from pdplan.explain.sources import PLAN, QUESTION
 from pdplan.explain.steps import write_step
+from pdplan.explain.writer import Known
 from pdplan.pools import (
     decode_step,
     decode_tpot_s,
@@ -28,19 +28,30 @@ def write_prefill(b: Builder, case: Case) -> dict[str, Quantity]:
     b.section(
         "prefill",
         "Prefill step",
-        "One forward step of one prefill server, on its busiest accelerator. Times of one layer, then of all.",
+        "One forward step of one prefill server, on its busiest accelerator: time of a layer, then of all.",
     )
-    batch = Quantity(float(pool.max_batch[0]), "prompts", f"{PLAN}: prompts that a prefill worker takes at once")
+    batch = Quantity(
+        float(pool.max_batch[0]), "prompts", f"{PLAN}: prompts that a prefill worker takes at once"
+    )
     prompts = b.line(
-        "b_p", "prompts of a server in one batch", "max(B/servers,1)",
-        {"B": batch, "servers": case.servers_per_worker("prefill")}, "prompts", value=service.prompts,
-    )  # fmt: skip
+        "b_p",
+        "prompts of a server in one batch",
+        "max(B/servers,1)",
+        {"B": batch, "servers": case.servers_per_worker("prefill")},
+        "prompts",
+        value=service.prompts,
+    )
     known, steps = _prompt_load(b, case, "prefill", prompts)
     known["m"] = b.line("m", "tokens of a step", "b_p*n", {"b_p": prompts, "n": known["n"]}, "tokens")
     known["o"] = prompts
     t = write_step(b, sources, service.step, known, "prefill step")
     total = b.line(
-        "S", "service: one batch of prompts, all steps", "N_s*t", {"N_s": steps, "t": t}, "s", value=service.time_s
+        "S",
+        "service: one batch of prompts, all steps",
+        "N_s*t",
+        {"N_s": steps, "t": t},
+        "s",
+        value=service.time_s,
     )
     return {"S": total, "prompts": prompts}
 
@@ -50,18 +61,25 @@ def _prompt_load(b: Builder, case: Case, name: str, prompts: Quantity) -> tuple[
     workload = case.workload
     reuse = Quantity(workload.prefix_reuse, "", QUESTION)
     new = b.line(
-        "n_0", "prompt tokens to compute", "max(ISL*(1-reuse),1)", {"ISL": case.isl, "reuse": reuse}, "tokens",
+        "n_0",
+        "prompt tokens to compute",
+        "max(ISL*(1-reuse),1)",
+        {"ISL": case.isl, "reuse": reuse},
+        "tokens",
         value=workload.new_tokens,
-    )  # fmt: skip
+    )
     limit = case.sources[name].engine("max_step_tokens", "tokens")
     steps = b.line(
         "N_s", "steps (chunks)", "ceil(b_p*n_0/M-1e-9)", {"b_p": prompts, "n_0": new, "M": limit}, "steps"
     )
     chunk = b.line("n", "new tokens of a prompt per step", "n_0/N_s", {"n_0": new, "N_s": steps}, "tokens")
     past = b.line(
-        "p", "tokens before them, mean over the steps", "ISL-n_0+(n_0-n)/2",
-        {"ISL": case.isl, "n_0": new, "n": chunk}, "tokens",
-    )  # fmt: skip
+        "p",
+        "tokens before them, mean over the steps",
+        "ISL-n_0+(n_0-n)/2",
+        {"ISL": case.isl, "n_0": new, "n": chunk},
+        "tokens",
+    )
     dp = Quantity(float(case.plan.pools[name].dp), "ranks", PLAN)
     return {"b_p": prompts, "n": chunk, "p": past, "dp": dp}, steps
 
@@ -69,15 +87,28 @@ def _prompt_load(b: Builder, case: Case, name: str, prompts: Quantity) -> tuple[
 def _answer_load(b: Builder, case: Case, name: str, running: Quantity) -> Known:
     """Running sequences of a server and their context."""
     sequences = b.line(
-        "b_d", "running sequences of a server", "N/servers",
-        {"N": running, "servers": case.servers_per_worker(name)}, "sequences",
-    )  # fmt: skip
+        "b_d",
+        "running sequences of a server",
+        "N/servers",
+        {"N": running, "servers": case.servers_per_worker(name)},
+        "sequences",
+    )
     last = b.line("l_1", "context at the last token", "ISL+OSL", {"ISL": case.isl, "OSL": case.osl}, "tokens")
     drafted = case.plan.speculation.drafted
-    queries = Quantity(1.0 + drafted, "tokens", f"{PLAN}: one token and {drafted} drafted" if drafted else PLAN)
+    queries = Quantity(
+        1.0 + drafted, "tokens", f"{PLAN}: one token and {drafted} drafted" if drafted else PLAN
+    )
     tokens = b.line("m", "tokens of a step", "b_d*q", {"b_d": sequences, "q": queries}, "tokens")
     dp = Quantity(float(case.plan.pools[name].dp), "ranks", PLAN)
-    return {"b_d": sequences, "q": queries, "first": case.isl, "last": last, "m": tokens, "o": tokens, "dp": dp}
+    return {
+        "b_d": sequences,
+        "q": queries,
+        "first": case.isl,
+        "last": last,
+        "m": tokens,
+        "o": tokens,
+        "dp": dp,
+    }
 
 
 def decode_tpot(b: Builder, case: Case, running: Quantity, what: str, *, detail: bool) -> Quantity:
@@ -87,11 +118,26 @@ def decode_tpot(b: Builder, case: Case, running: Quantity, what: str, *, detail:
     known = _answer_load(b, case, name, running)
     step = write_step(b, sources, decode_step(pool, case.workload, batch), known, what, detail=detail)
     top, used = _with_drafts(b, case, name, running, known, {"t": step}, what, detail=detail)
-    return b.line("TPOT", f"time per output token, {what}", top, used, "s", value=decode_tpot_s(pool, case.workload, batch))
+    return b.line(
+        "TPOT",
+        f"time per output token, {what}",
+        top,
+        used,
+        "s",
+        value=decode_tpot_s(pool, case.workload, batch),
+    )
 
 
 def _with_drafts(
-    b: Builder, case: Case, name: str, running: Quantity, known: Known, used: Known, what: str, *, detail: bool
+    b: Builder,
+    case: Case,
+    name: str,
+    running: Quantity,
+    known: Known,
+    used: Known,
+    what: str,
+    *,
+    detail: bool,
 ) -> tuple[str, Known]:
     """(step + drafts) / tokens per step, as an expression over t."""
     drafted, acceptance = case.plan.speculation.drafted, case.plan.speculation.acceptance
@@ -100,13 +146,25 @@ def _with_drafts(
     pool, sources = case.pools[name], case.sources[name]
     k, a = Quantity(float(drafted), "tokens", PLAN), Quantity(acceptance, "", PLAN)
     expected = "(1-a**(k+1))/(1-a)" if acceptance < 1 else "k+1"
-    tokens = b.line("E", "tokens that a step yields, expected", expected, {"a": a, "k": k} if acceptance < 1 else {"k": k}, "tokens")
+    tokens = b.line(
+        "E",
+        "tokens that a step yields, expected",
+        expected,
+        {"a": a, "k": k} if acceptance < 1 else {"k": k},
+        "tokens",
+    )
     used = used | {"E": tokens}
     setting, step = draft_setting(pool), draft_step(pool, case.workload, np.asarray([running.value]))
     if setting is None or step is None:
         return "t/E", used
-    single = known | {"m": known["b_d"], "o": known["b_d"], "q": Quantity(1.0, "tokens", "a draft writes one token")}
-    draft = write_step(b, replace(sources, setting=setting), step, single, f"draft for the {what}", detail=detail)
+    single = known | {
+        "m": known["b_d"],
+        "o": known["b_d"],
+        "q": Quantity(1.0, "tokens", "a draft writes one token"),
+    }
+    draft = write_step(
+        b, replace(sources, setting=setting), step, single, f"draft for the {what}", detail=detail
+    )
     return "(t+k*t_draft)/E", used | {"k": k, "t_draft": draft}
 
 
@@ -118,7 +176,9 @@ def write_decode(b: Builder, case: Case) -> dict[str, Quantity]:
         "One forward step of one decode server at its mean number of running sequences, the context "
         "averaged over the answer.",
     )
-    running = b.given("N", case.metrics.running["decode"], "sequences", "solved so that Little's law below holds")
+    running = b.given(
+        "N", case.metrics.running["decode"], "sequences", "solved so that Little's law below holds"
+    )
     tpot = decode_tpot(b, case, running, "decode step", detail=True)
     write_little(b, case, tpot)
     return {"tpot": tpot, "N": running, "t_decode": tpot}
@@ -133,9 +193,14 @@ def write_little(b: Builder, case: Case, tpot: Quantity) -> None:
         limit = Quantity(case.metrics.max_batch[name], "sequences", PLAN)
         expression, used = f"min({expression},B)", used | {"B": limit}
     b.line(
-        "N", "check, Little's law: running = rate of a worker · time in it", expression, used, "sequences",
-        value=case.metrics.running[name], note="the batch was solved so that this holds",
-    )  # fmt: skip
+        "N",
+        "check, Little's law: running = rate of a worker · time in it",
+        expression,
+        used,
+        "sequences",
+        value=case.metrics.running[name],
+        note="the batch was solved so that this holds",
+    )
 
 
 def mixed_tpot(b: Builder, case: Case, running: Quantity, what: str, *, detail: bool) -> dict[str, Quantity]:
@@ -165,15 +230,23 @@ def mixed_tpot(b: Builder, case: Case, running: Quantity, what: str, *, detail: 
         "t_x", "what a prompt adds to the steps of its server", extra, used, "s", value=mixed.prefill_extra_s
     )
     service = b.line(
-        "S", "service: a prompt, all its chunks", "N_s*t_c", {"N_s": steps, "t_c": chunked}, "s",
+        "S",
+        "service: a prompt, all its chunks",
+        "N_s*t_c",
+        {"N_s": steps, "t_c": chunked},
+        "s",
         value=mixed.prefill_service_s,
-    )  # fmt: skip
+    )
     top, alone = _with_drafts(b, case, name, running, known, {"t": plain}, what, detail=detail)
     used = alone | {"N": running, "OSL": case.osl, "servers": case.servers_per_worker(name), "t_x": added}
     tpot = b.line(
-        "TPOT", f"time per output token, {what}: its own steps and the prefills of others",
-        f"{top}+N/OSL/servers*t_x", used, "s", value=mixed.tpot_s,
-    )  # fmt: skip
+        "TPOT",
+        f"time per output token, {what}: its own steps and the prefills of others",
+        f"{top}+N/OSL/servers*t_x",
+        used,
+        "s",
+        value=mixed.tpot_s,
+    )
     return {"tpot": tpot, "S": service, "t_decode": plain}
 
 
@@ -185,7 +258,12 @@ def write_mixed(b: Builder, case: Case) -> dict[str, Quantity]:
         "One worker serves both phases: a step without prefill, a step with a chunk of a prompt, and what "
         "the prefills of others add to each output token.",
     )
-    running = b.given("N", case.metrics.running["colocated"], "sequences", "solved so that Little's law below holds")
+    running = b.given(
+        "N", case.metrics.running["colocated"], "sequences", "solved so that Little's law below holds"
+    )
     found = mixed_tpot(b, case, running, "step", detail=True)
     write_little(b, case, found["tpot"])
-    return found | {"N": running, "prompts": Quantity(1.0, "prompts", "a server works on one prompt at a time")}
+    return found | {
+        "N": running,
+        "prompts": Quantity(1.0, "prompts", "a server works on one prompt at a time"),
+    }

@@ -21,23 +21,37 @@ def write_seed(b: Builder, case: Case, model: ModelNumbers) -> None:
     b.section(
         "seed",
         "The two seed formulas",
-        "Prefill is compute-bound, decode is memory-bound. On one worker, its accelerators taken together, with "
-        "every efficiency 1 and every overhead 0; the sections below say how far reality stands from it.",
+        "Prefill is compute-bound, decode is memory-bound. On one worker, its accelerators taken together, "
+        "with every efficiency 1 and every overhead 0; the sections below say how far reality stands from it.",
     )
     prefill, decode = case.sources[case.prefilling], case.sources[case.decoding]
     dtype = _main_dtype(prefill)
     tokens = Quantity(case.workload.new_tokens, "tokens", "the workload: prompt tokens that are not cached")
     b.line(
-        "t_prefill", "prefill of one prompt: tokens · 2 · active parameters / FLOP/s", "n*2*P_t/(g*F)",
-        {"n": tokens, "P_t": model.matrices_per_token, "g": _gpus(case, case.prefilling), "F": prefill.peak(dtype)}, "s",
+        "t_prefill",
+        "prefill of one prompt: tokens · 2 · active parameters / FLOP/s",
+        "n*2*P_t/(g*F)",
+        {
+            "n": tokens,
+            "P_t": model.matrices_per_token,
+            "g": _gpus(case, case.prefilling),
+            "F": prefill.peak(dtype),
+        },
+        "s",
         binding="compute",
-    )  # fmt: skip
-    context = b.line("c", "context, mean over the answer", "ISL+OSL/2", {"ISL": case.isl, "OSL": case.osl}, "tokens")
+    )
+    context = b.line(
+        "c", "context, mean over the answer", "ISL+OSL/2", {"ISL": case.isl, "OSL": case.osl}, "tokens"
+    )
     used = {"W_s": model.streamed_bytes, "c": context, "kv_t": model.kv_bytes_per_token}
     b.line(
-        "t_decode", "decode of one token, batch 1: bytes read / memory bandwidth", "(W_s+c*kv_t)/(g*B)",
-        used | {"g": _gpus(case, case.decoding), "B": decode.bandwidth()}, "s", binding="memory",
-    )  # fmt: skip
+        "t_decode",
+        "decode of one token, batch 1: bytes read / memory bandwidth",
+        "(W_s+c*kv_t)/(g*B)",
+        used | {"g": _gpus(case, case.decoding), "B": decode.bandwidth()},
+        "s",
+        binding="memory",
+    )
 
 
 def write_ideal(b: Builder, case: Case, model: ModelNumbers) -> None:
@@ -72,18 +86,28 @@ def _write_ideal_prefill(b: Builder, case: Case, sources: Sources, model: ModelN
         if abs(weights - model.matrices_per_token.value) <= 1e-12 * weights:
             p = model.matrices_per_token
         parts[f"t_{dtype.replace('-', '_')}"] = b.line(
-            f"t_{dtype.replace('-', '_')}", f"matrix products of the layers in {dtype}: the seed formula", "n*2*P/F",
-            {"n": n, "P": p, "F": sources.peak(dtype)}, "s",
-            value=sum(number(t.compute_s) for t, _ in here), binding="compute",
-        )  # fmt: skip
+            f"t_{dtype.replace('-', '_')}",
+            f"matrix products of the layers in {dtype}: the seed formula",
+            "n*2*P/F",
+            {"n": n, "P": p, "F": sources.peak(dtype)},
+            "s",
+            value=sum(number(t.compute_s) for t, _ in here),
+            binding="compute",
+        )
     head = next((t, op) for t, op in ops if op.name == _HEAD)
     parts["t_head"] = b.line(
-        "t_head", "LM head, last token only", "2*P_h/F", {"P_h": model.head, "F": sources.peak(head[1].dtype)}, "s",
+        "t_head",
+        "LM head, last token only",
+        "2*P_h/F",
+        {"P_h": model.head, "F": sources.peak(head[1].dtype)},
+        "s",
         value=head[0].compute_s,
-    )  # fmt: skip
+    )
     rest = [t for t, op in ops if op.family not in _WEIGHTS]
     parts["t_core"] = Quantity(
-        sum(number(t.compute_s) for t in rest), "s", "laws of the attention core and recurrent state, as in the prefill step"
+        sum(number(t.compute_s) for t in rest),
+        "s",
+        "laws of the attention core and recurrent state, as in the prefill step",
     )
     _write_excess(b, step, parts, "compute", "prefill of one prompt in the ideal limit")
 
@@ -97,12 +121,19 @@ def _write_ideal_decode(b: Builder, case: Case, sources: Sources, model: ModelNu
     w = Quantity(weights, "B", f"{COUNTED}: weights of all matrices")
     if abs(weights - model.streamed_bytes.value) <= 1e-12 * weights:
         w = model.streamed_bytes
-    c = Quantity(cache, "B", f"{COUNTED}: cache and state that one sequence's step reads, mean over the answer")
+    c = Quantity(
+        cache, "B", f"{COUNTED}: cache and state that one sequence's step reads, mean over the answer"
+    )
     parts = {
         "t_bytes": b.line(
-            "t_bytes", "bytes read / memory bandwidth: the seed formula", "(W_s+C)/B",
-            {"W_s": w, "C": c, "B": sources.bandwidth()}, "s", value=step.part_s("memory"), binding="memory",
-        )  # fmt: skip
+            "t_bytes",
+            "bytes read / memory bandwidth: the seed formula",
+            "(W_s+C)/B",
+            {"W_s": w, "C": c, "B": sources.bandwidth()},
+            "s",
+            value=step.part_s("memory"),
+            binding="memory",
+        )
     }
     _write_excess(b, step, parts, "memory", "decode step, batch 1, in the ideal limit")
 

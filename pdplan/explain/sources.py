@@ -35,7 +35,11 @@ class Sources:
 
     def model(self, value: float, unit: str = "") -> Quantity:
         """A number of the architecture."""
-        return Quantity(float(value), unit, f"config of {self.serving.model}: {self.world.model(self.serving.model).source}")
+        return Quantity(
+            float(value),
+            unit,
+            f"config of {self.serving.model}: {self.world.model(self.serving.model).source}",
+        )
 
     def plan(self, value: float, unit: str = "") -> Quantity:
         return Quantity(float(value), unit, PLAN)

@@ -7,15 +7,22 @@ from collections.abc import Mapping
 
 from pdplan.explain.builder import Builder, Quantity, number
 from pdplan.explain.derivation import StepTable, TermRow
-from pdplan.explain.kernels import Known, Writer, op_lines
+from pdplan.explain.kernels import op_lines
 from pdplan.explain.messages import message_lines
 from pdplan.explain.sources import Sources, described
+from pdplan.explain.writer import Known, Writer
 from pdplan.ops import Message, Op
 from pdplan.step import BINDING_TERMS, StepTime, Term
 
 
 def write_step(
-    b: Builder, sources: Sources, step: StepTime, known: Mapping[str, Quantity], title: str, *, detail: bool = True
+    b: Builder,
+    sources: Sources,
+    step: StepTime,
+    known: Mapping[str, Quantity],
+    title: str,
+    *,
+    detail: bool = True,
 ) -> Quantity:
     """Write a step's table, its terms' lines where `detail` is wanted, and the sum; returns the sum.
 
@@ -49,7 +56,9 @@ def _lines(writer: Writer, term: Term, group: str) -> Quantity:
 
 
 def _from_table(term: Term, title: str, name: str) -> Quantity:
-    return Quantity(number(term.total_s), "s", f"table '{title}', {name}; its formulas are those of the detailed step")
+    return Quantity(
+        number(term.total_s), "s", f"table '{title}', {name}; its formulas are those of the detailed step"
+    )
 
 
 def _overhead_lines(writer: Writer, term: Term, group: str) -> Quantity:
@@ -63,9 +72,15 @@ def _overhead_lines(writer: Writer, term: Term, group: str) -> Quantity:
         "dp": writer.known["dp"],
     }
     return writer.line(
-        group, "T", "scheduling, launch, sampling", "t_step+L*t_layer+t_seq*o*dp", used, "s",
-        value=term.total_s, binding="overhead",
-    )  # fmt: skip
+        group,
+        "T",
+        "scheduling, launch, sampling",
+        "t_step+L*t_layer+t_seq*o*dp",
+        used,
+        "s",
+        value=term.total_s,
+        binding="overhead",
+    )
 
 
 def _distinct(terms: list[Term]) -> list[str]:

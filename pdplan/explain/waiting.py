@@ -18,13 +18,17 @@ def write_transfer(b: Builder, case: Case, service: Quantity) -> dict[str, Quant
     b.section(
         "transfer",
         "KV transfer",
-        "The cache of one prompt goes from a prefill worker to a decode worker over their links side by side.",
+        "The cache of one prompt goes from a prefill to a decode worker, over their links side by side.",
     )
     prefill, decode = case.pools["prefill"], case.pools["decode"]
     found = kv_transfer(prefill, decode, case.workload, network, case.metrics.requests_per_s, service.value)
     size = _write_size(b, case, found.bytes)
     plan = {n: case.plan.pools[n] for n in ("prefill", "decode")}
-    sides = {f"{k}_{n[0]}": Quantity(float(getattr(p, k)), "ranks", f"{PLAN}, {n}") for n, p in plan.items() for k in ("tp", "pp")}
+    sides = {
+        f"{k}_{n[0]}": Quantity(float(getattr(p, k)), "ranks", f"{PLAN}, {n}")
+        for n, p in plan.items()
+        for k in ("tp", "pp")
+    }
     links = b.line("N_l", "links side by side", "min(tp_p*pp_p,tp_d*pp_d)", sides, "links", value=found.links)
     goodput = _write_goodput(b, case, network)
     latency = network_constant(case.world, "latency_s", network.latency_s, "s")
@@ -32,22 +36,49 @@ def write_transfer(b: Builder, case: Case, service: Quantity) -> dict[str, Quant
     expression, used = "t_l+S_c/(N_l*g)", {"t_l": latency, "S_c": size, "N_l": links, "g": goodput}
     if network.layer_latency_s:
         expression = f"t_l+L*t_y+{expression.removeprefix('t_l+')}"
-        used |= {"L": layers, "t_y": network_constant(case.world, "layer_latency_s", network.layer_latency_s, "s")}
+        used |= {
+            "L": layers,
+            "t_y": network_constant(case.world, "layer_latency_s", network.layer_latency_s, "s"),
+        }
     alone = b.line("t_k", "one transfer alone", expression, used, "s", value=found.alone_s, binding="network")
     gpus = {f"G_{n[0]}": Quantity(float(p.gpus), "GPUs", f"{PLAN}, {n}") for n, p in plan.items()}
-    lanes = b.line("c", "transfers that run side by side", "max(floor(min(G_p,G_d)/N_l),1)", gpus | {"N_l": links}, "lanes")
-    wire = b.line("t_w", "time on the wire", "t_k-t_l", {"t_k": alone, "t_l": latency}, "s")
+    lanes = b.line(
+        "c",
+        "transfers that run side by side",
+        "max(floor(min(G_p,G_d)/N_l),1)",
+        gpus | {"N_l": links},
+        "lanes",
+    )
+    wire = b.line("t_w", "time on the wire", "S_c/(N_l*g)", {"S_c": size, "N_l": links, "g": goodput}, "s")
     offered = b.line("a", "transfers under way, mean", "lam*t_w", {"lam": case.rate, "t_w": wire}, "erlang")
-    b.line("rho", "utilisation of the links", "a/c", {"a": offered, "c": lanes}, "", value=case.metrics.utilisation["network"])
-    wait = _write_wait(b, case, lanes, offered, case.rate, wire, Quantity(0.0, "", "transfers of one size"), found.wait_s)[1]
+    b.line(
+        "rho",
+        "utilisation of the links",
+        "a/c",
+        {"a": offered, "c": lanes},
+        "",
+        value=case.metrics.utilisation["network"],
+    )
+    wait = _write_wait(
+        b, case, lanes, offered, case.rate, wire, Quantity(0.0, "", "transfers of one size"), found.wait_s
+    )[1]
     overlap = case.sources["prefill"].engine("transfer_overlap")
     used = {"o": overlap, "t_k": alone, "L": layers, "S": service, "W": wait}
     exposed = b.line(
-        "t_x", "what a request waits for: sent layer by layer behind prefill as far as the engine does so",
-        "o*max(t_k/L,t_k-S*(L-1)/L)+(1-o)*t_k+W", used, "s", value=found.exposed_s,
-    )  # fmt: skip
+        "t_x",
+        "what a request waits for: sent layer by layer behind prefill as far as the engine does so",
+        "o*max(t_k/L,t_k-S*(L-1)/L)+(1-o)*t_k+W",
+        used,
+        "s",
+        value=found.exposed_s,
+    )
     mean = b.line(
-        "t_mean", "transfer with its wait, mean", "t_k+W", {"t_k": alone, "W": wait}, "s", value=case.metrics.kv_transfer_mean_s
+        "t_mean",
+        "transfer with its wait, mean",
+        "t_k+W",
+        {"t_k": alone, "W": wait},
+        "s",
+        value=case.metrics.kv_transfer_mean_s,
     )
     return {"exposed": exposed, "lanes": lanes, "wire": wire, "mean": mean}
 
@@ -85,22 +116,45 @@ def _write_goodput(b: Builder, case: Case, network: Network) -> Quantity:
         "packet": Quantity(network.packet_bytes, "B", f"{network.transport} packets"),
     }
     if network.transport == "rdma":
-        window = b.line("w", "packets in flight, repeated after a loss", "max(B_n*rtt/packet,1)", {"B_n": used["B_n"], "rtt": loss["rtt"], "packet": loss["packet"]}, "packets")  # noqa: E501
-        return b.line(
-            "g", f"{name}, go-back-N", "B_n*eta_n*(1-loss)/(1-loss+loss*w)", used | {"loss": loss["loss"], "w": window}, "B/s", value=value
+        window = b.line(
+            "w",
+            "packets in flight, repeated after a loss",
+            "max(B_n*rtt/packet,1)",
+            {"B_n": used["B_n"], "rtt": loss["rtt"], "packet": loss["packet"]},
+            "packets",
         )
-    return b.line("g", f"{name}, TCP", "min(B_n*eta_n,packet/rtt*sqrt(1.5/loss))", used | loss, "B/s", value=value)
+        return b.line(
+            "g",
+            f"{name}, go-back-N",
+            "B_n*eta_n*(1-loss)/(1-loss+loss*w)",
+            used | {"loss": loss["loss"], "w": window},
+            "B/s",
+            value=value,
+        )
+    return b.line(
+        "g", f"{name}, TCP", "min(B_n*eta_n,packet/rtt*sqrt(1.5/loss))", used | loss, "B/s", value=value
+    )
 
 
 def _write_wait(
-    b: Builder, case: Case, servers: Quantity, offered: Quantity, arrivals: Quantity, service: Quantity,
-    service_cv: Quantity, value: object,
-) -> tuple[Quantity, Quantity]:  # fmt: skip
+    b: Builder,
+    case: Case,
+    servers: Quantity,
+    offered: Quantity,
+    arrivals: Quantity,
+    service: Quantity,
+    service_cv: Quantity,
+    value: object,
+) -> tuple[Quantity, Quantity]:
     """Erlang C and the mean wait (Allen–Cunneen)."""
     waits = b.line(
-        "C", "share of arrivals that wait, Erlang C", "erlang_c(c,a)", {"c": servers, "a": offered}, "",
+        "C",
+        "share of arrivals that wait, Erlang C",
+        "erlang_c(c,a)",
+        {"c": servers, "a": offered},
+        "",
         note="a^c/c! / ((1−a/c)·Σ_{k<c} a^k/k! + a^c/c!); 1 where a ≥ c",
-    )  # fmt: skip
+    )
     cv = Quantity(case.workload.arrival_cv, "", QUESTION)
     used = {"C": waits, "c": servers, "S": service, "lam": arrivals, "c_a": cv, "c_s": service_cv}
     wait = b.line("W", "mean wait (Allen–Cunneen)", "C/(c/S-lam)*(c_a**2+c_s**2)/2", used, "s", value=value)
@@ -120,7 +174,11 @@ def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[s
     )
     service, prompts = found["S"], found["prompts"]
     servers = b.line(
-        "c", "servers of the pool", "workers*n_s", {"workers": case.workers(name), "n_s": case.servers_per_worker(name)}, "servers"
+        "c",
+        "servers of the pool",
+        "workers*n_s",
+        {"workers": case.workers(name), "n_s": case.servers_per_worker(name)},
+        "servers",
     )
     arrivals = case.rate
     if prompts.value != 1:
@@ -130,7 +188,9 @@ def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[s
     cv = Quantity(case.workload.isl_cv, "", QUESTION)
     value = case.metrics.parts["wait for prefill"]
     if closed:
-        waits = b.line("C", "share of requests that wait: the busy share", "min(a/c,1)", {"a": offered, "c": servers}, "")
+        waits = b.line(
+            "C", "share of requests that wait: the busy share", "min(a/c,1)", {"a": offered, "c": servers}, ""
+        )
         wait = _write_closed_wait(b, case, found, service, value)
     else:
         waits, wait = _write_wait(b, case, servers, offered, arrivals, service, cv, value)
@@ -138,14 +198,19 @@ def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[s
     used = {"S": service, "W": wait, "C": waits, "pct": percentile}
     if cv.value > 0:
         expression, used = "wait_quantile(pct,C,W,S,cv)", used | {"cv": cv}
-        note = "solves P(W + S > t) = 1 − percentile; P(W > t) = C·exp(−t·C/W), S lognormal, 16 equally likely values"
+        note = (
+            "solves P(W + S > t) = 1 − percentile; P(W > t) = C·exp(−t·C/W), "
+            "S lognormal, as 16 equally likely values"
+        )
     else:
         expression, note = "S+W/max(C,1e-12)*ln(max(C/(1-pct),1))", "P(W > t) = C·exp(−t·C/W)"
     late = b.line("R", "wait and prefill at the percentile", expression, used, "s", note=note)
     return {"wait": wait, "late": late, "servers": servers, "offered": offered}
 
 
-def _write_closed_wait(b: Builder, case: Case, found: dict[str, Quantity], service: Quantity, value: object) -> Quantity:
+def _write_closed_wait(
+    b: Builder, case: Case, found: dict[str, Quantity], service: Quantity, value: object
+) -> Quantity:
     name = case.decoding
     used = {
         "N_all": Quantity(float(case.workload.concurrency or 0), "requests", QUESTION),
@@ -162,6 +227,11 @@ def _write_closed_wait(b: Builder, case: Case, found: dict[str, Quantity], servi
     else:
         rest, used = "t_h+t_d+t_x", used | {"t_x": found["exposed"]}
     return b.line(
-        "W", "wait: time outside decode, less what it is spent on", f"max((N_all-N*workers)/X-({rest})-S,0)", used, "s",
-        value=value, note="Little's law over the loop; its rate was solved by Schweitzer's approximation (Lazowska 1984)",
-    )  # fmt: skip
+        "W",
+        "wait: time outside decode, less what it is spent on",
+        f"max((N_all-N*workers)/X-({rest})-S,0)",
+        used,
+        "s",
+        value=value,
+        note="Little's law over the loop; its rate was solved by Schweitzer's approximation (Lazowska 1984)",
+    )

@@ -78,7 +78,10 @@ def _ep_findings(pool: PoolPlan, model: Model) -> Iterator[tuple[str, str]]:
         if pool.ep > 1:
             yield "ep", f"{pool.ep}, but {model.name} has no experts; expected 1"
         if pool.dp > 1:
-            yield "dp", f"{pool.dp}, but {model.name} has no experts to share: use more workers instead; expected 1"
+            yield (
+                "dp",
+                f"{pool.dp}, but {model.name} has no experts to share: use more workers instead; expected 1",
+            )
         return
     if ranks % pool.ep:
         allowed = [str(n) for n in range(1, ranks + 1) if ranks % n == 0]

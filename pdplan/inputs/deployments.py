@@ -73,7 +73,8 @@ def deployment_from(document: Document, catalog: Catalog, flags: Values | None =
     findings.check()
     assert workload is not None
     assert slo is not None
-    plan: Plan = Colocated(**shared, **pools) if "colocated" in pools else Disaggregated(**shared, **pools)
+    parts: dict[str, Any] = {**shared, **pools}
+    plan: Plan = Colocated(**parts) if "colocated" in pools else Disaggregated(**parts)
     return Deployment(
         plan=plan,
         workload=workload,
@@ -100,7 +101,10 @@ def _flattened(document: Document) -> Document:
     twice = sorted(rest.keys() & plan.keys())
     if twice:
         raise InputError(
-            *(f"{document.where((k,))}: the key '{k}' stands at the top and under 'plan', too; keep one" for k in twice)
+            *(
+                f"{document.where((k,))}: the key '{k}' stands at the top and under 'plan', too; keep one"
+                for k in twice
+            )
         )
     place = document.place
     if place is not None:
@@ -142,8 +146,12 @@ def _pools(document: Document, keys: PlanKeys, entries: Entries, findings: Findi
         pool = getattr(keys, name)
         if pool is None:
             continue
-        accelerator = entries.accelerator(pool.hardware, f"{document.where((name, 'hardware'))}: 'hardware'", findings)
-        found[name] = PoolPlan(**{**asdict(pool), "hardware": accelerator.name if accelerator else pool.hardware})
+        accelerator = entries.accelerator(
+            pool.hardware, f"{document.where((name, 'hardware'))}: 'hardware'", findings
+        )
+        found[name] = PoolPlan(
+            **{**asdict(pool), "hardware": accelerator.name if accelerator else pool.hardware}
+        )
     return found
 
 

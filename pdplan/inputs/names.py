@@ -83,7 +83,9 @@ def split_names(value: object) -> list[str]:
     >>> split_names("h200, mi355x"), split_names(["h200", "b200"])
     (['h200', 'mi355x'], ['h200', 'b200'])
     """
-    texts: Iterable[object] = [value] if isinstance(value, str) else value if isinstance(value, Iterable) else [value]
+    texts: Iterable[object] = (
+        [value] if isinstance(value, str) else value if isinstance(value, Iterable) else [value]
+    )
     return [name.strip() for text in texts for name in str(text).split(",") if name.strip()]
 
 

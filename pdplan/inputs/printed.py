@@ -37,7 +37,11 @@ def from_printed(document: Document) -> Document:
     data = document.data
     plan, inputs = data.get("plan"), data.get("inputs")
     if not isinstance(plan, dict) or not isinstance(inputs, dict):
-        why = "holds no plan (the question was infeasible)" if plan is None else "is no output of recommend or evaluate"
+        why = (
+            "holds no plan (the question was infeasible)"
+            if plan is None
+            else "is no output of recommend or evaluate"
+        )
         raise InputError(f"{document.where()}: this JSON {why}; give a plan file")
     top = document.place or Place(1, 1, {})
     none = Place(top.line, top.column, {})
@@ -65,7 +69,11 @@ def from_printed(document: Document) -> Document:
 def _take_goodput(found: dict[str, Any], metrics: Any) -> None:
     """Where the question was for the most goodput, the plan's load is what was found."""
     workload = found.get("workload")
-    if isinstance(workload, dict) and not {"rate", "concurrency"} & workload.keys() and isinstance(metrics, dict):
+    if (
+        isinstance(workload, dict)
+        and not {"rate", "concurrency"} & workload.keys()
+        and isinstance(metrics, dict)
+    ):
         workload["rate"] = metrics.get("requests_per_s")
 
 

@@ -29,7 +29,9 @@ def workload_from(values: Values, findings: Findings, *, needs_load: bool) -> Wo
     before = len(findings.messages)
     for key, example in (("isl", "4k"), ("osl", "1k")):
         if key not in values:
-            findings.messages.append(f"{key} is missing; give one, e.g. --{key} {example} (or '{key}: {example}')")
+            findings.messages.append(
+                f"{key} is missing; give one, e.g. --{key} {example} (or '{key}: {example}')"
+            )
     if "rate" in values and "concurrency" in values:
         findings.say(values["concurrency"].where, "a rate is given, too; give either rate or concurrency")
     if needs_load and not {"rate", "concurrency"} & values.keys():
@@ -64,7 +66,9 @@ def slo_from(values: Values, findings: Findings) -> Slo | None:
     return findings.attempt(Slo, **limits, percentile=percentile or DEFAULT_PERCENTILE)
 
 
-def count_from(values: Values, key: str, findings: Findings, low: int = 1, high: int = MAX_GPUS) -> int | None:
+def count_from(
+    values: Values, key: str, findings: Findings, low: int = 1, high: int = MAX_GPUS
+) -> int | None:
     """A whole number such as --max-gpus."""
     found = _number(values, key, findings, low, high, "")
     if found is not None and found != int(found):
@@ -121,7 +125,9 @@ def prices_from(values: Values, findings: Findings) -> dict[str, tuple[float, st
         if price is None:
             continue
         if price > 1000:
-            findings.say(where, f"${price:,.2f} per accelerator and hour is out of range; expected up to $1,000")
+            findings.say(
+                where, f"${price:,.2f} per accelerator and hour is out of range; expected up to $1,000"
+            )
         elif name in found:
             findings.say(entry.where, f"the price of '{name}' is given twice; keep one")
         else:
@@ -157,9 +163,7 @@ def _tokens(values: Values, key: str, findings: Findings) -> int | None:
     return found
 
 
-def _number(
-    values: Values, key: str, findings: Findings, low: float, high: float, unit: str
-) -> float | None:
+def _number(values: Values, key: str, findings: Findings, low: float, high: float, unit: str) -> float | None:
     """A bare number inside a range."""
     if key not in values:
         return None
@@ -182,7 +186,9 @@ def _number(
 def _rate(value: Any, name: str) -> float:
     found = parse_rate_per_s(value, name=name)
     if not 1e-9 <= found <= MAX_RATE_PER_S:
-        raise InputError(f"{name}: {found:g} is out of range; expected 1e-9 to {MAX_RATE_PER_S:,.0f} requests/s")
+        raise InputError(
+            f"{name}: {found:g} is out of range; expected 1e-9 to {MAX_RATE_PER_S:,.0f} requests/s"
+        )
     return found
 
 
@@ -233,7 +239,9 @@ def _network_parts(whole: Given, findings: Findings) -> list[tuple[str, str]]:
             found.append((key.strip(), text.strip()))
         else:
             close = nearest(key.strip(), NETWORK_KEYS)
-            hint = f"did you mean {quoted_list(close)}?" if close else f"the keys are {', '.join(NETWORK_KEYS)}"
+            hint = (
+                f"did you mean {quoted_list(close)}?" if close else f"the keys are {', '.join(NETWORK_KEYS)}"
+            )
             findings.say(whole.where, f"unknown key '{key.strip()}'; {hint}")
     return found
 

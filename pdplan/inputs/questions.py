@@ -87,7 +87,7 @@ def question_from(values: Values, catalog: Catalog) -> Asked:
     assert model is not None
     assert workload is not None
     assert slo is not None
-    extra = {} if alternatives is None else {"alternatives": alternatives}
+    extra: dict[str, Any] = {} if alternatives is None else {"alternatives": alternatives}
     question = Question(
         model=model.name,
         workload=workload,
@@ -128,7 +128,7 @@ def _roles(values: Values, entries: Entries, findings: Findings) -> dict[str, An
         elif absent:
             findings.say(
                 values[next(k for k in ROLE_KEYS if k not in absent)].where,
-                f"{absent[0]} is missing; give it too (--{absent[0].replace('_', '-')}), or --hardware for every role",
+                f"{absent[0]} is missing; give it, too, or --hardware for every role",
             )
     return {
         "prefill_hardware": prefill,

@@ -85,7 +85,7 @@ def all_reduce_time_s(message_bytes: ArrayLike, ranks: ArrayLike, links: Links) 
     0.0
     """
     size = np.asarray(message_bytes, dtype=float)
-    inside, domains = _spread(ranks, links)
+    inside, domains = _spread(ranks, links.domain_size)
     once = _crowded(size, inside, links)
     shares = 2 * (inside - 1) / inside
     one_shot = links.scale_up_latency_s + (inside - 1) * once / links.direct
@@ -114,7 +114,7 @@ def all_gather_time_s(gathered_bytes: ArrayLike, ranks: ArrayLike, links: Links)
     0.07
     """
     size = np.asarray(gathered_bytes, dtype=float)
-    inside, domains = _spread(ranks, links)
+    inside, domains = _spread(ranks, links.domain_size)
     local = (
         links.ring_latency_s
         + (inside - 1) * links.hop_latency_s
@@ -134,6 +134,7 @@ def expert_exchange_time_s(
     links: Links,
     deduplicate: bool = True,
     group_limit: int | None = None,
+    ranks_per_domain: ArrayLike | None = None,
 ) -> Array:
     """Dispatch (or combine) of an expert-parallel layer: all-to-all of routed tokens [s].
 
@@ -143,7 +144,8 @@ def expert_exchange_time_s(
       high-throughput kernels (deduplicate=True; prefill) send a token once to a domain, and
       once to a rank there; with g = min(d, group_limit) domains that a token may reach:
         bytes_out = T·(d−1)/d·g·(1 − (1−1/g)^k)·b,  bytes_up = T·(i−1)/i·r·(1 − (1−1/r)^k)·b
-    Uniform routing; one rank costs nothing. Arguments broadcast.
+    Uniform routing; one rank costs nothing. Arguments broadcast. `ranks_per_domain` is the
+    domain size unless the ranks are spaced out (each expert shared by several accelerators).
     Source: DeepEP (docs/legacy.md): low-latency and normal kernels.
 
     >>> h800 = Links(scale_up_bytes_per_s=200e9, scale_out_bytes_per_s=50e9, domain_size=8,
@@ -154,7 +156,7 @@ def expert_exchange_time_s(
     """
     t = np.asarray(tokens_per_rank, dtype=float)
     r = np.asarray(ranks, dtype=float)
-    inside, domains = _spread(ranks, links)
+    inside, domains = _spread(ranks, links.domain_size if ranks_per_domain is None else ranks_per_domain)
     remote = 1.0 - 1.0 / domains
     if deduplicate:
         reached = domains if group_limit is None else np.minimum(domains, group_limit)
@@ -171,10 +173,10 @@ def expert_exchange_time_s(
     return np.where(r > 1, latency + np.maximum(up, out), 0.0)
 
 
-def _spread(ranks: ArrayLike, links: Links) -> tuple[Array, Array]:
+def _spread(ranks: ArrayLike, domain_size: ArrayLike) -> tuple[Array, Array]:
     """Ranks within a domain, and domains."""
     r = np.asarray(ranks, dtype=float)
-    return np.minimum(r, links.domain_size), np.ceil(r / links.domain_size)
+    return np.minimum(r, domain_size), np.ceil(r / domain_size)
 
 
 def _crowded(size: Array, inside: Array, links: Links) -> Array:

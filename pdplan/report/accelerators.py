@@ -44,7 +44,7 @@ def accelerator_report(accelerator: Accelerator, path: str) -> Report:
     """One accelerator: its numbers, prices, sources and what speaks against them."""
     numbers = [_number(key, number, accelerator) for key, number in accelerator.numbers()]
     default = accelerator.default_price()
-    prices = [
+    prices: list[dict[str, Any]] = [
         {
             "usd_per_h": p.usd_per_h,
             "kind": p.kind,
@@ -56,7 +56,7 @@ def accelerator_report(accelerator: Accelerator, path: str) -> Report:
         }
         for p in accelerator.prices
     ]
-    sources = {
+    sources: dict[str, dict[str, Any]] = {
         key: {"title": s.title, "reference": s.reference, "date": s.date, "note": s.note}
         for key, s in accelerator.sources.items()
     }
@@ -88,16 +88,23 @@ def accelerator_report(accelerator: Accelerator, path: str) -> Report:
     source_rows: list[Row] = [
         (key, f"{s['title']}: {s['reference']}", s["date"], s["note"] or "") for key, s in sources.items()
     ]
+    about: list[Row] = [
+        ("generation", accelerator.generation),
+        ("aliases", ", ".join(accelerator.aliases) or "none"),
+        ("file", path),
+    ]
     state = "" if accelerator.released else "; announced only, its numbers are promises"
     blocks = (
         Headline(f"{accelerator.name}: {accelerator.full_name}, {accelerator.confidence} confidence{state}"),
         table("Numbers", "what|>value|confidence|date|source|~note", number_rows),
         table("Prices", ">per hour|kind|provider|date|source|~note", price_rows),
         table("Sources", "key|~title and reference|date|~note", source_rows),
-        table("", "|~", [("generation", accelerator.generation), ("aliases", ", ".join(accelerator.aliases)), ("file", path)]),
+        table("", "|~", about),
         Bullets(title="Notes", items=accelerator.notes),
     )
-    return Report(blocks=blocks, data=data, records=tuple({"accelerator": accelerator.name, **n} for n in numbers))
+    return Report(
+        blocks=blocks, data=data, records=tuple({"accelerator": accelerator.name, **n} for n in numbers)
+    )
 
 
 # ------------------------------------------------------------------------ inside

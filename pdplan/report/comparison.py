@@ -11,7 +11,15 @@ from pdplan.question import Candidate
 from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, table
 from pdplan.report.contract import candidate_json, header, record, slo_json, workload_json, world_json
 from pdplan.report.parts import notes_block
-from pdplan.report.words import cost_words, counted, percentile_name, plan_words, short_plan, slo_words, workload_words
+from pdplan.report.words import (
+    cost_words,
+    counted,
+    percentile_name,
+    plan_words,
+    short_plan,
+    slo_words,
+    workload_words,
+)
 from pdplan.units import format_duration, format_money, format_rate
 
 
@@ -66,7 +74,9 @@ def _table(found: Comparison) -> Block:
                 *label,
                 plan if row.meets else Cell(plan, "bad"),
                 f"{metrics.gpus:,.0f}",
-                format_rate(metrics.requests_per_s) if found.by_goodput else f"{format_money(metrics.usd_per_h)}/h",
+                format_rate(metrics.requests_per_s)
+                if found.by_goodput
+                else f"{format_money(metrics.usd_per_h)}/h",
                 _ratio_text(row.answer, found),
                 format_money(metrics.usd_per_million_output_tokens),
                 format_duration(metrics.ttft_slo_s),
@@ -81,7 +91,9 @@ def _table(found: Comparison) -> Block:
 def _reasons(found: Comparison) -> tuple[str, ...]:
     """What keeps rows from an answer, or from its objectives."""
     keys = _telling(found)
-    return tuple(f"{', '.join(row.label[key] for key in keys)}: {row.reason}" for row in found.rows if row.reason)
+    return tuple(
+        f"{', '.join(row.label[key] for key in keys)}: {row.reason}" for row in found.rows if row.reason
+    )
 
 
 def _telling(found: Comparison) -> list[str]:
@@ -128,4 +140,10 @@ def _record(row: Row, found: Comparison) -> dict[str, Any]:
     found_ratio = ratio(row.answer, found) if row.answer else None
     plan = record(row.answer) if row.answer else {}
     label = {f"asked_{key}": value for key, value in row.label.items()}
-    return {**label, "ratio_to_best": found_ratio, "meets_objectives": row.meets, "reason": row.reason, **plan}
+    return {
+        **label,
+        "ratio_to_best": found_ratio,
+        "meets_objectives": row.meets,
+        "reason": row.reason,
+        **plan,
+    }

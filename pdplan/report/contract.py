@@ -12,7 +12,6 @@ from pdplan.question import Candidate, Infeasible, Question
 from pdplan.report.contract_version import SCHEMA_VERSION
 from pdplan.workload import Slo, Workload
 
-
 _RENAMED = {"parts", "problem"}
 
 
@@ -45,6 +44,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 def metrics_json(metrics: Metrics) -> dict[str, Any]:
     """The `metrics` object: every field under its name, TTFT's parts by their own."""
     found = {f.name: getattr(metrics, f.name) for f in fields(metrics) if f.name not in _RENAMED}
+    found["gpus"] = int(metrics.gpus)
     found["ttft_parts_s"] = {snake(name): value for name, value in metrics.parts.items()}
     found["problem"] = metrics.reason or None
     return found

@@ -81,11 +81,17 @@ def model_report(model: Model, path: str) -> Report:
     }
     facts: list[Row] = [
         ("parameters", _exact(summary["parameters_total"]), _beside(published, "parameters_total")),
-        ("active per token", _exact(summary["parameters_active"]), _beside(published, "parameters_active", _counting(model))),
+        (
+            "active per token",
+            _exact(summary["parameters_active"]),
+            _beside(published, "parameters_active", _counting(model)),
+        ),
         ("KV cache per token", f"{summary['kv_bytes_per_token']:,.0f} bytes", "in 16 bit"),
     ]
     if data["index_bytes_per_token"]:
-        facts.append(("indexer keys per token", f"{data['index_bytes_per_token']:,.0f} bytes", "in their own format"))
+        facts.append(
+            ("indexer keys per token", f"{data['index_bytes_per_token']:,.0f} bytes", "in their own format")
+        )
     if data["state_bytes_per_sequence"]:
         facts.append(("state per sequence", format_bytes(data["state_bytes_per_sequence"]), "of any length"))
     facts += [
@@ -111,11 +117,18 @@ def model_report(model: Model, path: str) -> Report:
         table(
             "Sources",
             "|~",
-            [("source", model.source), ("date", model.date), ("ids", ", ".join(model.hugging_face_ids)), ("file", path)],
+            [
+                ("source", model.source),
+                ("date", model.date),
+                ("ids", ", ".join(model.hugging_face_ids)),
+                ("file", path),
+            ],
         ),
         Bullets(title="Notes", items=model.notes),
     )
-    flat = {k: v for k, v in data.items() if k not in ("layers", "published", "schema_version", "pdplan_version")}
+    flat = {
+        k: v for k, v in data.items() if k not in ("layers", "published", "schema_version", "pdplan_version")
+    }
     return Report(blocks=blocks, data=data, records=(flat,))
 
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 from pdplan.plan import Metrics
 from pdplan.question import Candidate
 from pdplan.report.blocks import Block, Headline, Paragraph, Report
-from pdplan.report.contract import header, metrics_json, plan_json, record, slo_json, workload_json, world_json
+from pdplan.report.contract import (
+    header,
+    metrics_json,
+    plan_json,
+    record,
+    slo_json,
+    workload_json,
+    world_json,
+)
 from pdplan.report.parts import (
     figures_table,
     notes_block,
@@ -51,6 +59,4 @@ def evaluation_report(deployment: Deployment, metrics: Metrics) -> Report:
         ttft_paragraph(metrics),
     ]
     blocks.append(notes_block(deployment.notes))
-    return Report(
-        blocks=tuple(blocks), data=data, records=(record(Candidate(plan=plan, metrics=metrics)),)
-    )
+    return Report(blocks=tuple(blocks), data=data, records=(record(Candidate(plan=plan, metrics=metrics)),))

@@ -19,11 +19,18 @@ if TYPE_CHECKING:
     from pdplan.workload import Slo, Workload
 
 
-def explanation_inputs(plan: Plan, workload: Workload, slo: Slo, world: World, catalog_sha256: str) -> dict[str, Any]:
+def explanation_inputs(
+    plan: Plan, workload: Workload, slo: Slo, world: World, catalog_sha256: str
+) -> dict[str, Any]:
     """What leads the JSON object: who computed what from which catalog."""
     return {
         **header(catalog_sha256),
-        "inputs": {"workload": workload_json(workload), "slo": slo_json(slo), **world_json(world), "ideal": world.ideal},
+        "inputs": {
+            "workload": workload_json(workload),
+            "slo": slo_json(slo),
+            **world_json(world),
+            "ideal": world.ideal,
+        },
         "plan": plan_json(plan),
     }
 
@@ -45,23 +52,58 @@ def render_explanation(
     return render(explanation_report(derivation, head, notes), format)
 
 
-def explanation_report(derivation: Derivation, head: Mapping[str, Any], notes: tuple[str, ...] = ()) -> Report:
+def explanation_report(
+    derivation: Derivation, head: Mapping[str, Any], notes: tuple[str, ...] = ()
+) -> Report:
     """The derivation as blocks (for Markdown), data and records."""
     references = References()
     blocks: list[Block] = [Headline(derivation.title)]
     if derivation.problem:
         blocks.append(Headline(f"This plan cannot do it: {derivation.problem}", "bad"))
+    blocks.append(answer_table(derivation))
     for section in derivation.sections:
         blocks += _section_blocks(section, references)
     blocks.append(Bullets(title="Sources", items=references.items()))
     blocks.append(Bullets(title="Notes", items=notes))
     data = {
         **head,
+        "answer": {x.name: {"value": x.value, "unit": x.unit, "line": x.line} for x in derivation.answer},
         "problem": derivation.problem or None,
         "sections": [_section_json(s) for s in derivation.sections],
         "notes": list(notes),
     }
-    return Report(blocks=tuple(blocks), data=data, records=tuple(_record(s, x) for s in derivation.sections for x in s.lines))
+    return Report(
+        blocks=tuple(blocks),
+        data=data,
+        records=tuple(_record(s, x) for s in derivation.sections for x in s.lines),
+    )
+
+
+def answer_table(derivation: Derivation) -> Table:
+    """What comes out, and on which line."""
+    rows: list[tuple[Cell | str, ...]] = [
+        (_ANSWERS.get(x.name, x.name), result_text(x.value, x.unit, 4), x.line or "")
+        for x in derivation.answer
+    ]
+    return table("", "result|>value|line", rows)
+
+
+_ANSWERS = {
+    "ttft_mean_s": "TTFT, mean",
+    "ttft_slo_s": "TTFT at the percentile",
+    "tpot_mean_s": "TPOT, mean",
+    "tpot_slo_s": "TPOT at the percentile",
+    "request_latency_mean_s": "request latency, mean",
+    "request_latency_slo_s": "request latency at the percentile",
+    "gpus": "GPUs",
+    "total_tok_per_s_per_gpu": "tokens per GPU",
+    "output_tok_per_s_per_gpu": "output tokens per GPU",
+    "tok_per_s_per_user": "tokens that one user sees",
+    "usd_per_h": "cost per hour",
+    "usd_per_million_output_tokens": "cost per million output tokens",
+    "usd_per_million_tokens": "cost per million tokens",
+    "power_kw": "power",
+}
 
 
 def terms_table(step: StepTable, references: References, columns: tuple[str, ...] = ()) -> Table:
@@ -76,7 +118,9 @@ def terms_table(step: StepTable, references: References, columns: tuple[str, ...
             ">FLOP/layer": result_text(row.flop, "FLOP", 4) if row.flop else "",
             ">bytes/layer": result_text(row.moved_bytes, "B", 4) if row.moved_bytes else "",
             **{
-                f">{kind}": result_text(getattr(row, f"{kind}_s"), "s", 4) if getattr(row, f"{kind}_s") else ""
+                f">{kind}": result_text(getattr(row, f"{kind}_s"), "s", 4)
+                if getattr(row, f"{kind}_s")
+                else ""
                 for kind in ("compute", "memory", "network", "overhead")
             },
             ">time": result_text(row.total_s, "s", 4),
@@ -91,9 +135,20 @@ def terms_table(step: StepTable, references: References, columns: tuple[str, ...
 
 
 TERM_COLUMNS = (
-    "term", ">layers", ">rows", ">FLOP/layer", ">bytes/layer", ">compute", ">memory", ">network", ">overhead", ">time",
-    ">share", "binds", "from",
-)  # fmt: skip
+    "term",
+    ">layers",
+    ">rows",
+    ">FLOP/layer",
+    ">bytes/layer",
+    ">compute",
+    ">memory",
+    ">network",
+    ">overhead",
+    ">time",
+    ">share",
+    "binds",
+    "from",
+)
 DROPPED_FIRST = (">rows", ">share", ">FLOP/layer", ">bytes/layer", ">overhead", "from", ">layers", ">network")
 """Columns of a step's table that a narrow terminal goes without, in this order."""
 
@@ -106,7 +161,8 @@ def _section_blocks(section: Section, references: References) -> list[Block]:
     blocks: list[Block] = [Paragraph(section.intro, title=f"{section.number} {section.title}")]
     if section.given:
         rows: list[tuple[Cell | str, ...]] = [
-            (pretty_name(x.name), result_text(x.value, x.unit), references.mark(x.source)) for x in section.given
+            (pretty_name(x.name), result_text(x.value, x.unit), references.mark(x.source))
+            for x in section.given
         ]
         blocks.append(table("", "given|>value|from", rows))
     blocks += [terms_table(t, references) for t in section.tables]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pdplan.explain.arithmetic import formula, pretty_name
 from pdplan.explain.derivation import Derivation, Line, Section, StepTable
 from pdplan.report.blocks import Report, Table
-from pdplan.report.explanation import DROPPED_FIRST, TERM_COLUMNS, terms_table
+from pdplan.report.explanation import DROPPED_FIRST, TERM_COLUMNS, answer_table, terms_table
 from pdplan.report.printed_numbers import References, numbers_of, result_text
 from pdplan.report.text import render_text
 
@@ -37,7 +37,12 @@ class _Page:
         if self.width is None:
             return [f"{indent}{text}"]
         return textwrap.wrap(
-            text, self.width, initial_indent=indent, subsequent_indent=after, break_long_words=False, break_on_hyphens=False
+            text,
+            self.width,
+            initial_indent=indent,
+            subsequent_indent=after,
+            break_long_words=False,
+            break_on_hyphens=False,
         )
 
 
@@ -49,9 +54,12 @@ def render_derivation(
     lines = [page.paint(x, _BOLD) for x in page.wrapped(derivation.title)]
     if derivation.problem:
         lines += [page.paint(x, _RED) for x in page.wrapped(f"This plan cannot do it: {derivation.problem}")]
+    lines += ["", *_rendered(answer_table(derivation)), ""]
     lines += [
         page.paint(x, _FAINT)
-        for x in page.wrapped("After each input stands where it comes from: a line above, or a source [n] listed at the end.")
+        for x in page.wrapped(
+            "After each input stands where it comes from: a line above, or a source [n] listed at the end."
+        )
     ]
     for section in derivation.sections:
         lines += ["", *_section(section, page)]
@@ -67,7 +75,8 @@ def _section(section: Section, page: _Page) -> Iterator[str]:
     yield page.paint(f"{section.number} {section.title}", _BOLD)
     yield from page.wrapped(section.intro)
     for x in section.given:
-        yield f"{'':{_MARGIN}}{pretty_name(x.name)} = {result_text(x.value, x.unit)}  {page.references.mark(x.source)}"
+        stated = f"{pretty_name(x.name)} = {result_text(x.value, x.unit)}"
+        yield f"{'':{_MARGIN}}{stated}  {page.references.mark(x.source)}"
     for step in section.tables:
         yield ""
         yield from _table(step, page)
@@ -90,12 +99,16 @@ def _line(line: Line, page: _Page) -> Iterator[str]:
     words = f"{line.id:<{_MARGIN}}{line.name}{binds}{note}"
     cited = page.references.inputs(line)
     if cited and (page.width is None or len(words) + 4 + len(cited) <= page.width):
-        yield f"{words}  {page.paint(f': {cited}', _FAINT)}"
+        yield f"{words}  {page.paint(f'← {cited}', _FAINT)}"
     else:
         yield from page.wrapped(words, hang=margin)
-        for row in page.wrapped(cited, margin) if cited else ():
+        for row in page.wrapped(f"← {cited}", margin, f"{margin}  ") if cited else ():
             yield page.paint(row, _FAINT)
-    parts = [f"{pretty_name(line.symbol)} = {formula(line.expression)}", f"= {numbers_of(line)}", f"= {result_text(line.value, line.unit)}"]
+    parts = [
+        f"{pretty_name(line.symbol)} = {formula(line.expression)}",
+        f"= {numbers_of(line)}",
+        f"= {result_text(line.value, line.unit)}",
+    ]
     yield from _equation(parts, margin, page)
 
 
@@ -112,19 +125,21 @@ def _equation(parts: list[str], margin: str, page: _Page) -> Iterator[str]:
 def _table(step: StepTable, page: _Page) -> list[str]:
     """The step's table with as many columns as fit."""
     columns = [c for c in TERM_COLUMNS if not _empty(c, step)]
-    text = _rendered(terms_table(step, page.references, tuple(columns)), page)
+    text = _rendered(terms_table(step, page.references, tuple(columns)))
     for name in DROPPED_FIRST:
         if page.width is None or max(map(len, text)) <= page.width:
             break
         if name in columns:
             columns.remove(name)
-            text = _rendered(terms_table(step, page.references, tuple(columns)), page)
+            text = _rendered(terms_table(step, page.references, tuple(columns)))
     if page.colour:
-        text = render_text(_report(terms_table(step, page.references, tuple(columns))), colour=True).splitlines()
+        text = render_text(
+            _report(terms_table(step, page.references, tuple(columns))), colour=True
+        ).splitlines()
     return text
 
 
-def _rendered(table: Table, page: _Page) -> list[str]:
+def _rendered(table: Table) -> list[str]:
     return render_text(_report(table)).splitlines()
 
 

@@ -60,7 +60,8 @@ def margin(found: float, limit: float) -> Cell:
     share = found / limit - 1
     if found > limit:
         # A miss that rounds to nothing is still a miss.
-        return Cell(f"missed by {max(share, _ROUNDED_AWAY):.1%}" if share < 10 else f"missed {found / limit:,.0f} times over", "bad")
+        near = f"missed by {max(share, _ROUNDED_AWAY):.1%}"
+        return Cell(near if share < 10 else f"missed, {found / limit:,.0f} times the limit", "bad")
     return Cell("met exactly" if -share < _ROUNDED_AWAY else f"met, {per_cent(-share)} below", "good")
 
 
@@ -77,7 +78,7 @@ def figures_table(metrics: Metrics) -> Table:
     ]
     if math.isfinite(metrics.usd_per_h):
         rows += [
-            ("cost", f"{format_money(metrics.usd_per_h)}/h", f"{format_money(metrics.usd_per_h * 730)} a month"),
+            ("cost", f"{format_money(metrics.usd_per_h)}/h", f"${metrics.usd_per_h * 730:,.0f} a month"),
             (
                 "per million tokens",
                 format_money(metrics.usd_per_million_output_tokens),
@@ -86,7 +87,11 @@ def figures_table(metrics: Metrics) -> Table:
         ]
     if metrics.kv_transfer_mean_s:
         rows.append(
-            ("KV transfer", format_duration(metrics.kv_transfer_mean_s), "a request on average, its wait for links included")
+            (
+                "KV transfer",
+                format_duration(metrics.kv_transfer_mean_s),
+                "a request, its wait for links included",
+            )
         )
     if math.isfinite(metrics.power_kw):
         rows.append(("power", f"{metrics.power_kw:,.1f} kW", "accelerators at their rated power"))
@@ -96,7 +101,8 @@ def figures_table(metrics: Metrics) -> Table:
 def ttft_paragraph(metrics: Metrics) -> Paragraph:
     """The mean TTFT as a sum."""
     parts = [f"{name} {format_duration(value)}" for name, value in metrics.parts.items()]
-    return Paragraph(f"mean TTFT {format_duration(metrics.ttft_mean_s)} = {' + '.join(parts)}", title="Where TTFT goes")
+    words = f"mean TTFT {format_duration(metrics.ttft_mean_s)} = {' + '.join(parts)}"
+    return Paragraph(words, title="Where TTFT goes")
 
 
 def notes_block(*groups: tuple[str, ...]) -> Bullets:

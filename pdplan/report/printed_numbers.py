@@ -35,7 +35,12 @@ def result_text(value: float | None, unit: str, digits: int = RESULT_DIGITS) -> 
         return "n/a"
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    if value == int(value) and abs(value) < _WHOLE and digits == RESULT_DIGITS and unit not in ("s", "B/s", "FLOP/s"):
+    if (
+        value == int(value)
+        and abs(value) < _WHOLE
+        and digits == RESULT_DIGITS
+        and unit not in ("s", "B/s", "FLOP/s")
+    ):
         return f"{format_count(value)} {unit}".rstrip()
     scales = _SCALES.get(unit)
     if scales is None or value == 0:

@@ -7,7 +7,15 @@ from typing import Any
 from pdplan.plan import Metrics
 from pdplan.question import Candidate, Infeasible, Question, Recommendation
 from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, Table, table
-from pdplan.report.contract import candidate_json, header, infeasible_json, metrics_json, plan_json, question_json, record
+from pdplan.report.contract import (
+    candidate_json,
+    header,
+    infeasible_json,
+    metrics_json,
+    plan_json,
+    question_json,
+    record,
+)
 from pdplan.report.parts import (
     figures_table,
     margin,
@@ -67,7 +75,8 @@ def ratio_words(best: Candidate, other: Candidate, *, goodput: bool = False) -> 
     what = f"best {other.plan.mode}: {plan_words(other.plan)}: {cost_words(other.metrics)}"
     if goodput:
         share = other.metrics.requests_per_s / best.metrics.requests_per_s
-        return f"{what}, {format_rate(other.metrics.requests_per_s)}: {share:.2f} times the requests of the {best.plan.mode} plan"
+        served = format_rate(other.metrics.requests_per_s)
+        return f"{what}, {served}: {share:.2f} times the requests of the {best.plan.mode} plan"
     share = _cost(other.metrics) / _cost(best.metrics)
     thing = "cost" if _priced(best.metrics) and _priced(other.metrics) else "number of GPUs"
     if share == 1:
@@ -82,7 +91,7 @@ def _answer(found: Recommendation, best: Candidate) -> list[Block]:
     question = found.question
     blocks: list[Block] = [
         Headline(answer_words(question, best)),
-        Paragraph(_question_words(found, best)),
+        Paragraph(f"{serving_words(best.plan)}; {_wanted(question)}"),
         pools_table(best.plan, best.metrics),
         objectives_table(best.metrics, question.slo),
         figures_table(best.metrics),
@@ -96,12 +105,11 @@ def _answer(found: Recommendation, best: Candidate) -> list[Block]:
     return blocks
 
 
-def _question_words(found: Recommendation, best: Candidate) -> str:
-    question = found.question
-    wanted = f"for {workload_words(question.workload)}, {slo_words(question.slo)}"
+def _wanted(question: Question) -> str:
+    words = f"for {workload_words(question.workload)}, {slo_words(question.slo)}"
     if question.max_gpus is not None:
-        wanted += f", at most {counted(question.max_gpus, 'GPU')}"
-    return f"{serving_words(best.plan)}; {wanted}"
+        words += f", at most {counted(question.max_gpus, 'GPU')}"
+    return words
 
 
 def _other_words(found: Recommendation, best: Candidate) -> str:
@@ -138,9 +146,7 @@ def _alternatives(found: Recommendation, best: Candidate) -> Table:
             )
         )
     amount_title = "requests" if goodput else "cost"
-    return table(
-        "Next best", f"mode|~plan|>GPUs|>{amount_title}|>vs best|>TTFT {at}|>TPOT {at}", rows
-    )
+    return table("Next best", f"mode|~plan|>GPUs|>{amount_title}|>vs best|>TTFT {at}|>TPOT {at}", rows)
 
 
 def _no_answer(found: Recommendation) -> list[Block]:
@@ -148,10 +154,7 @@ def _no_answer(found: Recommendation) -> list[Block]:
     question = found.question
     blocks: list[Block] = [
         Headline(f"No plan meets this: {infeasible.binding}", "bad"),
-        Paragraph(
-            f"{question.model} in {question.precision}; for {workload_words(question.workload)}, "
-            f"{slo_words(question.slo)}"
-        ),
+        Paragraph(f"{question.model} in {question.precision}; {_wanted(question)}"),
     ]
     nearest = infeasible.nearest
     if nearest is not None:
@@ -160,7 +163,12 @@ def _no_answer(found: Recommendation) -> list[Block]:
         )
     if infeasible.misses:
         rows: list[tuple[Cell | str, ...]] = [
-            (_LIMIT_TITLES.get(name, name), _limit(name, value), _limit(name, allowed), margin(value, allowed))
+            (
+                _LIMIT_TITLES.get(name, name),
+                _limit(name, value),
+                _limit(name, allowed),
+                margin(value, allowed),
+            )
             for name, (value, allowed) in infeasible.misses.items()
         ]
         blocks.append(table("By how much", "limit|>found|>allowed|margin", rows))

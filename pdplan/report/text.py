@@ -10,7 +10,18 @@ import textwrap
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from pdplan.report.blocks import Block, Bullets, Cell, Column, Headline, Paragraph, Report, Style, Table, text_of
+from pdplan.report.blocks import (
+    Block,
+    Bullets,
+    Cell,
+    Column,
+    Headline,
+    Paragraph,
+    Report,
+    Style,
+    Table,
+    text_of,
+)
 
 _CODES: dict[Style, str] = {"": "", "strong": "1", "good": "32", "bad": "31", "faint": "2"}
 _GAP = "  "
@@ -89,10 +100,15 @@ def _widths(block: Table, width: int | None) -> list[int]:
 
 
 def _row(
-    cells: Sequence[Cell | str], columns: Sequence[Column], widths: list[int], paint: _Paint, style: Style = ""
+    cells: Sequence[Cell | str],
+    columns: Sequence[Column],
+    widths: list[int],
+    paint: _Paint,
+    style: Style = "",
 ) -> Iterator[str]:
     wrapped = [
-        _wrapped(text_of(cell), widths[i]) if columns[i].wraps else [text_of(cell)] for i, cell in enumerate(cells)
+        _wrapped(text_of(cell), widths[i]) if columns[i].wraps else [text_of(cell)]
+        for i, cell in enumerate(cells)
     ]
     for line in range(max(len(w) for w in wrapped)):
         shown = []

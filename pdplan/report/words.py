@@ -48,7 +48,8 @@ def cost_words(metrics: Metrics) -> str:
 
 
 def serving_words(serving: Serving) -> str:
-    words = f"{serving.model} in {serving.precision}, KV cache in {serving.kv_precision}, {engine_title(serving.engine)}"
+    words = f"{serving.model} in {serving.precision}, KV cache in {serving.kv_precision}"
+    words += f", {engine_title(serving.engine)}"
     if serving.speculation.drafted:
         words += (
             f", {counted(serving.speculation.drafted, 'token')} drafted a step "

@@ -138,6 +138,7 @@ class CompressedSparse:
             decode_v_dim=self.head_dim,
             cached_elements=self.head_dim,
             cache_shards=1,
+            latent=True,
             window=window,
             compression=compression,
             top_k=top_k,

@@ -98,6 +98,7 @@ class GatedLinear:
             elements=matrix + (self.conv_kernel - 1) * (2 * self.key_width + self.value_width),
             bytes_per_element=self.state_bytes_per_element,
             flop_per_token=7.0 * matrix,
+            prefill_width=3 * (2 * self.key_width + self.value_width) + self.value_width,
             prefill_flop_per_token=6.0 * matrix + heads * _CHUNK_TOKENS * (6.0 * dk + 4.0 * dv),
         )
 

@@ -122,6 +122,7 @@ class Latent:
             decode_v_dim=self.kv_lora_rank,
             cached_elements=latent,
             cache_shards=1,
+            latent=True,
             top_k=self.indexer.top_k if self.indexer else None,
             indexer=scorer,
         )

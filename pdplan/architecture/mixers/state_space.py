@@ -79,6 +79,7 @@ class StateSpace:
             elements=matrix + (self.conv_kernel - 1) * self.conv_width,
             bytes_per_element=self.state_bytes_per_element,
             flop_per_token=6.0 * matrix,
+            prefill_width=3 * self.conv_width + self.inner,
             prefill_flop_per_token=2.0 * self.chunk_size * (self.groups * self.state_size + self.inner)
             + 4.0 * matrix,
         )
