@@ -9,13 +9,14 @@ resolved `Constants` remember which, so that `explain` can say so.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from pdplan.errors import UnknownNameError
-from pdplan.files import read_yaml
+from pdplan.files import read_text, read_yaml
 from pdplan.laws.collectives import Links
 from pdplan.laws.roofline import Roofline
 
@@ -165,7 +166,7 @@ def network_sources() -> dict[str, str]:
 
 @functools.cache
 def _kernel_file() -> dict[str, Any]:
-    return dict(read_yaml(CONSTANTS_DIRECTORY / "kernels.yaml").data)
+    return dict(json.loads(read_text(CONSTANTS_DIRECTORY / "kernels.json")))
 
 
 @functools.cache

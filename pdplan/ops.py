@@ -369,6 +369,9 @@ def _expert_ops(
     touched = expected_touched_experts(everyone, block.experts, block.per_token)
     touched_here = np.minimum(touched / layout.ep * factor, block.experts / layout.ep)
     rows = assignments / layout.ep * factor
+    # Quantising and sorting the input happens once, before the first product; without
+    # attention-dp every rank passes over all copies and keeps its own experts'.
+    passed = np.where(layout.dp > 1, rows, assignments)
     for matrix in block.expert_matrices(hidden):
         k, n = float(matrix.rows), float(matrix.columns)
         share = k * n / layout.expert_tp
@@ -384,23 +387,18 @@ def _expert_ops(
             * ACTIVATION_BYTES,
             rows=rows,
             groups=touched_here,
-            # Quantising and sorting the input happens once, before the first product; without
-            # attention-dp every rank passes over all copies and keeps its own experts'.
-            input_bytes=np.where(layout.dp > 1, rows, assignments) * k * ACTIVATION_BYTES
-            if matrix.split == "columns"
-            else None,
+            input_bytes=passed * k * ACTIVATION_BYTES if matrix.split == "columns" else None,
             inputs={
                 "m": tokens, "dp": layout.dp, "T": everyone, "k": block.per_token, "E": block.experts,
                 "A": assignments, "ep": layout.ep, "skew": routing.skew, "f": factor, "X": touched,
-                "Y": touched_here, "R": rows, "K": matrix.rows, "N": matrix.columns, "s": layout.expert_tp,
+                "Y": touched_here, "R": rows, "R_in": passed, "K": matrix.rows, "N": matrix.columns, "s": layout.expert_tp,
                 "w": formats.weight_bytes("experts"), "a": ACTIVATION_BYTES,
             },
             counted={
                 "flop": "2*R*K*N/s",
                 "stored_bytes": "Y*K*N/s*w",
                 "activation_bytes": "R*(K+N/s)*a" if matrix.split == "columns" else "R*(K/s+N)*a",
-                "depth": "K" if matrix.split == "columns" else "K/s",
-                "input_bytes": "R*K*a" if matrix.split == "columns" else "R*K/s*a",
+                "input_bytes": "R_in*K*a",
             },
         )
 

@@ -18,7 +18,9 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="write tests/golden/* anew; look at the diff")
+    parser.addoption(
+        "--update-golden", action="store_true", help="write tests/golden/* anew; look at the diff"
+    )
 
 
 @pytest.fixture
@@ -30,7 +32,9 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         if request.config.getoption("--update-golden"):
             path.write_text(text, encoding="utf-8")
         assert path.exists(), f"there is no {path}: run pytest --update-golden"
-        assert text == path.read_text(encoding="utf-8"), f"differs from {path}: if meant, pytest --update-golden"
+        assert text == path.read_text(encoding="utf-8"), (
+            f"differs from {path}: if meant, pytest --update-golden"
+        )
 
     return compare
 

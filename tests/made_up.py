@@ -117,7 +117,8 @@ def recommendation() -> Recommendation:
             replace(
                 DISAGGREGATED,
                 plan=replace(
-                    DISAGGREGATED_PLAN, prefill=replace(DISAGGREGATED_PLAN.prefill, tp=1, dp=8, ep=8, workers=3)
+                    DISAGGREGATED_PLAN,
+                    prefill=replace(DISAGGREGATED_PLAN.prefill, tp=1, dp=8, ep=8, workers=3),
                 ),
             ),
             COLOCATED,

@@ -33,7 +33,6 @@ from pdplan.report.check_ci import render_github, render_junit
 from pdplan.report.render import render
 from pdplan.workload import Slo, Workload
 
-
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 SCHEMA = json.loads((ROOT / "pdplan/report/schemas/check.json").read_text())
@@ -143,16 +142,20 @@ def test_too_little_memory_is_a_breach_with_its_reason() -> None:
     assert finding(found, "goodput_requests_per_s").found == 0.0
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(
-    key=st.sampled_from(["usd_per_h", "gpus", "ttft_p90", "tpot_p90", "utilisation", "goodput_requests_per_s"]),
+    key=st.sampled_from(
+        ["usd_per_h", "gpus", "ttft_p90", "tpot_p90", "utilisation", "goodput_requests_per_s"]
+    ),
     value=st.floats(0.01, 0.99),
     factor=st.floats(1.0, 100.0),
     rate=st.sampled_from([1.0, 6.0, 40.0]),
 )
 def test_loosening_a_limit_never_breaches(key: str, value: float, factor: float, rate: float) -> None:
     measure = find_measure(key, 0.9)
-    tight = Limit(measure=measure, bound=measure.bound, value=value * (20 if key == "usd_per_h" else 1), spot=SPOT)
+    tight = Limit(
+        measure=measure, bound=measure.bound, value=value * (20 if key == "usd_per_h" else 1), spot=SPOT
+    )
     loose = replace(tight, value=tight.value * factor if tight.bound == "max" else tight.value / factor)
     base = disaggregated(rate=rate, ttft_p99="3s", goodput_requests_per_s=2)
     before = check_deployment(replace(base, limits=(tight, *base.limits)), suggest=False)
@@ -222,7 +225,9 @@ def test_every_suggestion_is_true(deployment: Deployment) -> None:
             assert f.limit.measure.key not in breached
 
 
-@pytest.mark.parametrize("given", [{"ttft": "400ms"}, {"tpot": "25ms"}, {"goodput_requests_per_s": 14, "ttft": "2s"}])
+@pytest.mark.parametrize(
+    "given", [{"ttft": "400ms"}, {"tpot": "25ms"}, {"goodput_requests_per_s": 14, "ttft": "2s"}]
+)
 def test_no_fewer_workers_would_do(given: dict[str, Any]) -> None:
     """Brute force over both pools: nothing cheaper in workers alone meets the limits."""
     deployment = disaggregated(rate=12, **given)
@@ -279,8 +284,11 @@ def test_lines_lead_to_the_budget_and_to_the_plan(tmp_path: Path) -> None:
     assert breach.edit_spot is not None
     assert breach.edit_spot.path.endswith("plans/chat.yaml")
     plan_lines = Path(breach.edit_spot.path).read_text().splitlines()
-    field = breach.edit.changes[0].field if breach.edit else ""
-    assert field.partition(".")[2] in plan_lines[(breach.edit_spot.line or 0) - 1]
+    role, _, field = (breach.edit.changes[0].field if breach.edit else "").partition(".")
+    line_text = plan_lines[(breach.edit_spot.line or 0) - 1]
+    assert line_text.strip().startswith(
+        (f"{field}:", f"{role}:")
+    )  # the pool's line where the key is not there
 
 
 def test_entry_over_plan_over_defaults(tmp_path: Path) -> None:
@@ -312,17 +320,29 @@ BAD = {
     "no deployment": ("deployments: []", "b.yaml:1:1: the list is empty"),
     "an empty file": ("", "b.yaml:1:1: the file is empty"),
     "a future version": ("schema_version: 2\ndeployments: []", "b.yaml:1:1: 'schema_version' is 2"),
-    "a key twice": ("deployments: []\ndeployments: []", "b.yaml:2:1: the key 'deployments' is here a second time"),
+    "a key twice": (
+        "deployments: []\ndeployments: []",
+        "b.yaml:2:1: the key 'deployments' is here a second time",
+    ),
     "a missing plan": ("deployments:\n- {name: a, plan: no.yaml, limits: {gpus: 1}}", "b.yaml:2:13: "),
     "no limit": ("deployments:\n- {name: a, plan: PLAN}", "b.yaml:2:3: 'a' has no limit"),
     "an unknown limit": (
         "deployments:\n- {name: a, plan: PLAN, limits: {tfft: 2s}}",
         "unknown limit 'tfft'; did you mean 'ttft'",
     ),
-    "a wrong unit": ("deployments:\n- {name: a, plan: PLAN, limits: {ttft: 2m}}", "did you mean 'ms' or 'min'?"),
+    "a wrong unit": (
+        "deployments:\n- {name: a, plan: PLAN, limits: {ttft: 2m}}",
+        "did you mean 'ms' or 'min'?",
+    ),
     "a negative limit": ("deployments:\n- {name: a, plan: PLAN, limits: {gpus: -1}}", "'gpus'"),
-    "not a number": ("deployments:\n- {name: a, plan: PLAN, limits: {gpus: .nan}}", "expected a finite number"),
-    "min above max": ("deployments:\n- {name: a, plan: PLAN, limits: {gpus: {min: 3, max: 2}}}", "nothing can meet"),
+    "not a number": (
+        "deployments:\n- {name: a, plan: PLAN, limits: {gpus: .nan}}",
+        "expected a finite number",
+    ),
+    "min above max": (
+        "deployments:\n- {name: a, plan: PLAN, limits: {gpus: {min: 3, max: 2}}}",
+        "nothing can meet",
+    ),
     "the same limit twice": (
         "deployments:\n- {name: a, plan: PLAN, limits: {ttft: 2s, ttft_p90: 3s}}",
         "are the same limit (ttft_p90)",
@@ -331,7 +351,10 @@ BAD = {
         "deployments:\n- {name: a, plan: PLAN, limits: {gpus: 9}}\n- {name: a, plan: PLAN, limits: {gpus: 9}}",
         "b.yaml:3:4: a second deployment is called 'a'",
     ),
-    "a total that does not add up": ("deployments:\n- {name: a, plan: PLAN}\ntotal: {ttft: 2s}", "does not add up"),
+    "a total that does not add up": (
+        "deployments:\n- {name: a, plan: PLAN}\ntotal: {ttft: 2s}",
+        "does not add up",
+    ),
     "a misspelt model": (
         "deployments:\n- {name: a, plan: {model: lama-3.1-8b, colocated: {hardware: h100, workers: 1}, "
         "workload: {isl: 1k, osl: 1k, rate: 1}}, limits: {gpus: 1}}",
@@ -343,9 +366,7 @@ BAD = {
         "b.yaml:2:3: 'a': the load is missing",
     ),
 }
-PLAN = (
-    "{model: llama-3.1-8b, colocated: {hardware: h100, workers: 1}, workload: {isl: 1k, osl: 1k, rate: 1}}"
-)
+PLAN = "{model: llama-3.1-8b, colocated: {hardware: h100, workers: 1}, workload: {isl: 1k, osl: 1k, rate: 1}}"
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -413,7 +434,9 @@ def test_added_and_removed_deployments() -> None:
     assert kinds == {"pd": "added", "colocated": "removed"}
 
 
-@pytest.mark.parametrize("text", ["{}", '{"deployments": 3}', '{"schema_version": 1, "plan": {}}', "[]", "no"])
+@pytest.mark.parametrize(
+    "text", ["{}", '{"deployments": 3}', '{"schema_version": 1, "plan": {}}', "[]", "no"]
+)
 def test_another_file_is_no_baseline(text: str, tmp_path: Path) -> None:
     (tmp_path / "main.json").write_text(text)
     with pytest.raises(InputError):
@@ -446,7 +469,14 @@ def rendered(check: Check, changes: Difference, format: str) -> str:
 
 @pytest.mark.parametrize(
     ("format", "suffix"),
-    [("text", "txt"), ("json", "json"), ("markdown", "md"), ("csv", "csv"), ("github", "github.txt"), ("junit", "xml")],
+    [
+        ("text", "txt"),
+        ("json", "json"),
+        ("markdown", "md"),
+        ("csv", "csv"),
+        ("github", "github.txt"),
+        ("junit", "xml"),
+    ],
 )
 def test_golden(shown: tuple[Check, Difference], format: str, suffix: str, golden: Any) -> None:
     golden(f"check.{suffix}", rendered(*shown, format).replace(f"{ROOT}/", ""))
@@ -552,7 +582,9 @@ def test_commands_of_the_documentation_run() -> None:
     import shlex
 
     text = (ROOT / "docs" / "check.md").read_text()
-    lines = {x.strip().removeprefix("$ ") for x in text.splitlines() if x.strip().startswith("$ pdplan check")}
+    lines = {
+        x.strip().removeprefix("$ ") for x in text.splitlines() if x.strip().startswith("$ pdplan check")
+    }
     assert lines
     for line in sorted(lines):
         arguments = shlex.split(line)[2:]
@@ -560,10 +592,15 @@ def test_commands_of_the_documentation_run() -> None:
         assert found.returncode in (0, 1), (line, found.stderr)
 
 
-def test_the_documented_output_is_real() -> None:
-    text = (ROOT / "docs" / "check.md").read_text()
-    block = text.split("```text\n$ pdplan check examples/budget-breached.yaml\n")[1].split("```")[0]
-    shown = [line.split("  ")[0] for line in block.splitlines() if line]
+def test_the_documented_output_is_real(request: pytest.FixtureRequest) -> None:
+    path = ROOT / "docs" / "check.md"
+    head, _, rest = path.read_text(encoding="utf-8").partition(
+        "$ pdplan check examples/budget-breached.yaml\n"
+    )
+    shown, _, tail = rest.partition("```")
     real = run("examples/budget-breached.yaml").stdout
-    names = [line.split("  ")[0] for line in real.splitlines() if line]
-    assert [n for n in shown if n.isidentifier()] == [n for n in names if n.isidentifier()]
+    if request.config.getoption("--update-golden"):
+        text = f"{head}$ pdplan check examples/budget-breached.yaml\n{real}```{tail}"
+        path.write_text(text, encoding="utf-8")
+        shown = real
+    assert shown == real, "docs/check.md is out of date: pytest --update-golden"

@@ -11,7 +11,7 @@ from pdplan.calibration.collectives import _messages
 from pdplan.calibration.expert_exchange import exchange
 from pdplan.calibration.messages import BULK, LOW_LATENCY, RING, Messages, ideal_links, links_entry
 from pdplan.efficiency import CONSTANTS_DIRECTORY
-from pdplan.files import read_yaml
+from pdplan.files import read_json
 from pdplan.laws.collectives import (
     Links,
     all_gather_time_s,
@@ -44,7 +44,7 @@ SIZES = np.geomspace(1e3, 1e9, 400)
 
 def fitted(accelerator: str, generation: str, up: float, out: float) -> Links:
     """Links with the packaged constants: the accelerator's, then its generation's, then the defaults'."""
-    file = read_yaml(CONSTANTS_DIRECTORY / "kernels.yaml").data
+    file = read_json(CONSTANTS_DIRECTORY / "kernels.json").data
     names = {f.name for f in dataclasses.fields(Links)}
     values: dict[str, float] = {}
     for scope in (

@@ -84,7 +84,9 @@ def test_roles_may_have_their_own_hardware():
 
 
 def test_everything_wrong_is_told_at_once():
-    message = refused(model="deepsek-r1", hardware=["h20o"], isl="-1", rate="nan", tpot="40m", prices=["h200"])
+    message = refused(
+        model="deepsek-r1", hardware=["h20o"], isl="-1", rate="nan", tpot="40m", prices=["h200"]
+    )
     for part in (
         "--model: unknown model 'deepsek-r1'; did you mean 'deepseek-r1'",
         "--hardware: unknown accelerator 'h20o'; did you mean 'h20', 'h200'",
@@ -143,7 +145,9 @@ def test_one_wrong_value(changes, part):
 
 
 def test_values_reach_the_world():
-    asked = ask(network="400Gbps,latency=5us,loss=1e-5", prices=["H200-SXM=$2.60"], drafted="2", acceptance="80%")
+    asked = ask(
+        network="400Gbps,latency=5us,loss=1e-5", prices=["H200-SXM=$2.60"], drafted="2", acceptance="80%"
+    )
     assert asked.world.price("h200") == 2.60
     assert asked.world.network.bandwidth_bytes_per_s == 50e9
     assert asked.world.network.latency_s == pytest.approx(5e-6)
@@ -247,7 +251,7 @@ def test_a_plan_may_stand_under_its_own_key():
     head, _, rest = PLAN.partition("workload:")
     nested = "plan:\n" + "".join(f"  {line}\n" for line in head.splitlines()) + "workload:" + rest
     assert deploy(nested).plan == deploy(PLAN).plan
-    with pytest.raises(InputError, match="plan.yaml:3:28: 'workers'"):
+    with pytest.raises(InputError, match="plan.yaml:3:29: 'workers'"):
         deploy(nested.replace("workers: 3", "workers: three"))
 
 
@@ -263,7 +267,7 @@ def test_flags_override_a_plan_file():
 @pytest.mark.parametrize(
     ("old", "new", "part"),
     [
-        ("tp: 8", "tp: 7", "plan.yaml:2:43: 'tp': 7 does not divide the 128 attention heads"),
+        ("tp: 8", "tp: 7", "plan.yaml:2:39: 'tp': 7 does not divide the 128 attention heads"),
         ("workers: 3", "workers: 0", "'workers': 0 is out of range; expected 1 to 1,000,000"),
         ("workers: 3", "workers: 3.5", "expected a whole number"),
         ("ep: 8", "ep: 3", "'ep': 3 does not divide tp·dp = 8; expected one of 1, 2, 4, 8"),
@@ -273,7 +277,11 @@ def test_flags_override_a_plan_file():
         ("hardware: h200", "hardware: h2oo", "plan.yaml:2:11: 'hardware': unknown accelerator 'h2oo'"),
         ("model: deepseek-r1", "model: deepseek-r9", "plan.yaml:1:1: 'model': unknown model"),
         ("model: deepseek-r1", "modal: deepseek-r1", "unknown key 'modal'; did you mean 'model'"),
-        ("model: deepseek-r1", "model: deepseek-r1\nmode: colocated", "a colocated plan has no pool 'decode'"),
+        (
+            "model: deepseek-r1",
+            "model: deepseek-r1\nmode: colocated",
+            "a colocated plan has no pool 'decode'",
+        ),
         ("model: deepseek-r1", "model: deepseek-r1\nmode: colocated", "needs the pool colocated"),
         ("decode:", "colocated:", "a disaggregated plan has no pool 'colocated'"),
         ("rate: 20", "rate: 20, concurrency: 4", "give either rate or concurrency"),

@@ -92,7 +92,9 @@ def _candidates(bench: Bench, limit: Limit) -> Iterator[Plan]:
     wider = limit.measure is MEMORY
     single: list[Plan | None] = []
     for role, pool in before.pools.items():
-        single += [_other_layout(deployment, role, layout, meets) for layout in _layouts(deployment, pool, wider)]
+        single += [
+            _other_layout(deployment, role, layout, meets) for layout in _layouts(deployment, pool, wider)
+        ]
         if limit.measure is not MEMORY:  # which no number of workers or requests can mend
             single.append(_more_workers(bench, meets, (role,)))
             single.append(_fewer_workers(bench, lambda p: bench.keeps(limit, p), role, pool))

@@ -177,7 +177,7 @@ def find_measure(key: str, percentile: float) -> Measure:
     >>> find_measure("tfft_p90", 0.9)
     Traceback (most recent call last):
     ...
-    pdplan.errors.InputError: unknown limit 'tfft_p90'; did you mean 'ttft_p90', 'tpot_p90' or 'ttft_p99'?
+    pdplan.errors.InputError: unknown limit 'tfft_p90'; did you mean 'ttft_p90', 'ttft_p99' or 'ttft_p95'?
     """
     if key in _FIXED:
         return _FIXED[key]

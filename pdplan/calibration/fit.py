@@ -6,7 +6,7 @@ The interface that every family module (`gemm.py`, `experts.py`, `attention.py`,
     SOURCES: dict[str, dict[str, str]]              # key -> {title, reference, date[, note]}
     def fit(tables: Tables) -> list[Block]: ...
 
-A `Block` is one entry of constants/kernels.yaml. `fit_roofline` minimises the soft-L1
+A `Block` is one entry of constants/kernels.json. `fit_roofline` minimises the soft-L1
 of log(predicted / measured), so that a factor of two too slow weighs as much as a
 factor of two too fast and outliers pull little. Every fifth shape (by hash) is left
 out, the constants are those of the other four, and the error on the fifth is
@@ -32,7 +32,7 @@ Scope = Literal["defaults", "generations", "accelerators"]
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """One entry of constants/kernels.yaml.
+    """One entry of constants/kernels.json.
 
     `name` is the generation or accelerator ("" for defaults), `dtype` the arithmetic
     type, "" for an entry that serves every type (links, elementwise).
@@ -73,7 +73,7 @@ class FittedRoofline:
     """Median of predicted/measured − 1."""
 
     def entry(self, source: str, shapes: str, free: Sequence[str], **more: Any) -> dict[str, Any]:
-        """The entry for kernels.yaml: fitted constants, then what they were fitted to."""
+        """The entry for kernels.json: fitted constants, then what they were fitted to."""
         constants = {f.name: rounded(getattr(self.law, f.name)) for f in dataclasses.fields(Roofline)}
         defaults = dataclasses.asdict(Roofline())
         kept = {k: v for k, v in constants.items() if k in free or v != defaults[k]}

@@ -1,7 +1,7 @@
 """Fit every kernel constant: `python -m pdplan.calibration.kernels --tables WHEEL --shared FOLDER`.
 
 Reads kernel tables (aiconfigurator-core, and those shared in this project), lets each
-family module fit its blocks, and writes pdplan/constants/kernels.yaml. The same
+family module fit its blocks, and writes pdplan/constants/kernels.json. The same
 tables give the same bytes. Needs the `calibrate` extra: numpy, scipy, pyarrow.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -34,15 +33,14 @@ INHERITS = {
 }
 """Generations whose missing constants are nearer to another generation's than to the defaults."""
 
-HEADER = """\
-# How far kernels stand from the data sheet, by accelerator, family and arithmetic type.
-# Written by `python -m pdplan.calibration.kernels`; edit the fit, not this file.
-#
-# An accelerator's own entry wins over its generation's, that over the one it inherits from, that
-# over the defaults. Errors are |predicted/measured - 1|: median and 90th percentile over `rows`
-# measurements; `held_out_median_error` on the fifth of the shapes that the constants had not seen.
-# `engines` has constants of an engine whose kernels stand more than 15 % from the common ones.
-"""
+ABOUT = (
+    "How far kernels stand from the data sheet, by accelerator, family and arithmetic type.",
+    "Written by `python -m pdplan.calibration.kernels`; edit the fit, not this file.",
+    "An accelerator's own entry wins over its generation's, that over the one it inherits from, that over"
+    " the defaults. Errors are |predicted/measured - 1|: median and 90th percentile over `rows` measurements;"
+    " `held_out_median_error` on the fifth of the shapes that the constants had not seen.",
+    "`engines` has constants of an engine whose kernels stand more than 15 % from the common ones.",
+)
 
 _ORDER = (
     "compute_efficiency",
@@ -56,7 +54,6 @@ _ORDER = (
 )
 _AFTER = ("rows", "median_error", "p90_error", "held_out_median_error")
 _LAST = ("source", "engines")
-_WIDTH = 118
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,12 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--tables", help="wheel or unpacked folder of aiconfigurator-core (default: the installed package)"
     )
     parser.add_argument(
-        "--shared", default="/work/shared", help="folder with kernels/ and facts/ (default: %(default)s)"
+        "--shared", default="../shared", help="folder with kernels/ and facts/ (default: %(default)s)"
     )
     parser.add_argument(
         "-o",
         "--output",
-        default=str(Path(__file__).parents[1] / "constants" / "kernels.yaml"),
+        default=str(Path(__file__).parents[1] / "constants" / "kernels.json"),
         help="file to write",
     )
     options = parser.parse_args(arguments)
@@ -98,82 +95,71 @@ def fit_all(tables: Tables) -> tuple[list[Block], dict[str, Mapping[str, str]]]:
 
 
 def render(blocks: Sequence[Block], sources: Mapping[str, Mapping[str, str]]) -> str:
-    """The text of kernels.yaml."""
+    """The text of kernels.json: JSON, since every start of pdplan reads it; one entry a line, for people."""
     used = {str(b.entry["source"]) for b in blocks}
-    lines = [HEADER.rstrip("\n"), "sources:"]
-    lines += [f"  {key}: {_flow(sources[key])}" for key in sorted(used)]
-    lines.append("defaults:")
-    lines += _families([b for b in blocks if b.scope == "defaults"], 2)
+    document: dict[str, Any] = {
+        "about": list(ABOUT),
+        "sources": {key: dict(sources[key]) for key in sorted(used)},
+        "defaults": _families([b for b in blocks if b.scope == "defaults"]),
+    }
     for scope in ("generations", "accelerators"):
-        lines.append(f"{scope}:")
-        names = {b.name for b in blocks if b.scope == scope} | (
-            set(INHERITS) if scope == "generations" else set()
-        )
-        for name in sorted(names):
-            lines.append(f"  {name}:")
-            if scope == "generations" and name in INHERITS:
-                lines.append(f"    inherits: {INHERITS[name]}")
-            lines += _families([b for b in blocks if b.scope == scope and b.name == name], 4)
-    return "\n".join(lines) + "\n"
+        names = {b.name for b in blocks if b.scope == scope}
+        if scope == "generations":
+            names |= set(INHERITS)
+        document[scope] = {
+            name: ({"inherits": INHERITS[name]} if scope == "generations" and name in INHERITS else {})
+            | _families([b for b in blocks if b.scope == scope and b.name == name])
+            for name in sorted(names)
+        }
+    return "\n".join(_lines(document, 0)) + "\n"
 
 
-def _families(blocks: Sequence[Block], indent: int) -> Iterator[str]:
+def _families(blocks: Sequence[Block]) -> dict[str, Any]:
     """One family after the other; `any` stands for the types without an entry of their own."""
-    margin = " " * indent
+    found: dict[str, Any] = {}
     for family in sorted({b.family for b in blocks}):
         own = sorted((b for b in blocks if b.family == family), key=lambda b: b.dtype)
         if len({b.dtype for b in own}) < len(own):
             raise ValueError(f"{own[0].scope} {own[0].name} {family}: two entries for one type")
         if [b.dtype for b in own] == [""]:
-            yield from _entry(f"{margin}{family}", own[0].entry)
-            continue
-        yield f"{margin}{family}:"
-        for block in own:
-            yield from _entry(f"{margin}  {block.dtype or 'any'}", block.entry)
+            found[family] = _entry(own[0].entry)
+        else:
+            found[family] = {block.dtype or "any": _entry(block.entry) for block in own}
+    return found
 
 
-def _entry(head: str, entry: Mapping[str, Any]) -> Iterator[str]:
-    """A flow mapping over as many lines as it takes."""
-    known = (
-        [k for k in _ORDER if k in entry],
-        [k for k in _AFTER if k in entry],
-        [k for k in _LAST if k in entry],
-    )
+def _entry(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Constants first, then what they were fitted to, then notes and source; numbers to four digits."""
     others = sorted(k for k in entry if k not in (*_ORDER, *_AFTER, *_LAST))
-    other_constants = [k for k in others if isinstance(entry[k], int | float)]
-    notes = [k for k in others if k not in other_constants]
-    keys = [*known[0], *other_constants, *known[1], *notes, *known[2]]
-    margin = " " * (len(head) - len(head.lstrip()) + 2)
-    line = f"{head}: {{"
-    for index, key in enumerate(keys):
-        piece = f"{key}: {_value(entry[key])}" + (", " if index < len(keys) - 1 else "}")
-        if len(line) + len(piece.rstrip()) > _WIDTH and line.strip():
-            yield line.rstrip()
-            line = margin
-        line += piece
-    yield line
+    constants = [k for k in others if isinstance(entry[k], int | float)]
+    notes = [k for k in others if k not in constants]
+    keys = [k for k in (*_ORDER, *constants, *_AFTER, *notes, *_LAST) if k in entry]
+    return {k: _rounded(entry[k]) for k in keys}
 
 
-def _flow(mapping: Mapping[str, Any]) -> str:
-    return "{" + ", ".join(f"{k}: {_value(v)}" for k, v in mapping.items()) + "}"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return json.dumps(value)
-    if isinstance(value, int):
-        return str(value)
+def _rounded(value: Any) -> Any:
     if isinstance(value, float):
-        return ".inf" if math.isinf(value) else f"{value:.4g}"
+        return float(f"{value:.4g}")
     if isinstance(value, Mapping):
-        return _flow(value)
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(v) for v in value) + "]"
-    return (
-        str(value)
-        if str(value).replace("-", "").replace("_", "").isalpha()
-        else json.dumps(str(value), ensure_ascii=False)
-    )
+        return {k: _rounded(v) for k, v in value.items()}
+    return value
+
+
+def _lines(value: Mapping[str, Any], depth: int) -> Iterator[str]:
+    """JSON in which a mapping that holds mappings spreads over lines and any other stands on one."""
+    yield "{"
+    margin = " " * (depth + 1)
+    for number, (key, inner) in enumerate(value.items()):
+        comma = "," if number < len(value) - 1 else ""
+        head = f"{margin}{json.dumps(key)}: "
+        if isinstance(inner, Mapping) and any(isinstance(v, Mapping) for k, v in inner.items() if k != "engines"):
+            first, *rest = _lines(inner, depth + 1)
+            yield head + first
+            yield from rest[:-1]
+            yield rest[-1] + comma
+        else:
+            yield head + json.dumps(inner, ensure_ascii=False) + comma
+    yield " " * depth + "}"
 
 
 def summary(blocks: Sequence[Block]) -> Iterator[str]:

@@ -111,7 +111,7 @@ def _minimise(size: Array, layers: Array, seconds: Array) -> Array:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: prints the block."""
     parser = argparse.ArgumentParser(prog="python -m pdplan.calibration.kv_transfer", description=__doc__)
-    parser.add_argument("--shared", default="/work/shared", help="folder with facts/ (default: %(default)s)")
+    parser.add_argument("--shared", default="../shared", help="folder with facts/ (default: %(default)s)")
     options = parser.parse_args(arguments)
     sys.stdout.write(render(fit(Tables(Path(), Path(options.shared)))))
     return 0

@@ -1,4 +1,4 @@
-"""Samples of measured kernels, and the entries of kernels.yaml that are made of them.
+"""Samples of measured kernels, and the entries of kernels.json that are made of them.
 
 One accelerator's sample makes its own entry, those of a generation are pooled for the
 generation's, all of them for the default; engines whose kernels differ are told apart.

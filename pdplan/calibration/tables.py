@@ -1,6 +1,6 @@
 """Measured kernel tables, as columns, and the data sheets they are compared with.
 
-    tables = Tables.open("/path/to/aiconfigurator_core-….whl", "/work/shared")
+    tables = Tables.open("/path/to/aiconfigurator_core-….whl", "../shared")
     rows = tables.read("h200", "gemm")              # {"m": int array, …, "latency_s": float array}
     rows = tables.read("h200", "gemm", engine="vllm")
     rows = tables.read_csv("kernels/deepgemm_h800.csv")

@@ -54,7 +54,7 @@ def rounded_roofline_time_s(
     p → ∞ gives t0 + max(t_compute, t_memory), the classical roofline.
     `chain_s` is what the kernel takes in sequence however many units it has, if anything.
     Source: Williams, Waterman, Patterson, CACM 52(4), 2009, for p → ∞; the finite
-    p is a p-norm, fitted where `constants/kernels.yaml` says.
+    p is a p-norm, fitted where `constants/kernels.json` says.
 
     >>> float(rounded_roofline_time_s(3.0, 4.0, exponent=2.0))
     5.0

@@ -65,7 +65,11 @@ def suggestions(finding: Finding) -> list[str]:
     if finding.edit is not None:
         found.append(f"{finding.edit_spot}: {edit_words(finding.edit, finding)}")
     elif finding.deployment != "total":
-        what = "layout near this one" if finding.limit.measure is MEMORY else "change of workers, max_batch or tp"
+        what = (
+            "layout near this one"
+            if finding.limit.measure is MEMORY
+            else "change of workers, max_batch or tp"
+        )
         found.append(f"no {what} meets {finding.limit.measure.key}; `pdplan recommend` searches all of them")
     passing = finding.passing_limit
     if passing is not None:

@@ -1,0 +1,93 @@
+"""`import pdplan`: small, light, typed, and the same answers as the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import pdplan
+
+ASKED = {"model": "llama-3.1-8b", "hardware": "h100", "isl": "2k", "osl": 256, "rate": 4, "tpot": "30ms"}
+PLAN = {"model": "llama-3.1-8b", "colocated": {"hardware": "h100", "workers": 2}}
+TRAFFIC = {"isl": "2k", "osl": 256, "rate": 4}
+
+
+def test_every_exported_name_is_there_and_sorted():
+    assert pdplan.__all__ == sorted(pdplan.__all__)
+    for name in pdplan.__all__:
+        assert getattr(pdplan, name) is not None
+        assert name in dir(pdplan)
+    with pytest.raises(AttributeError, match="no attribute 'recomend'"):
+        _ = pdplan.recomend
+
+
+def test_the_import_is_light():
+    code = "import pdplan, sys; sys.exit(bool({'numpy', 'pydantic', 'yaml', 'typer'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+def test_functions_stay_functions_beside_modules_of_their_name():
+    import pdplan.evaluate
+    import pdplan.explain
+
+    assert callable(pdplan.evaluate)
+    assert callable(pdplan.explain)
+    from pdplan.evaluate import meets
+
+    assert callable(meets)
+
+
+def test_recommend():
+    found = pdplan.recommend(**ASKED)
+    assert found.best is not None
+    assert found.best.plan.model == "llama-3.1-8b"
+    again = pdplan.recommend(found.question, found.world)
+    assert again.best == found.best
+
+
+def test_recommend_takes_a_file_and_inputs_override_it(tmp_path):
+    path = tmp_path / "question.yaml"
+    path.write_text("model: llama-3.1-8b\nhardware: h100\nisl: 2k\nosl: 256\nrate: 4000\n")
+    found = pdplan.recommend(path, rate=4, tpot="30ms")
+    assert found.best == pdplan.recommend(**ASKED).best
+
+
+def test_evaluate_takes_plans_in_every_form(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text("model: llama-3.1-8b\ncolocated: {hardware: h100, workers: 2}\n")
+    metrics = pdplan.evaluate(path, **TRAFFIC)
+    assert metrics.gpus == 2
+    assert pdplan.evaluate(PLAN, **TRAFFIC) == metrics
+    assert pdplan.evaluate(str(path), **TRAFFIC) == metrics
+    best = pdplan.recommend(**ASKED).best
+    slo = {"tpot": "30ms"}
+    assert pdplan.evaluate(best, **TRAFFIC, **slo) == best.metrics
+    assert pdplan.evaluate(best.plan, **TRAFFIC, **slo) == best.metrics
+
+
+def test_compare():
+    found = pdplan.compare(**{**ASKED, "hardware": ["h100", "b200"]})
+    assert {row.label["hardware"] for row in found.rows} == {"h100", "b200"}
+
+
+def test_explain():
+    assert pdplan.explain(PLAN, **TRAFFIC) is not None
+
+
+def test_prices_and_network_are_mappings():
+    found = pdplan.recommend(**ASKED, prices={"h100": 1.0}, network={"bandwidth": "400Gbps"})
+    assert found.best.metrics.usd_per_h == found.best.metrics.gpus
+    assert found.world.network.bandwidth_bytes_per_s == 50e9
+
+
+def test_what_is_wrong_is_said_with_its_name():
+    with pytest.raises(pdplan.InputError, match="unknown input 'tpto'; did you mean 'tpot'"):
+        pdplan.recommend(**ASKED, tpto="3ms")
+    with pytest.raises(pdplan.PdplanError, match="isl: '8x'"):
+        pdplan.recommend(**{**ASKED, "isl": "8x"})
+    with pytest.raises(pdplan.InputError, match="unknown model"):
+        pdplan.evaluate({**PLAN, "model": "nope"}, **TRAFFIC)
+    with pytest.raises(pdplan.InputError, match="a Question needs its World"):
+        pdplan.recommend(pdplan.recommend(**ASKED).question)
