@@ -128,7 +128,7 @@ def test_overload_is_a_breach_with_its_reason() -> None:
 
 
 def test_too_little_memory_is_a_breach_with_its_reason() -> None:
-    # 70.6e9 parameters at one byte and 79 GiB usable: weights alone nearly fill one H100; at BF16 they do not fit.
+    # 70.6e9 parameters of two bytes are 141 GB; an H100 has 85 GB.
     pool = PoolPlan(hardware="h100", workers=1, tp=1)
     plan = Colocated(model="llama-3.3-70b", precision="bf16", kv_precision="bf16", colocated=pool)
     found = check_deployment(replace(colocated(gpus=8, goodput_requests_per_s=1), plan=plan))
@@ -209,7 +209,7 @@ def test_check_and_goodput_agree() -> None:
     ],
 )
 def test_every_suggestion_is_true(deployment: Deployment) -> None:
-    """The edited plan, judged from scratch, keeps the limit that the edit is for, at the cost that was said."""
+    """The edited plan, judged from scratch, keeps the limit that it is for, at the cost that was said."""
     found = check_deployment(deployment)
     assert found.breaches
     edits = [(f, f.edit) for f in found.breaches if f.edit] + [(None, e) for e in [found.fix] if e]
@@ -296,7 +296,8 @@ def test_entry_over_plan_over_defaults(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text(
         "prices: {h100: 5}\n"
         "defaults: {workload: {isl: 9k, rate: 3}, engine: sglang, limits: {gpus: 1, usd_per_h: 3}}\n"
-        f"deployments:\n  - name: a\n    plan: {plan}\n    workload: {{osl: 200}}\n    limits: {{usd_per_h: 6}}\n"
+        f"deployments:\n  - name: a\n    plan: {plan}\n    workload: {{osl: 200}}\n"
+        "    limits: {usd_per_h: 6}\n"
     )
     (found,) = read_budget(tmp_path / "b.yaml", Catalog()).deployments
     assert (found.workload.isl, found.workload.osl, found.workload.rate) == (1024, 200, 3)
@@ -348,7 +349,7 @@ BAD = {
         "are the same limit (ttft_p90)",
     ),
     "the same name twice": (
-        "deployments:\n- {name: a, plan: PLAN, limits: {gpus: 9}}\n- {name: a, plan: PLAN, limits: {gpus: 9}}",
+        "deployments:\n- {name: a, plan: PLAN, limits: {gpus: 9}}\n- {name: a, plan: PLAN}",
         "b.yaml:3:4: a second deployment is called 'a'",
     ),
     "a total that does not add up": (
@@ -448,7 +449,7 @@ def test_another_file_is_no_baseline(text: str, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def shown() -> tuple[Check, Difference]:
-    """A budget with everything in it, under ideal constants, so that refitting them changes no golden file."""
+    """A budget with everything in it, under ideal constants: refitting them changes no golden file."""
     budget = read_budget(EXAMPLES / "budget-breached.yaml", Catalog(environment=""))
     met = read_budget(EXAMPLES / "budget.yaml", Catalog(environment=""))
     checks = []

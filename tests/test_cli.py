@@ -15,7 +15,22 @@ from pdplan.cli import app
 from tests import made_up
 from tests.test_report import valid
 
-QUESTION = "--model llama-3.1-8b --hardware h100 --isl 2k --osl 256 --rate 4 --ttft 1s --tpot 30ms".split()
+QUESTION = [
+    "--model",
+    "llama-3.1-8b",
+    "--hardware",
+    "h100",
+    "--isl",
+    "2k",
+    "--osl",
+    "256",
+    "--rate",
+    "4",
+    "--ttft",
+    "1s",
+    "--tpot",
+    "30ms",
+]
 PLAN = """\
 model: llama-3.1-8b
 colocated: {hardware: h100, workers: 2}
@@ -130,14 +145,40 @@ def test_infeasible_is_1_and_says_what_to_relax(pdp):
 
 
 def test_a_model_that_fits_nowhere_is_1(pdp):
-    args = "--model kimi-k2 --hardware l4 --isl 2k --osl 256 --rate 1 --max-gpus 4".split()
+    args = [
+        "--model",
+        "kimi-k2",
+        "--hardware",
+        "l4",
+        "--isl",
+        "2k",
+        "--osl",
+        "256",
+        "--rate",
+        "1",
+        "--max-gpus",
+        "4",
+    ]
     code, out, _ = pdp("recommend", *args)
     assert code == 1
     assert "kimi-k2" in out
 
 
 def test_goodput(pdp):
-    args = "--model llama-3.1-8b --hardware h100 --isl 2k --osl 256 --max-gpus 2 --tpot 30ms".split()
+    args = [
+        "--model",
+        "llama-3.1-8b",
+        "--hardware",
+        "h100",
+        "--isl",
+        "2k",
+        "--osl",
+        "256",
+        "--max-gpus",
+        "2",
+        "--tpot",
+        "30ms",
+    ]
     code, out, _ = pdp("recommend", *args)
     assert code == 0
     assert out.startswith("up to ")
@@ -187,7 +228,7 @@ def test_compare_sorts_by_cost_and_shows_who_cannot(pdp):
     data = json.loads(out)
     valid("compare", data)
     rows = data["rows"]
-    assert [r["hardware"] for r in rows][0] == "h100"
+    assert rows[0]["hardware"] == "h100"
     assert rows[0]["ratio_to_best"] == 1
     costs = [r["metrics"]["usd_per_h"] for r in rows if r["metrics"]]
     assert costs == sorted(costs)

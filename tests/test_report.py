@@ -39,11 +39,21 @@ REPORTS = {
     "evaluate": lambda: evaluation_report(made_up.deployment(), made_up.DISAGGREGATED_METRICS),
     "compare": lambda: comparison_report(made_up.comparison()),
 }
-ISSUE_METRICS = (
-    "requests_per_s gpus usd_per_h usd_per_million_output_tokens total_tok_per_s_per_gpu "
-    "output_tok_per_s_per_gpu ttft_mean_s ttft_p50_s ttft_p90_s ttft_p99_s tpot_mean_s "
-    "kv_transfer_mean_s utilisation"
-).split()
+ISSUE_METRICS = {
+    "requests_per_s",
+    "gpus",
+    "usd_per_h",
+    "usd_per_million_output_tokens",
+    "total_tok_per_s_per_gpu",
+    "output_tok_per_s_per_gpu",
+    "ttft_mean_s",
+    "ttft_p50_s",
+    "ttft_p90_s",
+    "ttft_p99_s",
+    "tpot_mean_s",
+    "kv_transfer_mean_s",
+    "utilisation",
+}
 """The names that the issue promises."""
 
 
@@ -83,7 +93,7 @@ def test_the_names_that_other_programs_rely_on():
     assert data["plan"]["mode"] == "disaggregated"
     for pool in ("prefill", "decode"):
         assert set(data["plan"][pool]) == {"hardware", "workers", "tp", "pp", "dp", "ep", "max_batch"}
-    assert set(ISSUE_METRICS) <= data["metrics"].keys()
+    assert data["metrics"].keys() >= ISSUE_METRICS
     assert data["alternatives"][0].keys() == {"plan", "metrics"}
     assert data["best_other_mode"]["plan"]["colocated"]["workers"] == 7
     evaluated = json.loads(render(REPORTS["evaluate"](), "json"))
@@ -151,7 +161,7 @@ def test_the_csv_has_one_row_a_plan_and_equal_columns():
 def test_a_miss_is_never_called_met(found, limit):
     words = margin(found, limit).text
     assert words.startswith("missed") == (found > limit)
-    assert "0.0%" not in words
+    assert " 0.0%" not in words
 
 
 def test_every_field_of_the_metrics_is_printed():

@@ -54,7 +54,9 @@ def compare(
 ) -> int:
     """Plans, models, accelerators or modes side by side for one workload, cheapest first.
 
-    pdplan compare --model llama-3.3-70b --hardware h200 --hardware mi300x --isl 4k --osl 1k --rate 20
+    \b
+    pdplan compare --model llama-3.3-70b --hardware h200 --hardware mi300x \\
+        --isl 4k --osl 1k --rate 20
     """
     from pdplan.comparison import compare_files, compare_questions
     from pdplan.inputs.questions import is_question_file, read_question

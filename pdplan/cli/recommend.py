@@ -20,7 +20,9 @@ def recommend(
 ) -> int:
     """The cheapest deployment that meets the objectives, beside the best of the other mode.
 
-    pdplan recommend --model deepseek-r1 --hardware h200 --isl 4k --osl 1k --rate 20 --ttft 2s --tpot 40ms
+    \b
+    pdplan recommend --model deepseek-r1 --hardware h200 --isl 4k --osl 1k \\
+        --rate 20 --ttft 2s --tpot 40ms
     """
     from pdplan.inputs import question_from, read_question
     from pdplan.inputs.questions import merged

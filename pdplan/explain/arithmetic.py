@@ -147,7 +147,7 @@ def _printed(node: ast.expr, name_of: Callable[[str], str]) -> tuple[str, int]:
             text = name_of(name)
             return text, 1 if text.startswith("-") else _ATOM
         case ast.Constant(value=value):
-            return f"{value:g}" if isinstance(value, float) else str(value), _ATOM
+            return f"{value:g}".replace("e-0", "e-"), _ATOM
     raise ValueError(f"not arithmetic: {ast.unparse(node)}")
 
 

@@ -133,7 +133,7 @@ def _experts(writer: Writer, op: Op, group: str) -> Known:
     """Routing, written once for the matrices of a block."""
     block = f"{op.inputs['E']}/{op.inputs['k']}"
     if f"{block} R" in writer.routed:
-        return {k: writer.routed[f"{block} {k}"] for k in ("R", "Y")}
+        return {k: writer.routed[f"{block} {k}"] for k in ("R", "Y", "R_in")}
     given = {k: plain_input(writer.sources, op, k) for k in ("dp", "k", "E", "ep", "skew")}
     experts, chosen, ranks = given["E"], given["k"], given["ep"]
 
@@ -169,8 +169,10 @@ def _experts(writer: Writer, op: Op, group: str) -> Known:
         "experts",
     )
     rows = line("R", "rows on the busiest rank", "A/ep*f", {"A": sent, "ep": ranks, "f": factor}, "rows")
-    writer.routed.update({f"{block} R": rows, f"{block} Y": here})
-    return {"R": rows, "Y": here}
+    # Without attention-dp every rank passes over all copies to find its own experts'.
+    found = {"R": rows, "Y": here, "R_in": rows if given["dp"].value > 1 else sent}
+    writer.routed.update({f"{block} {k}": q for k, q in found.items()})
+    return found
 
 
 def _elementwise(writer: Writer, op: Op, group: str) -> Known:

@@ -22,7 +22,7 @@ def write_seed(b: Builder, case: Case, model: ModelNumbers) -> None:
         "seed",
         "The two seed formulas",
         "Prefill is compute-bound, decode is memory-bound. On one worker, its accelerators taken together, "
-        "with every efficiency 1 and every overhead 0; the sections below say how far reality stands from it.",
+        "with every efficiency 1 and every overhead 0; the sections below say how far reality stands off.",
     )
     prefill, decode = case.sources[case.prefilling], case.sources[case.decoding]
     dtype = _main_dtype(prefill)

@@ -108,7 +108,7 @@ def _row(sources: Sources, term: Term, name: str) -> TermRow:
     elif isinstance(source, Message):
         layers, moved = source.layers, number(source.message_bytes)
         if source.tokens is not None:
-            moved *= number(source.tokens) * source.per_token
+            moved *= number(source.tokens) * (1 if source.deduplicate else source.per_token)
         constants = described(sources.setting.constants.origin("links", ""))
     return TermRow(
         name=name,

@@ -146,7 +146,7 @@ def _write_wait(
     service_cv: Quantity,
     value: object,
 ) -> tuple[Quantity, Quantity]:
-    """Erlang C and the mean wait (Allen–Cunneen)."""
+    """Erlang C and the mean wait (Allen–Cunneen, with Cosmetatos' correction for even service)."""
     waits = b.line(
         "C",
         "share of arrivals that wait, Erlang C",
@@ -156,8 +156,22 @@ def _write_wait(
         note="a^c/c! / ((1−a/c)·Σ_{k<c} a^k/k! + a^c/c!); 1 where a ≥ c",
     )
     cv = Quantity(case.workload.arrival_cv, "", QUESTION)
-    used = {"C": waits, "c": servers, "S": service, "lam": arrivals, "c_a": cv, "c_s": service_cv}
-    wait = b.line("W", "mean wait (Allen–Cunneen)", "C/(c/S-lam)*(c_a**2+c_s**2)/2", used, "s", value=value)
+    spread = {"c_a": cv, "c_s": service_cv}
+    if service_cv.value > 1:
+        factor = b.line("v", "spread of arrivals and service (Allen–Cunneen)", "(c_a**2+c_s**2)/2", spread, "")
+    else:
+        even = b.line(
+            "g",
+            "what fixed service waits, against half of a random one's (Cosmetatos)",
+            "min(max(1+(1-min(a/c,1))*(c-1)*(sqrt(4+5*c)-2)/(16*max(min(a/c,1),1e-9)*c),1),2)",
+            {"a": offered, "c": servers},
+            "",
+        )
+        factor = b.line(
+            "v", "spread of arrivals and service", "(c_a**2-1)/2+c_s**2+(1-c_s**2)*g/2", spread | {"g": even}, ""
+        )
+    used = {"C": waits, "c": servers, "S": service, "lam": arrivals, "v": factor}
+    wait = b.line("W", "mean wait (Allen–Cunneen)", "C/(c/S-lam)*v", used, "s", value=value)
     return waits, wait
 
 

@@ -95,7 +95,7 @@ def network_from(values: Values, findings: Findings) -> NetworkSpec:
     if "network" not in values:
         return NetworkSpec()
     whole = values["network"]
-    if isinstance(whole.value, str):
+    if not isinstance(whole.value, Mapping):
         parts = {key: Given(text, f"{whole.where} {key}") for key, text in _network_parts(whole, findings)}
     else:
         parts = dict(_nested(values, "network"))
@@ -250,7 +250,7 @@ def price_items(entry: Given, findings: Findings) -> list[tuple[str, Any, str]]:
     """(name, price, where) out of a mapping, or out of texts such as h200=2.60."""
     if isinstance(entry.value, Mapping):
         return [(name, g.value, g.where) for name, g in _nested({"prices": entry}, "prices").items()]
-    texts = [entry.value] if isinstance(entry.value, str) else list(entry.value)
+    texts = list(entry.value) if isinstance(entry.value, list | tuple) else [entry.value]
     found: list[tuple[str, Any, str]] = []
     for text in (t for many in texts for t in str(many).split(",")):
         name, equals, price = text.partition("=")

@@ -14,6 +14,7 @@ from pdplan.report.parts import notes_block
 from pdplan.report.words import (
     cost_words,
     counted,
+    hourly,
     percentile_name,
     plan_words,
     short_plan,
@@ -74,9 +75,7 @@ def _table(found: Comparison) -> Block:
                 *label,
                 plan if row.meets else Cell(plan, "bad"),
                 f"{metrics.gpus:,.0f}",
-                format_rate(metrics.requests_per_s)
-                if found.by_goodput
-                else f"{format_money(metrics.usd_per_h)}/h",
+                format_rate(metrics.requests_per_s) if found.by_goodput else hourly(metrics),
                 _ratio_text(row.answer, found),
                 format_money(metrics.usd_per_million_output_tokens),
                 format_duration(metrics.ttft_slo_s),

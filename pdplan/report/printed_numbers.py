@@ -92,8 +92,8 @@ class References:
 
 def _plain(value: float, digits: int) -> str:
     text = f"{value:.{digits}g}"
-    if "e" in text and 1e-4 <= abs(value) < _WHOLE:
-        return format_count(float(text))
+    if "e" in text and 10**digits <= abs(value) < 1e8:
+        return format_count(value)
     return _power(text)
 
 

@@ -28,6 +28,7 @@ from pdplan.report.words import (
     OBJECTIVES,
     cost_words,
     counted,
+    hourly,
     percentile_name,
     plan_words,
     serving_words,
@@ -35,7 +36,7 @@ from pdplan.report.words import (
     slo_words,
     workload_words,
 )
-from pdplan.units import format_duration, format_money, format_rate
+from pdplan.units import format_duration, format_rate
 
 _LIMIT_TITLES = {field: title for title, field, _, _ in OBJECTIVES} | {"gpus": "GPUs"}
 
@@ -132,7 +133,7 @@ def _alternatives(found: Recommendation, best: Candidate) -> Table:
             amount = format_rate(metrics.requests_per_s)
             share = metrics.requests_per_s / best.metrics.requests_per_s
         else:
-            amount = f"{format_money(metrics.usd_per_h)}/h"
+            amount = hourly(metrics)
             share = _cost(metrics) / _cost(best.metrics)
         rows.append(
             (

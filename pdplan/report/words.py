@@ -47,6 +47,11 @@ def cost_words(metrics: Metrics) -> str:
     return words
 
 
+def hourly(metrics: Metrics) -> str:
+    """$143.60/h, or that there is no price."""
+    return f"{format_money(metrics.usd_per_h)}/h" if metrics.usd_per_h == metrics.usd_per_h else "no price"
+
+
 def serving_words(serving: Serving) -> str:
     words = f"{serving.model} in {serving.precision}, KV cache in {serving.kv_precision}"
     words += f", {engine_title(serving.engine)}"

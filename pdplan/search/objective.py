@@ -19,6 +19,7 @@ class Objective:
 
     unit_price: dict[str, float]
     counts_gpus: bool
+    node_size: dict[str, int]
 
     def cost(self, candidate: Candidate) -> float:
         return sum(p.gpus * self.unit_price[p.hardware] for p in candidate.plan.pools.values())
@@ -54,10 +55,17 @@ def tightness(metrics: Metrics, slo: Slo) -> float:
     return float(max(shares, default=0.0))
 
 
-def intricacy(candidate: Candidate) -> int:
-    """How many unusual things a plan asks an engine for: pipeline stages, experts over a part of the ranks."""
+def intricacy(candidate: Candidate, objective: Objective) -> int:
+    """How much out of the ordinary a plan asks for.
+
+    Pipeline stages, experts over a part of the ranks, workers that span nodes (one
+    failed node takes the whole worker down).
+    """
     pools = candidate.plan.pools.values()
-    return sum((p.pp > 1) + (p.ep not in (1, p.tp * p.dp)) for p in pools)
+    return sum(
+        (p.pp > 1) + (p.ep not in (1, p.tp * p.dp)) + (p.gpus_per_worker > objective.node_size[p.hardware])
+        for p in pools
+    )
 
 
 def rank(candidates: Iterable[Candidate], objective: Objective, slo: Slo) -> list[Candidate]:
@@ -67,7 +75,7 @@ def rank(candidates: Iterable[Candidate], objective: Objective, slo: Slo) -> lis
     """
 
     def key(c: Candidate) -> tuple[float, int, float, str]:
-        return (round(objective.cost(c), 9), intricacy(c), round(tightness(c.metrics, slo), 9), repr(c.plan))
+        return (round(objective.cost(c), 9), intricacy(c, objective), round(tightness(c.metrics, slo), 9), repr(c.plan))
 
     return sorted(candidates, key=key)
 

@@ -90,7 +90,15 @@ def build_space(question: Question, world: World) -> Space:
     names = sorted({*senders, *receivers, *alone})
     prices = {hw: world.price(hw) for hw in names}
     counts_gpus = any(np.isnan(p) for p in prices.values())
-    objective = Objective(unit_price={hw: 1.0 if counts_gpus else p for hw, p in prices.items()}, counts_gpus=counts_gpus)
+    objective = Objective(
+        unit_price={hw: 1.0 if counts_gpus else p for hw, p in prices.items()},
+        counts_gpus=counts_gpus,
+        # A rack-scale domain (NVL72) is as good as a node.
+        node_size={
+            hw: max(world.accelerator(hw).accelerators_per_node, world.accelerator(hw).scale_up_domain_size)
+            for hw in names
+        },
+    )
     limits = [g for g in (question.max_gpus, question.max_gpus_per_worker) if g is not None]
     fitting = {
         hw: fitting_candidates(
