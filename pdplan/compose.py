@@ -130,7 +130,9 @@ def build_network(world: World, prefill_hardware: str, decode_hardware: str) -> 
     Rack-scale parts (a scale-up domain wider than a node) of one kind send over the domain.
     """
     spec = world.network
-    constants = {"efficiency": 1.0, "latency_s": 0.0, "layer_latency_s": 0.0} if world.ideal else network_constants()
+    constants = (
+        {"efficiency": 1.0, "latency_s": 0.0, "layer_latency_s": 0.0} if world.ideal else network_constants()
+    )
     bandwidth = spec.bandwidth_bytes_per_s or default_bandwidth(world, prefill_hardware, decode_hardware)
     if bandwidth is None:
         missing = [h for h in (prefill_hardware, decode_hardware) if world.accelerator(h).scale_out is None]

@@ -77,7 +77,9 @@ class Constants:
         return self.rooflines.get(self._key(family, dtype), _IDEAL)
 
     def origin(self, family: str, dtype: str) -> Provenance:
-        return self.provenance.get(self._key(family, dtype), Provenance(source="first principles", scope="ideal"))
+        return self.provenance.get(
+            self._key(family, dtype), Provenance(source="first principles", scope="ideal")
+        )
 
 
 _IDEAL = Roofline()
@@ -144,7 +146,8 @@ def engine_sources(name: str) -> dict[str, str]:
     block = document["engines"][name]
     merged = {**document["engines"].get(block.get("inherits", ""), {}), **block}
     return {
-        key: f"{document['sources'][entry['source']].strip()}" + (f" ({entry['note']})" if "note" in entry else "")
+        key: f"{document['sources'][entry['source']].strip()}"
+        + (f" ({entry['note']})" if "note" in entry else "")
         for key, entry in merged.items()
         if key != "inherits"
     }
@@ -159,7 +162,8 @@ def network_sources() -> dict[str, str]:
     """Where each of the `network_constants` comes from, for `explain`."""
     document = _engine_file()
     return {
-        key: f"{document['sources'][entry['source']].strip()}" + (f" ({entry['note']})" if "note" in entry else "")
+        key: f"{document['sources'][entry['source']].strip()}"
+        + (f" ({entry['note']})" if "note" in entry else "")
         for key, entry in document["network"]["rdma"].items()
     }
 
@@ -174,7 +178,9 @@ def _engine_file() -> dict[str, Any]:
     return dict(read_yaml(CONSTANTS_DIRECTORY / "engines.yaml").data)
 
 
-def _scopes(kernels: Mapping[str, Any], accelerator: str, generation: str) -> list[tuple[str, Mapping[str, Any]]]:
+def _scopes(
+    kernels: Mapping[str, Any], accelerator: str, generation: str
+) -> list[tuple[str, Mapping[str, Any]]]:
     """Blocks that apply, nearest first: accelerator, generation, what that inherits from, defaults."""
     scopes: list[tuple[str, Mapping[str, Any]]] = []
     own = (kernels.get("accelerators") or {}).get(accelerator)

@@ -50,7 +50,13 @@ def pool_memory(pool: Pool, workload: Workload) -> MemoryBudget:
     draft = setting.draft if pool.speculation.drafted else None
     context = workload.isl + workload.osl
     return memory_budget(
-        setting.stack, setting.formats, setting.constants.engine, setting.usable_bytes, pool.layout, context, draft
+        setting.stack,
+        setting.formats,
+        setting.constants.engine,
+        setting.usable_bytes,
+        pool.layout,
+        context,
+        draft,
     )
 
 
@@ -112,7 +118,9 @@ def evaluate_disaggregated(
     offered = rate * service.time_s / service.prompts
     fixed = transfer.exposed_s + tpot + handling
     ttft = queued_latency(prefill.servers, offered, wait, service.time_s, fixed, workload)
-    capacity = decode.workers * decode.max_batch / (workload.osl * decode_tpot_s(decode, workload, decode.max_batch))
+    capacity = (
+        decode.workers * decode.max_batch / (workload.osl * decode_tpot_s(decode, workload, decode.max_batch))
+    )
     saturated = _slots_run_short(decode, workload, running, rate, capacity, z)
     problem = first_problem(
         ((prefill_memory.cache <= 0) | (decode_memory.cache <= 0), WEIGHTS),
@@ -165,7 +173,9 @@ def evaluate_colocated(pool: Pool, workload: Workload, slo: Slo, economics: Econ
     handling = pool.setting.constants.engine.request_overhead_s
     fixed = handling + step.decode_s / 2
     ttft = queued_latency(pool.servers, offered, wait, step.prefill_service_s, fixed, workload)
-    capacity = pool.workers * pool.max_batch / (workload.osl * mixed_step(pool, workload, pool.max_batch).tpot_s)
+    capacity = (
+        pool.workers * pool.max_batch / (workload.osl * mixed_step(pool, workload, pool.max_batch).tpot_s)
+    )
     saturated = _slots_run_short(pool, workload, running, rate, capacity, z)
     problem = first_problem(
         (memory.cache <= 0, WEIGHTS),
@@ -228,10 +238,14 @@ def queued_latency(
         waits = np.minimum(offered / servers, 1.0)
     else:
         waits = erlang_c(servers, offered)
-    return Latency(waits=waits, wait_s=wait_s, service_s=service_s, service_cv=workload.isl_cv, fixed_s=fixed_s)
+    return Latency(
+        waits=waits, wait_s=wait_s, service_s=service_s, service_cv=workload.isl_cv, fixed_s=fixed_s
+    )
 
 
-def _tpot_percentiles(pool: Pool, workload: Workload, running: Array, slo: Slo, colocated: bool) -> dict[str, Array]:
+def _tpot_percentiles(
+    pool: Pool, workload: Workload, running: Array, slo: Slo, colocated: bool
+) -> dict[str, Array]:
     """TPOT at the mean batch and at the batches that percentiles of the time stay below.
 
     The router sends a request to the least loaded worker, so the pool's count
@@ -285,7 +299,9 @@ def _closed_colocated(pool: Pool, workload: Workload) -> tuple[Array, Array, Arr
         rate = running / (workload.osl * step.tpot_s)
         queue = each - running
         own = step.prefill_service_s
-        at_prefill = own / servers * (1 + queue * np.maximum(each - 1, 0) / each) + own * (servers - 1) / servers
+        at_prefill = (
+            own / servers * (1 + queue * np.maximum(each - 1, 0) / each) + own * (servers - 1) / servers
+        )
         other = step.decode_s / 2 + pool.setting.constants.engine.request_overhead_s
         return rate, at_prefill, other
 
@@ -295,7 +311,7 @@ def _closed_colocated(pool: Pool, workload: Workload) -> tuple[Array, Array, Arr
 
     limit = np.minimum(each, np.broadcast_to(pool.max_batch, each.shape))
     running = increasing_root(surplus, np.full(each.shape, 1e-6), limit)
-    rate, at_prefill, other = residence(running)
+    rate, _at_prefill, other = residence(running)
     step = mixed_step(pool, workload, running)
     # Slots may be short: then requests wait for one, and Little's law says how long.
     wait = np.maximum((each - running) / rate - other - step.prefill_service_s, 0.0)
@@ -334,7 +350,7 @@ def _closed_disaggregated(
 
     limit = np.minimum(total / decode.workers, np.broadcast_to(decode.max_batch, total.shape))
     running = increasing_root(surplus, np.full(total.shape, 1e-6), limit)
-    rate, at_prefill, other = residence(running)
+    rate, _at_prefill, other = residence(running)
     wait = np.maximum((total - running * decode.workers) / rate - other - service.time_s, 0.0)
     return rate, running, wait
 

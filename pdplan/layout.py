@@ -72,7 +72,10 @@ class Load:
     @property
     def tokens(self) -> Array:
         """Rows of every GEMM of the step."""
-        return _array(self.decode_sequences) * self.queries + _array(self.prefill_sequences) * self.prefill_tokens
+        return (
+            _array(self.decode_sequences) * self.queries
+            + _array(self.prefill_sequences) * self.prefill_tokens
+        )
 
     @property
     def outputs(self) -> Array:
@@ -88,7 +91,11 @@ def decode_load(sequences: ArrayLike, first: ArrayLike, last: ArrayLike, queries
 def prefill_load(sequences: ArrayLike, tokens: ArrayLike, past: ArrayLike = 0.0) -> Load:
     """A pure prefill step of `sequences` prompts a rank."""
     return Load(
-        prefill_sequences=sequences, prefill_tokens=tokens, prefill_past=past, has_decode=False, has_prefill=True
+        prefill_sequences=sequences,
+        prefill_tokens=tokens,
+        prefill_past=past,
+        has_decode=False,
+        has_prefill=True,
     )
 
 

@@ -144,7 +144,9 @@ class SequencePart:
         return np.asarray(self.count * self.entries * self.elements * self.bytes_per_element / self.shards)
 
 
-def sequence_parts(stack: Stack, formats: Formats, layout: Layout, context: ArrayLike) -> Iterator[SequencePart]:
+def sequence_parts(
+    stack: Stack, formats: Formats, layout: Layout, context: ArrayLike
+) -> Iterator[SequencePart]:
     """Cache and state of one sequence on one accelerator before pipeline stages divide them."""
     length = np.asarray(context, dtype=float)
     for mixer, count in stack.mixers:

@@ -14,12 +14,12 @@ from typing import Any, Literal
 import numpy as np
 
 from pdplan.architecture.counts import AttentionCore, Matrix, RecurrentState
-from pdplan.architecture.feed_forward import Experts, FeedForward
+from pdplan.architecture.feed_forward import Experts
 from pdplan.architecture.mixers import Mixer
 from pdplan.architecture.stack import Stack
 from pdplan.formats import Formats
 from pdplan.laws.attention import attention_flop, cache_read_bytes, causal_pairs, mean_clipped_context
-from pdplan.laws.experts import busiest_rank_factor, expected_touched_experts
+from pdplan.laws.experts import busiest_rank_factor, busiest_rank_touched, expected_touched_experts
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load
 
@@ -161,13 +161,19 @@ def _gemm(matrix: Matrix, layers: float, formats: Formats, layout: Layout, rows:
         depth=k,
         input_bytes=rows * k * ACTIVATION_BYTES,
         inputs={
-            "m": rows, "K": matrix.rows, "N": matrix.columns, "s": sharing,
-            "w": formats.weight_bytes(matrix.part), "a": ACTIVATION_BYTES,
+            "m": rows,
+            "K": matrix.rows,
+            "N": matrix.columns,
+            "s": sharing,
+            "w": formats.weight_bytes(matrix.part),
+            "a": ACTIVATION_BYTES,
         },
         counted={
             "flop": "2*m*K*N/s",
             "stored_bytes": "K*N/s*w",
-            "activation_bytes": {"columns": "m*(K+N/s)*a", "rows": "m*(K/s+N)*a", "none": "m*(K+N)*a"}[matrix.split],
+            "activation_bytes": {"columns": "m*(K+N/s)*a", "rows": "m*(K/s+N)*a", "none": "m*(K+N)*a"}[
+                matrix.split
+            ],
             "depth": "K/s" if matrix.split == "rows" else "K",
             "input_bytes": "m*K/s*a" if matrix.split == "rows" else "m*K*a",
         },
@@ -232,8 +238,18 @@ def _prefill_core(core: AttentionCore, layers: float, formats: Formats, layout: 
         groups=1.0,
         scores=pairs * heads,
         inputs={
-            "b": sequences, "n": new, "p": past, "P": pairs, "limit": limit, "c": core.compression,
-            "h": heads, "d_qk": core.qk_dim, "d_v": core.v_dim, "e": kept, "kv": formats.kv_bytes, "a": ACTIVATION_BYTES,
+            "b": sequences,
+            "n": new,
+            "p": past,
+            "P": pairs,
+            "limit": limit,
+            "c": core.compression,
+            "h": heads,
+            "d_qk": core.qk_dim,
+            "d_v": core.v_dim,
+            "e": kept,
+            "kv": formats.kv_bytes,
+            "a": ACTIVATION_BYTES,
         },
         counted={
             "flop": "2*P*h*(d_qk+d_v)",
@@ -248,7 +264,9 @@ def _prefill_core(core: AttentionCore, layers: float, formats: Formats, layout: 
 def _decode_core(core: AttentionCore, layers: float, formats: Formats, layout: Layout, load: Load) -> Op:
     sequences = np.asarray(load.decode_sequences, dtype=float)
     c = core.compression
-    entries = mean_clipped_context(np.asarray(load.context_first) / c, np.asarray(load.context_last) / c, _reach(core))
+    entries = mean_clipped_context(
+        np.asarray(load.context_first) / c, np.asarray(load.context_last) / c, _reach(core)
+    )
     heads = core.heads / np.minimum(layout.tp, core.heads)
     elements = core.cached_elements / np.minimum(layout.tp, core.cache_shards)
     pairs = sequences * load.queries * entries
@@ -268,10 +286,20 @@ def _decode_core(core: AttentionCore, layers: float, formats: Formats, layout: L
         * ACTIVATION_BYTES,
         rows=np.asarray(sharing * load.queries),
         inputs={
-            "b": sequences, "q": load.queries, "x": entries, "limit": _reach(core), "c": c,
-            "first": load.context_first, "last": load.context_last,
-            "h": heads, "h_s": sharing, "d_qk": core.decode_qk_dim, "d_v": core.decode_v_dim, "e": elements,
-            "kv": formats.kv_bytes, "a": ACTIVATION_BYTES,
+            "b": sequences,
+            "q": load.queries,
+            "x": entries,
+            "limit": _reach(core),
+            "c": c,
+            "first": load.context_first,
+            "last": load.context_last,
+            "h": heads,
+            "h_s": sharing,
+            "d_qk": core.decode_qk_dim,
+            "d_v": core.decode_v_dim,
+            "e": elements,
+            "kv": formats.kv_bytes,
+            "a": ACTIVATION_BYTES,
         },
         counted={
             "flop": "2*b*q*x*h*(d_qk+d_v)",
@@ -306,8 +334,14 @@ def _indexer_op(core: AttentionCore, layers: float, formats: Formats, layout: La
         stored_bytes=read * indexer.cached_elements * indexer.cache_bytes_per_element,
         activation_bytes=pairs * SCORE_BYTES,
         inputs={
-            "P": pairs, "R": read, "c": core.compression, "h": indexer.heads, "d": indexer.dim,
-            "e": indexer.cached_elements, "w": indexer.cache_bytes_per_element, "s": SCORE_BYTES,
+            "P": pairs,
+            "R": read,
+            "c": core.compression,
+            "h": indexer.heads,
+            "d": indexer.dim,
+            "e": indexer.cached_elements,
+            "w": indexer.cache_bytes_per_element,
+            "s": SCORE_BYTES,
         },
         counted={"flop": "2*P*h*d", "stored_bytes": "R*e*w", "activation_bytes": "P*s"},
     )
@@ -330,8 +364,12 @@ def _decode_recurrence(state: RecurrentState, layers: float, layout: Layout, loa
         stored_bytes=sequences * _state_bytes(state) / shards,
         activation_bytes=np.zeros(()),
         inputs={
-            "b": sequences, "q": load.queries, "f": state.flop_per_token, "S": state.elements,
-            "w": state.bytes_per_element, "g": shards,
+            "b": sequences,
+            "q": load.queries,
+            "f": state.flop_per_token,
+            "S": state.elements,
+            "w": state.bytes_per_element,
+            "g": shards,
         },
         counted={"flop": "b*q*f/g", "stored_bytes": "b*2*S*w/g"},
     )
@@ -351,23 +389,40 @@ def _prefill_recurrence(state: RecurrentState, layers: float, layout: Layout, lo
         activation_bytes=tokens * state.prefill_width * ACTIVATION_BYTES / shards,
         depth=np.asarray(load.prefill_tokens, dtype=float),
         inputs={
-            "b": sequences, "n": load.prefill_tokens, "f": state.prefill_flop_per_token, "S": state.elements,
-            "w": state.bytes_per_element, "v": state.prefill_width, "a": ACTIVATION_BYTES, "g": shards,
+            "b": sequences,
+            "n": load.prefill_tokens,
+            "f": state.prefill_flop_per_token,
+            "S": state.elements,
+            "w": state.bytes_per_element,
+            "v": state.prefill_width,
+            "a": ACTIVATION_BYTES,
+            "g": shards,
         },
-        counted={"flop": "b*n*f/g", "stored_bytes": "b*2*S*w/g", "activation_bytes": "b*n*v*a/g", "depth": "n"},
+        counted={
+            "flop": "b*n*f/g",
+            "stored_bytes": "b*2*S*w/g",
+            "activation_bytes": "b*n*v*a/g",
+            "depth": "n",
+        },
     )
 
 
 def _expert_ops(
-    block: Experts, layers: float, hidden: int, formats: Formats, layout: Layout, tokens: Array, routing: Routing
+    block: Experts,
+    layers: float,
+    hidden: int,
+    formats: Formats,
+    layout: Layout,
+    tokens: Array,
+    routing: Routing,
 ) -> Iterator[Op]:
     for matrix in block.matrices(hidden):
         yield _gemm(matrix, layers, formats, layout, tokens)
     everyone = tokens * layout.dp  # every attention rank's tokens meet the same experts
     assignments = everyone * block.per_token
-    factor = busiest_rank_factor(layout.ep, assignments, routing.skew)
-    touched = expected_touched_experts(everyone, block.experts, block.per_token)
-    touched_here = np.minimum(touched / layout.ep * factor, block.experts / layout.ep)
+    factor = busiest_rank_factor(layout.ep, assignments, block.experts, routing.skew)
+    touched = expected_touched_experts(everyone, block.experts, block.per_token, routing.skew)
+    touched_here = busiest_rank_touched(layout.ep, touched, block.experts)
     rows = assignments / layout.ep * factor
     # Quantising and sorting the input happens once, before the first product; without
     # attention-dp every rank passes over all copies and keeps its own experts'.
@@ -389,10 +444,24 @@ def _expert_ops(
             groups=touched_here,
             input_bytes=passed * k * ACTIVATION_BYTES if matrix.split == "columns" else None,
             inputs={
-                "m": tokens, "dp": layout.dp, "T": everyone, "k": block.per_token, "E": block.experts,
-                "A": assignments, "ep": layout.ep, "skew": routing.skew, "f": factor, "X": touched,
-                "Y": touched_here, "R": rows, "R_in": passed, "K": matrix.rows, "N": matrix.columns, "s": layout.expert_tp,
-                "w": formats.weight_bytes("experts"), "a": ACTIVATION_BYTES,
+                "m": tokens,
+                "dp": layout.dp,
+                "T": everyone,
+                "k": block.per_token,
+                "E": block.experts,
+                "A": assignments,
+                "ep": layout.ep,
+                "skew": routing.skew,
+                "f": factor,
+                "X": touched,
+                "Y": touched_here,
+                "R": rows,
+                "R_in": passed,
+                "K": matrix.rows,
+                "N": matrix.columns,
+                "s": layout.expert_tp,
+                "w": formats.weight_bytes("experts"),
+                "a": ACTIVATION_BYTES,
             },
             counted={
                 "flop": "2*R*K*N/s",
@@ -479,14 +548,21 @@ def _elementwise(stack: Stack, layout: Layout, tokens: Array) -> Op:
         stored_bytes=np.zeros(()),
         activation_bytes=tokens * passes * ACTIVATION_BYTES,
         inputs={
-            "m": tokens, "H": stack.hidden_size, "V": widths, "L": stack.layers, "tp": layout.tp, "a": ACTIVATION_BYTES,
+            "m": tokens,
+            "H": stack.hidden_size,
+            "V": widths,
+            "L": stack.layers,
+            "tp": layout.tp,
+            "a": ACTIVATION_BYTES,
         },
         counted={"activation_bytes": "m*(8*H+3*V/L/tp)*a"},
     )
 
 
 def _head_ops(stack: Stack, formats: Formats, layout: Layout, load: Load) -> list[Op]:
-    head = Matrix(name="LM head", rows=stack.hidden_size, columns=stack.vocab_size, part="head", split="columns")
+    head = Matrix(
+        name="LM head", rows=stack.hidden_size, columns=stack.vocab_size, part="head", split="columns"
+    )
     return [_gemm(head, 1, formats, layout, load.outputs)]
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pdplan.laws.roofline import Array
-from pdplan.workload import Speculation
+from pdplan.workload import NO_SPECULATION, Speculation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,11 @@ class PoolPlan:
     def label(self) -> str:
         """The layout in a word: tp8, tp1·dp32·ep32."""
         parts = [f"tp{self.tp}"]
-        parts += [f"{name}{value}" for name, value in (("pp", self.pp), ("dp", self.dp), ("ep", self.ep)) if value > 1]
+        parts += [
+            f"{name}{value}"
+            for name, value in (("pp", self.pp), ("dp", self.dp), ("ep", self.ep))
+            if value > 1
+        ]
         return "·".join(parts)
 
 
@@ -48,7 +52,7 @@ class Serving:
     precision: str
     kv_precision: str
     engine: str = "vllm"
-    speculation: Speculation = Speculation()
+    speculation: Speculation = NO_SPECULATION
 
 
 @dataclass(frozen=True, kw_only=True)

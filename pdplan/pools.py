@@ -22,7 +22,7 @@ from pdplan.laws.speculation import tokens_per_step
 from pdplan.layout import Layout, decode_load, mixed_load, prefill_load
 from pdplan.roots import increasing_root
 from pdplan.step import Setting, StepTime, step_time
-from pdplan.workload import Speculation, Workload
+from pdplan.workload import NO_SPECULATION, Speculation, Workload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Pool:
     workers: Array
     max_batch: Array
     """Sequences a worker runs at once (prompts, for a prefill pool)."""
-    speculation: Speculation = Speculation()
+    speculation: Speculation = NO_SPECULATION
 
     @property
     def servers_per_worker(self) -> Array:
@@ -200,7 +200,9 @@ def solve_running(pool: Pool, workload: Workload, rate: ArrayLike, colocated: bo
     Little's law: running = rate/workers · OSL · TPOT(running). Returns max_batch
     where even that many cannot keep up (the caller compares rates).
     """
-    shape = np.broadcast_shapes(np.shape(pool.layout.tp), np.shape(pool.workers), np.shape(rate), np.shape(pool.max_batch))
+    shape = np.broadcast_shapes(
+        np.shape(pool.layout.tp), np.shape(pool.workers), np.shape(rate), np.shape(pool.max_batch)
+    )
     arrivals = np.broadcast_to(np.asarray(rate, dtype=float) * workload.osl / pool.workers, shape)
     high = np.broadcast_to(np.asarray(pool.max_batch, dtype=float), shape)
 

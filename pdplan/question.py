@@ -7,7 +7,7 @@ from typing import Literal
 
 from pdplan.compose import World
 from pdplan.plan import Metrics, Plan
-from pdplan.workload import Slo, Speculation, Workload
+from pdplan.workload import NO_SPECULATION, Slo, Speculation, Workload
 
 Mode = Literal["any", "colocated", "disaggregated"]
 
@@ -25,7 +25,7 @@ class Question:
     precision: str
     kv_precision: str = "auto"
     engine: str = "vllm"
-    speculation: Speculation = Speculation()
+    speculation: Speculation = NO_SPECULATION
     mode: Mode = "any"
     max_gpus: int | None = None
     """With a rate: an upper limit. Without one: the budget whose goodput is asked for."""

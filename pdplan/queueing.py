@@ -76,7 +76,11 @@ def service_spread_factor(
 
 
 def mean_wait_s(
-    servers: ArrayLike, rate_per_s: ArrayLike, service_s: ArrayLike, arrival_cv: float = 1.0, service_cv: float = 0.0
+    servers: ArrayLike,
+    rate_per_s: ArrayLike,
+    service_s: ArrayLike,
+    arrival_cv: float = 1.0,
+    service_cv: float = 0.0,
 ) -> Array:
     """Mean wait in a G/G/c queue [s], infinite where the load exceeds the servers.
 
@@ -136,7 +140,9 @@ def response_quantile_s(
     for _ in range(50):
         middle = (low + high) / 2
         late = middle[..., None] - service
-        exceed = np.where(late < 0, 1.0, c[..., None] * np.exp(-np.maximum(late, 0) / np.maximum(scale[..., None], 1e-300)))
+        exceed = np.where(
+            late < 0, 1.0, c[..., None] * np.exp(-np.maximum(late, 0) / np.maximum(scale[..., None], 1e-300))
+        )
         above = exceed.mean(-1) > miss
         low, high = np.where(above, middle, low), np.where(above, high, middle)
     return np.where(infinite, np.inf, high)

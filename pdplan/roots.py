@@ -10,7 +10,11 @@ from pdplan.laws.roofline import Array
 
 
 def increasing_root(
-    function: Callable[[Array], Array], low: Array, high: Array, tolerance: float = 1e-10, iterations: int = 60
+    function: Callable[[Array], Array],
+    low: Array,
+    high: Array,
+    tolerance: float = 1e-10,
+    iterations: int = 60,
 ) -> Array:
     """Where an increasing function crosses zero between `low` and `high`, elementwise.
 

@@ -161,7 +161,11 @@ def _engine_term(setting: Setting, layout: Layout, load: Load) -> Term:
     """What the engine adds: scheduling and launch per step and layer, sampling per sequence."""
     engine = setting.constants.engine
     everyone = load.outputs * layout.dp  # one scheduler serves all attention ranks
-    seconds = engine.step_overhead_s + setting.stack.layers * engine.layer_overhead_s + engine.sequence_overhead_s * everyone
+    seconds = (
+        engine.step_overhead_s
+        + setting.stack.layers * engine.layer_overhead_s
+        + engine.sequence_overhead_s * everyone
+    )
     return Term(
         name="engine overhead",
         total_s=np.asarray(seconds),

@@ -100,10 +100,14 @@ class Speculation:
         _require("speculation acceptance", self.acceptance, 0, 1, "as a share")
 
 
-def _require(name: str, value: float, low: float, high: float, unit: str) -> None:
+def _require(name: str, value: Any, low: float, high: float, unit: str) -> None:
     """Refuse what no deployment can have, with the range that would do."""
     tail = f" {unit}" if unit else ""
     if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
         raise InputError(f"{name}: {value!r} is not a number; expected {low:g} to {high:g}{tail}")
     if not low <= value <= high:
         raise InputError(f"{name}: {value:g} is out of range; expected {low:g} to {high:g}{tail}")
+
+
+NO_SPECULATION = Speculation()
+"""Every step yields one token."""

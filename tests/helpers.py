@@ -6,8 +6,8 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from pdplan.catalog.accelerator import Accelerator
 from pdplan.architecture.model import Model
+from pdplan.catalog.accelerator import Accelerator
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World
 from pdplan.question import Question

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import world
 from pdplan.compose import NetworkSpec, build_pool, evaluate_plan
 from pdplan.plan import Colocated, Disaggregated, Metrics, Plan, PoolPlan
 from pdplan.pools import decode_tpot_s, pool_tpot_s
@@ -32,7 +32,10 @@ def disaggregated(prefill: int = 2, decode: int = 1, **more: object) -> Disaggre
     )
 
 
-def metrics(plan: Plan, slo: Slo = Slo(), network: NetworkSpec = NetworkSpec(), **workload: float) -> Metrics:
+SLO, NETWORK = Slo(), NetworkSpec()
+
+
+def metrics(plan: Plan, slo: Slo = SLO, network: NetworkSpec = NETWORK, **workload: float) -> Metrics:
     return evaluate_plan(world((LLAMA,), ("h100",), network=network), plan, Workload(**workload), slo)
 
 
@@ -100,7 +103,9 @@ def test_scalar_equals_array_of_one() -> None:
     workload = Workload(isl=1000, osl=300, rate=1)
     pool = build_pool(w, colocated(), PoolPlan(hardware="h100", workers=1, tp=4), "colocated", workload)
     alone = [float(decode_tpot_s(pool, workload, np.array([b]))[0]) for b in (1.0, 17.0, 200.0)]
-    three = replace(pool, layout=pool.layout[np.zeros(3, dtype=int)], workers=np.ones(3), max_batch=np.ones(3))
+    three = replace(
+        pool, layout=pool.layout[np.zeros(3, dtype=int)], workers=np.ones(3), max_batch=np.ones(3)
+    )
     assert decode_tpot_s(three, workload, np.array([1.0, 17.0, 200.0])) == pytest.approx(alone, rel=1e-12)
 
 
@@ -116,7 +121,9 @@ def test_a_slow_network_is_a_reason_of_its_own() -> None:
 
 
 def test_loss_jams_the_network_that_latency_only_delays() -> None:
-    clean = metrics(disaggregated(), network=NetworkSpec(bandwidth_bytes_per_s=12.5e9), isl=4000, osl=100, rate=1)
+    clean = metrics(
+        disaggregated(), network=NetworkSpec(bandwidth_bytes_per_s=12.5e9), isl=4000, osl=100, rate=1
+    )
     lossy = metrics(
         disaggregated(),
         network=NetworkSpec(bandwidth_bytes_per_s=12.5e9, loss=1e-3, round_trip_s=100e-6),
@@ -125,7 +132,11 @@ def test_loss_jams_the_network_that_latency_only_delays() -> None:
         rate=1,
     )
     late = metrics(
-        disaggregated(), network=NetworkSpec(bandwidth_bytes_per_s=12.5e9, latency_s=0.05), isl=4000, osl=100, rate=1
+        disaggregated(),
+        network=NetworkSpec(bandwidth_bytes_per_s=12.5e9, latency_s=0.05),
+        isl=4000,
+        osl=100,
+        rate=1,
     )
     assert lossy.kv_transfer_mean_s > 1.2 * clean.kv_transfer_mean_s
     assert late.kv_transfer_mean_s >= 0.05
@@ -149,8 +160,12 @@ def test_speculation_pays_for_its_draft() -> None:
     )
     workload, slo = Workload(isl=1000, osl=500, concurrency=8), Slo()
     plain = evaluate_plan(w, plan, workload, slo)
-    drafting = evaluate_plan(w, replace(plan, speculation=Speculation(drafted=1, acceptance=0.8)), workload, slo)
-    useless = evaluate_plan(w, replace(plan, speculation=Speculation(drafted=1, acceptance=0.0)), workload, slo)
+    drafting = evaluate_plan(
+        w, replace(plan, speculation=Speculation(drafted=1, acceptance=0.8)), workload, slo
+    )
+    useless = evaluate_plan(
+        w, replace(plan, speculation=Speculation(drafted=1, acceptance=0.0)), workload, slo
+    )
     assert plain.tpot_mean_s / 1.8 < drafting.tpot_mean_s < plain.tpot_mean_s
     assert useless.tpot_mean_s > plain.tpot_mean_s
 

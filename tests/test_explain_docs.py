@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 
-from pdplan import evaluate, memory, pools, queueing
+from pdplan import memory, pools, queueing
 from pdplan.laws import attention, collectives, experts, gemm, kernel, kv_transfer, roofline, speculation
 
+evaluate = importlib.import_module("pdplan.evaluate")  # `pdplan.evaluate` is a function
 PAGE = (Path(__file__).parents[1] / "docs" / "laws.md").read_text(encoding="utf-8")
 
 
@@ -27,7 +29,9 @@ def squeezed(text: str) -> str:
         (attention, "[(w² − a²)/2 + w·(b − w)] / (b − a)"),
         (attention, "sequences · entries · elements · bytes"),
         (experts, "E[touched] = E · (1 − (1 − k/E)^T)"),
-        (experts, "f = 1 + sqrt(2 ln(ranks) · ranks / assignments) · (1 − 1/ranks)^(1/2) + skew · (1 − 1/ranks)"),
+        (experts, "E[touched] = E · (1 − (1 + T·((1 − k/E)^(−c²) − 1))^(−1/c²))"),
+        (experts, "f = 1 + sqrt(2 ln(ranks) · ranks · (1/assignments + skew²/experts) · (1 − 1/ranks))"),
+        (experts, "Y = min(X/r · (1 + sqrt(2 ln r · (1 − X/E) · r/X · (1 − 1/r))), E/r)"),
         (speculation, "E = (1 − a^(k+1)) / (1 − a), and k + 1 at a = 1"),
         (kernel, "t = t0 + t_in + (t_c^p + t_m^p + t_d^p)^(1/p)"),
         (kernel, "t_c = (FLOP + score FLOP · scores) · filling / (η_c · peak),  t_d = depth · d"),
@@ -46,16 +50,24 @@ def squeezed(text: str) -> str:
         (kv_transfer, "g = bw·η·(1 − p) / (1 − p + p·W)"),
         (kv_transfer, "g = min(bw·η, packet/RTT · sqrt(3/2) / sqrt(p))"),
         (memory, "W = (Σ_layers shard(matrices) + E/ep · expert/expert_tp)/pp + (embedding + head)/tp"),
-        (memory, "Σ_layers min(context, window)/compression · elements/min(tp, cache shards) · bytes, + state/tp; /pp"),
+        (
+            memory,
+            "Σ_layers min(context, window)/compression · elements/min(tp, cache shards) · bytes",
+        ),
         (memory, "tokens · (4 · hidden + 3 · MLP width/tp) · 2 bytes"),
         (pools, "n = ceil(b·new/max step tokens)"),
         (pools, "running = rate/workers · OSL · TPOT(running)"),
         (pools, "TPOT = t_decode/E + (running/OSL)/servers · t_extra"),
         (pools, "t_extra = n · [t_step(decode + chunk) − t_step(decode)]"),
         (queueing, "C = B / (1 − ρ(1 − B))"),
-        (queueing, "W = C(c, λS)/(c/S − λ) · (c_a² + c_s²)/2"),
+        (queueing, "W = C(c, λS)/(c/S − λ) · v"),
+        (queueing, "v = (c_a² − 1)/2 + c_s² + (1 − c_s²)·g/2 for c_s ≤ 1, (c_a² + c_s²)/2 above"),
+        (queueing, "g = 1 + (1 − ρ)(c − 1)(√(4 + 5c) − 2)/(16ρc), at most 2"),
         (evaluate, "R = S/c·(1 + Q·(N−1)/N) + S·(c−1)/c"),
-        (evaluate, "TTFT = request handling + wait for prefill + prefill + exposed KV transfer + first decode step"),
+        (
+            evaluate,
+            "TTFT = request handling + wait for prefill + prefill + exposed KV transfer + first decode step",
+        ),
     ],
 )
 def test_the_page_has_the_formula_of_the_code(module: object, formula: str) -> None:

@@ -154,7 +154,14 @@ MIXED = {
     ("quantization", "precision", "attention", "dense", "experts", "shared"),
     [
         (None, "bf16", "bf16", "bf16", "bf16", "bf16"),
-        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp8", "fp8", "fp8", "fp8", "fp8"),
+        (
+            {"quant_method": "fp8", "weight_block_size": [128, 128]},
+            "fp8",
+            "fp8-block",
+            "fp8-block",
+            "fp8-block",
+            "fp8-block",
+        ),
         (DEEPSEEK_NVFP4, "fp4", "bf16", "nvfp4", "nvfp4", "nvfp4"),
         (
             {"quantization": {"quant_algo": "NVFP4", "exclude_modules": ["lm_head"]}},

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from helpers import model, world
+
 from pdplan.architecture.stack import fold
 from pdplan.compose import build_setting
 from pdplan.layout import Layout
@@ -19,9 +19,7 @@ def budget(name: str, hardware: str, tp: int, precision: str, context: float = 2
     w = world((name,), (hardware,))
     setting = build_setting(w, Serving(model=name, precision=precision, kv_precision="bf16"), hardware)
     engine = setting.constants.engine
-    return memory_budget(
-        setting.stack, setting.formats, engine, setting.usable_bytes, Layout(tp=tp), context
-    )
+    return memory_budget(setting.stack, setting.formats, engine, setting.usable_bytes, Layout(tp=tp), context)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +58,9 @@ def test_heads_are_copied_where_there_are_fewer_than_ranks() -> None:
     w = world((name,), ("h100",))
     setting = build_setting(w, Serving(model=name, precision="bf16", kv_precision="bf16"), "h100")
     stack = fold(model(name))
-    per_rank = [float(sequence_bytes_per_gpu(stack, setting.formats, Layout(tp=tp), 1)) for tp in (1, 2, 4, 8)]
+    per_rank = [
+        float(sequence_bytes_per_gpu(stack, setting.formats, Layout(tp=tp), 1)) for tp in (1, 2, 4, 8)
+    ]
     assert per_rank == [98_304, 49_152, 24_576, 24_576]
 
 
@@ -73,13 +73,18 @@ def test_expert_weights_are_spread_and_attention_is_copied() -> None:
     def weights(**layout: int) -> float:
         return float(weight_bytes_per_gpu(stack, setting.formats, Layout(**layout)))
 
-    # 58 layers x 256 experts x 3 x 7168 x 2048 FP8 weights (one FP32 scale per 128 x 128), shared by 16 or 32.
+    # 58 layers x 256 experts x 3 x 7168 x 2048 FP8 weights, one FP32 scale per 128 x 128.
     experts = 58 * 256 * 3 * 7168 * 2048 * (1 + 4 / 128**2)
     # (The experts' 256 router biases of two bytes a layer are spread too: 58 x 256 x 2 / 32 bytes.)
-    assert weights(dp=16, ep=16) - weights(dp=32, ep=32) == pytest.approx((experts + 58 * 512) / 32, rel=1e-12)
+    assert weights(dp=16, ep=16) - weights(dp=32, ep=32) == pytest.approx(
+        (experts + 58 * 512) / 32, rel=1e-12
+    )
 
 
 def test_sequences_shrink_with_context_and_grow_with_ranks() -> None:
-    held = [float(budget("llama-3.1-8b", "h100", 1, "bf16", context).max_sequences) for context in (1000, 4000, 16000)]
+    held = [
+        float(budget("llama-3.1-8b", "h100", 1, "bf16", context).max_sequences)
+        for context in (1000, 4000, 16000)
+    ]
     assert held[0] > held[1] > held[2] > 0
     assert np.all(budget("llama-3.1-8b", "h100", 2, "bf16").max_sequences > 100)

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import question, world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import question, world
 from pdplan.compose import World, build_network, build_setting, evaluate_plan
 from pdplan.evaluate import Economics, evaluate_colocated, evaluate_disaggregated, meets, pool_memory
 from pdplan.layout import Layout
@@ -17,6 +17,7 @@ from pdplan.plan import Serving
 from pdplan.pools import Pool
 from pdplan.question import Question
 from pdplan.search import recommend
+from pdplan.units import parse_duration_s
 from pdplan.workload import Speculation
 
 # Layouts of a dense model with 8 KV heads on up to two accelerators, and of Mixtral on up to
@@ -67,7 +68,8 @@ def brute_force_cost(w: World, q: Question, layouts: list[tuple[int, ...]], most
             right = np.tile(single, (len(prefills), 1))
             sending, receiving = _pool(w, q, p, left, "prefill"), _pool(w, q, d, right, "decode")
             money = Economics(
-                usd_per_gpu_h={"prefill": w.price(p), "decode": w.price(d)}, watt_per_gpu={"prefill": 0, "decode": 0}
+                usd_per_gpu_h={"prefill": w.price(p), "decode": w.price(d)},
+                watt_per_gpu={"prefill": 0, "decode": 0},
             )
             metrics = evaluate_disaggregated(
                 sending, receiving, q.workload, q.slo, build_network(w, p, d), money
@@ -105,7 +107,9 @@ def test_dense_model_costs_no_more_and_no_less_than_brute_force(
 
 
 @settings(max_examples=8)
-@given(rate=st.floats(0.5, 12), isl=st.integers(500, 4000), tpot=st.floats(0.015, 0.08), ttft=st.floats(0.3, 3))
+@given(
+    rate=st.floats(0.5, 12), isl=st.integers(500, 4000), tpot=st.floats(0.015, 0.08), ttft=st.floats(0.3, 3)
+)
 def test_mixture_of_experts_costs_no_more_and_no_less_than_brute_force(
     rate: float, isl: int, tpot: float, ttft: float
 ) -> None:
@@ -165,7 +169,9 @@ def test_a_faster_accelerator_never_costs_more(what: str, factor: float) -> None
     w = world(("llama-3.1-70b",), ("h100",))
     h100 = w.accelerator("h100")
     if what == "bandwidth":
-        number = swap(h100.memory.bandwidth_bytes_per_s, value=h100.memory.bandwidth_bytes_per_s.value * factor)
+        number = swap(
+            h100.memory.bandwidth_bytes_per_s, value=h100.memory.bandwidth_bytes_per_s.value * factor
+        )
         better = swap(h100, memory=swap(h100.memory, bandwidth_bytes_per_s=number))
     else:
         peaks = {t: swap(n, value=n.value * factor) for t, n in h100.peak_flop_per_s.items()}
@@ -196,7 +202,8 @@ def test_doubling_every_price_doubles_the_cost_and_changes_no_layout() -> None:
     q = question("deepseek-r1", hardware, isl=4096, osl=1024, rate=20, ttft=2, tpot=0.04)
     a = recommend(q, world(("deepseek-r1",), hardware, prices=once))
     b = recommend(q, world(("deepseek-r1",), hardware, prices=twice))
-    assert a.best is not None and b.best is not None
+    assert a.best is not None
+    assert b.best is not None
     assert b.best.plan == a.best.plan
     assert b.best.metrics.usd_per_h == pytest.approx(2 * a.best.metrics.usd_per_h)
     assert [c.plan for c in b.alternatives] == [c.plan for c in a.alternatives]
@@ -224,7 +231,13 @@ def test_goodput_is_the_rate_that_still_fits_and_no_more() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"tpot": 0.004}, {"ttft": 0.02}, {"max_gpus": 4}, {"tpot": 0.004, "ttft": 0.02}, {"request_latency_s": 1.0}],
+    [
+        {"tpot": 0.004},
+        {"ttft": 0.02},
+        {"max_gpus": 4},
+        {"tpot": 0.004, "ttft": 0.02},
+        {"request_latency_s": 1.0},
+    ],
 )
 def test_what_an_infeasible_answer_says_to_relax_makes_it_feasible(change: dict[str, float]) -> None:
     w = world(("llama-3.1-70b",), ("h100",))
@@ -241,14 +254,17 @@ def test_what_an_infeasible_answer_says_to_relax_makes_it_feasible(change: dict[
             max_gpus = int(value)
         elif name != "--rate":
             field = {"--ttft": "ttft_s", "--tpot": "tpot_s", "--latency": "request_latency_s"}[name]
-            slo = replace(slo, **{field: float(value.rstrip("s"))})
+            slo = replace(slo, **{field: parse_duration_s(value)})
     relaxed = recommend(replace(q, slo=slo, max_gpus=max_gpus), w)
     assert relaxed.best is not None
 
 
 def test_a_model_that_fits_nowhere_says_by_how_much() -> None:
     w = world(("deepseek-r1",), ("h100",))
-    q = question("deepseek-r1", ("h100",), isl=4096, osl=1024, rate=1, ttft=2, tpot=0.1, max_gpus_per_worker=8)
+    q = question(
+        "deepseek-r1", ("h100",), isl=4096, osl=1024, rate=1, ttft=2, tpot=0.1, max_gpus_per_worker=8
+    )
     answer = recommend(q, w)
-    assert answer.best is None and answer.infeasible is not None
+    assert answer.best is None
+    assert answer.infeasible is not None
     assert "fits on no layout of h100" in answer.infeasible.binding

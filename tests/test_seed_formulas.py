@@ -63,7 +63,9 @@ def test_decode_is_bytes_over_bandwidth(context: int) -> None:
 
 def test_decode_averages_the_growing_context() -> None:
     step = step_time(LLAMA, Layout(), decode_load(1.0, 100, 300))
-    assert float(step.total_s) == pytest.approx((15_009_316_864 + 200 * KV_BYTES_PER_TOKEN) / BYTES_PER_S, rel=1e-12)
+    assert float(step.total_s) == pytest.approx(
+        (15_009_316_864 + 200 * KV_BYTES_PER_TOKEN) / BYTES_PER_S, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("tokens", [512, 2048, 8192])
@@ -88,7 +90,7 @@ def test_a_short_prompt_is_the_seed_to_within_attention() -> None:
 
 
 def test_experts_read_what_one_token_visits() -> None:
-    """Qwen3-30B-A3B, BF16: 48 layers, hidden 2048, 32 heads and 4 KV heads of 128, 8 of 128 experts of 768."""
+    """Qwen3-30B-A3B: 48 layers, hidden 2048, 32 heads and 4 KV heads of 128, 8 of 128 experts of 768."""
     attention = 2048 * 32 * 128 * 2 + 2048 * 2 * 4 * 128
     layer = attention + 2048 * 128 + 8 * 3 * 2048 * 768
     weights = (48 * layer + 2048 * 151936) * 2
@@ -119,13 +121,18 @@ def test_explain_shows_the_two_numbers() -> None:
         prices={},
     )
     plan = Colocated(
-        model="llama-3.1-8b", precision="bf16", kv_precision="bf16", colocated=PoolPlan(hardware="h100", workers=1)
+        model="llama-3.1-8b",
+        precision="bf16",
+        kv_precision="bf16",
+        colocated=PoolPlan(hardware="h100", workers=1),
     )
     derivation = derive(world, plan, Workload(isl=512, osl=128, rate=1), Slo())
     seed = {x.symbol: x.value for x in derivation.section("seed").lines}
     ideal = {x.symbol: x.value for x in derivation.section("ideal").lines}
     assert seed["t_prefill"] == pytest.approx(512 * 2 * LAYERS / FLOP_PER_S, rel=1e-12)
-    assert seed["t_decode"] == pytest.approx((15_009_316_864 + 576 * KV_BYTES_PER_TOKEN) / BYTES_PER_S, rel=1e-12)
+    assert seed["t_decode"] == pytest.approx(
+        (15_009_316_864 + 576 * KV_BYTES_PER_TOKEN) / BYTES_PER_S, rel=1e-12
+    )
     assert ideal["t_bf16"] == pytest.approx(seed["t_prefill"], rel=1e-12)
     assert ideal["t_bytes"] == pytest.approx(seed["t_decode"], rel=1e-12)
     assert ideal["t"] == pytest.approx(seed["t_decode"], rel=1e-12)  # nothing but bytes at batch 1

@@ -71,7 +71,7 @@ def matrix_parameters_per_token(model: Model) -> tuple[int, int]:
 
 
 def vector_parameters(model: Model) -> int:
-    """Norms, biases, convolutions and other small weights of all layers, no matrix among them [parameters]."""
+    """Norms, biases, convolutions and other small weights of all layers, no matrices [parameters]."""
     return sum(layer.count * _vectors(model, layer) for layer in model.layers)
 
 

@@ -152,7 +152,9 @@ def _lines(value: Mapping[str, Any], depth: int) -> Iterator[str]:
     for number, (key, inner) in enumerate(value.items()):
         comma = "," if number < len(value) - 1 else ""
         head = f"{margin}{json.dumps(key)}: "
-        if isinstance(inner, Mapping) and any(isinstance(v, Mapping) for k, v in inner.items() if k != "engines"):
+        if isinstance(inner, Mapping) and any(
+            isinstance(v, Mapping) for k, v in inner.items() if k != "engines"
+        ):
             first, *rest = _lines(inner, depth + 1)
             yield head + first
             yield from rest[:-1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pdplan.catalog.hf_fields import Fields
@@ -99,8 +99,8 @@ def shared_width(fields: Fields) -> int | None:
     return number * fields.integer("moe_intermediate_size") if number else None
 
 
-def draft(pairs: list[Pair], modules: int, source: str) -> Block | None:
+def draft(pairs: Sequence[Pair], modules: int, source: str) -> Block | None:
     if not modules:
         return None
     found: Block = {"modules": modules} if modules > 1 else {}
-    return found | {"layers": run_lengths(pairs * modules), "source": source}
+    return found | {"layers": run_lengths([*pairs] * modules), "source": source}

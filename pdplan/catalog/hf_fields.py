@@ -68,7 +68,7 @@ class Fields:
             return default
         return value
 
-    def series(self, key: str, length: int | None = None) -> list:
+    def series(self, key: str, length: int | None = None) -> list[Any]:
         """A list with an entry per layer; [] where it is missing or malformed (a fault)."""
         value = self.values.get(key)
         if value is None:

@@ -105,9 +105,9 @@ def _of_groups(settings: Mapping[str, Any]) -> str | None:
     weights = next(iter(groups.values())).get("weights") or {}
     bits, kind, group = weights.get("num_bits"), weights.get("type"), weights.get("group_size")
     if kind == "float":
-        return {8: "fp8", 4: "mxfp4" if group == 32 else "nvfp4"}.get(bits)
+        return "fp8" if bits == 8 else ("mxfp4" if group == 32 else "nvfp4") if bits == 4 else None
     if kind == "int":
-        return {8: "int8", 4: "int4-g32" if group == 32 else "int4"}.get(bits)
+        return "int8" if bits == 8 else ("int4-g32" if group == 32 else "int4") if bits == 4 else None
     return None
 
 
@@ -159,7 +159,7 @@ def _mixed(settings: Mapping[str, Any]) -> dict[str, str]:
 
 def _precision(parts: Mapping[str, str]) -> str:
     """The name a checkpoint goes by: that of its narrowest format."""
-    order = ("mxfp4", "nvfp4", "int4-g32", "int4", "fp8", "int8")
-    names = {"mxfp4": "fp4", "nvfp4": "fp4", "int4-g32": "int4"}
+    order = ("mxfp4", "nvfp4", "int4-g32", "int4", "fp8", "fp8-block", "int8")
+    names = {"mxfp4": "fp4", "nvfp4": "fp4", "int4-g32": "int4", "fp8-block": "fp8"}
     narrowest = next((s for s in order if s in parts.values()), "bf16")
     return names.get(narrowest, narrowest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pdplan.catalog.hf_blocks import Block, Pair
@@ -13,7 +13,7 @@ from pdplan.catalog.hf_fields import Fields
 class Shape:
     """What a family's reader found."""
 
-    layers: list[Pair]
+    layers: Sequence[Pair]
     draft: Block | None = None
     notes: list[str] = field(default_factory=list)
     norms_per_layer: int = 2

@@ -52,7 +52,7 @@ class _Aliases:
         return f"&{name} {_flow(found)}"
 
 
-def _layers(groups: list, aliases: _Aliases, indent: str) -> list[str]:
+def _layers(groups: list[Any], aliases: _Aliases, indent: str) -> list[str]:
     lines = []
     for group in groups:
         lines.append(f"{indent}- count: {group['count']}")

@@ -146,8 +146,8 @@ def _printed(node: ast.expr, name_of: Callable[[str], str]) -> tuple[str, int]:
         case ast.Name(id=name):
             text = name_of(name)
             return text, 1 if text.startswith("-") else _ATOM
-        case ast.Constant(value=value):
-            return f"{value:g}".replace("e-0", "e-"), _ATOM
+        case ast.Constant(value=int() | float() as value):
+            return f"{value:g}".replace("e-0", "e-").replace("e+0", "e"), _ATOM
     raise ValueError(f"not arithmetic: {ast.unparse(node)}")
 
 

@@ -94,6 +94,8 @@ class StepTable:
     title: str
     rows: tuple[TermRow, ...]
     total_s: float
+    aside: bool = False
+    """A step at another batch than the mean: left out of a brief derivation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +140,13 @@ class Derivation:
         return replace(self, sections=tuple(s for s in self.sections if s.key in keys))
 
     def brief(self) -> Derivation:
-        """Without the lines whose results the tables hold."""
-        kept = tuple(replace(s, lines=tuple(x for x in s.lines if not x.detail)) for s in self.sections)
-        return replace(self, sections=kept)
+        """Without the lines whose results the tables hold, and steps at other batches than the mean."""
+        kept = [
+            replace(
+                s,
+                lines=tuple(x for x in s.lines if not x.detail),
+                tables=tuple(t for t in s.tables if not t.aside),
+            )
+            for s in self.sections
+        ]
+        return replace(self, sections=tuple(kept))

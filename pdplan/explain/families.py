@@ -146,28 +146,23 @@ def _experts(writer: Writer, op: Op, group: str) -> Known:
         "T", "tokens of all attention ranks", "m*dp", {"m": writer.known["m"], "dp": given["dp"]}, "tokens"
     )
     sent = line("A", "token copies sent to experts", "T*k", {"T": everyone, "k": chosen}, "rows")
+    skew = {"skew": given["skew"]} if given["skew"].value > 0 else {}
+    uneven = "(1/A+skew**2/E)" if skew else "1/A"
+    expression = f"min(1+sqrt(2*ln(ep)*ep*{uneven}*(1-1/ep)),ep)"
+    used = {"ep": ranks, "A": sent, "E": experts} | skew
     factor = line(
-        "f",
-        "load of the busiest rank over the mean (expected maximum, and skew)",
-        "min(1+sqrt(2*ln(ep)*ep/A*(1-1/ep))+skew*(1-1/ep),ep)",
-        {"ep": ranks, "A": sent, "skew": given["skew"]},
-        "",
+        "f", "load of the busiest rank over the mean, expected", expression, used_in(expression, used), ""
     )
-    spread = "E*(1-(1-k/E)**T)" if chosen.value < experts.value else "E*min(T,1)"
-    touched = line(
-        "X",
-        "distinct experts touched, expected",
-        spread,
-        used_in(spread, {"E": experts, "k": chosen, "T": everyone}),
-        "experts",
-    )
-    here = line(
-        "Y",
-        "of these on the busiest rank",
-        "min(X/ep*f,E/ep)",
-        {"X": touched, "ep": ranks, "f": factor, "E": experts},
-        "experts",
-    )
+    spread = "E*(1-(1-k/E)**T)"
+    if chosen.value >= experts.value:
+        spread = "E*min(T,1)"
+    elif skew:
+        spread = "E*(1-(1+T*((1-k/E)**(-skew**2)-1))**(-1/skew**2))"
+    used = {"E": experts, "k": chosen, "T": everyone} | skew
+    touched = line("X", "distinct experts touched, expected", spread, used_in(spread, used), "experts")
+    expression = "min(X/ep*(1+sqrt(2*ln(ep)*max(1-X/E,0)*ep/X*(1-1/ep))),E/ep)"
+    used = {"X": touched, "ep": ranks, "E": experts}
+    here = line("Y", "distinct experts on the rank that touches most, expected", expression, used, "experts")
     rows = line("R", "rows on the busiest rank", "A/ep*f", {"A": sent, "ep": ranks, "f": factor}, "rows")
     # Without attention-dp every rank passes over all copies to find its own experts'.
     found = {"R": rows, "Y": here, "R_in": rows if given["dp"].value > 1 else sent}

@@ -45,7 +45,7 @@ def write_latency(b: Builder, case: Case, found: Found) -> None:
     b.section(
         "latency",
         "Latency against the SLO",
-        f"Means, and values that {slo.percentile:.4g} of requests stay below.",
+        f"Means, and values that {slo.percentile * 100:.4g} % of requests stay below.",
     )
     handling = case.sources[case.prefilling].engine("request_overhead_s", "s")
     if case.decoding == "decode":

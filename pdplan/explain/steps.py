@@ -36,15 +36,18 @@ def write_step(
             title=title,
             rows=tuple(_row(sources, t, name) for t, name in zip(terms, names, strict=True)),
             total_s=number(step.total_s),
+            aside=not detail,
         )
     )
     writer = Writer(builder=b, sources=sources, known=dict(known))
     parts = [
-        _lines(writer, term, f"{title}: {name}") if detail else _from_table(term, title, name)
+        _lines(writer, term, f"{title}: {name}") if detail else _from_table(term, title)
         for term, name in zip(terms, names, strict=True)
     ]
     slowest = max(BINDING_TERMS, key=lambda kind: number(step.part_s(kind)))
-    return b.total("t", f"{title}: sum of the terms", parts, "s", value=step.total_s, binding=slowest)
+    return b.total(
+        "t", f"{title}: sum of the terms", parts, "s", value=step.total_s, binding=slowest, detail=True
+    )
 
 
 def _lines(writer: Writer, term: Term, group: str) -> Quantity:
@@ -55,9 +58,9 @@ def _lines(writer: Writer, term: Term, group: str) -> Quantity:
     return _overhead_lines(writer, term, group)
 
 
-def _from_table(term: Term, title: str, name: str) -> Quantity:
+def _from_table(term: Term, title: str) -> Quantity:
     return Quantity(
-        number(term.total_s), "s", f"table '{title}', {name}; its formulas are those of the detailed step"
+        number(term.total_s), "s", f"table '{title}', in its order; formulas as in the step at the mean batch"
     )
 
 

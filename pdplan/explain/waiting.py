@@ -9,6 +9,7 @@ from pdplan.explain.sources import PLAN, QUESTION, network_constant
 from pdplan.laws.kv_transfer import Network, goodput_bytes_per_s
 from pdplan.layout import Layout
 from pdplan.memory import sequence_parts
+from pdplan.queueing import service_spread_factor
 
 
 def write_transfer(b: Builder, case: Case, service: Quantity) -> dict[str, Quantity]:
@@ -155,24 +156,31 @@ def _write_wait(
         "",
         note="a^c/c! / ((1−a/c)·Σ_{k<c} a^k/k! + a^c/c!); 1 where a ≥ c",
     )
-    cv = Quantity(case.workload.arrival_cv, "", QUESTION)
-    spread = {"c_a": cv, "c_s": service_cv}
-    if service_cv.value > 1:
-        factor = b.line("v", "spread of arrivals and service (Allen–Cunneen)", "(c_a**2+c_s**2)/2", spread, "")
-    else:
-        even = b.line(
-            "g",
-            "what fixed service waits, against half of a random one's (Cosmetatos)",
-            "min(max(1+(1-min(a/c,1))*(c-1)*(sqrt(4+5*c)-2)/(16*max(min(a/c,1),1e-9)*c),1),2)",
-            {"a": offered, "c": servers},
-            "",
-        )
-        factor = b.line(
-            "v", "spread of arrivals and service", "(c_a**2-1)/2+c_s**2+(1-c_s**2)*g/2", spread | {"g": even}, ""
-        )
+    factor = _write_spread(b, case, servers, offered, service_cv)
     used = {"C": waits, "c": servers, "S": service, "lam": arrivals, "v": factor}
-    wait = b.line("W", "mean wait (Allen–Cunneen)", "C/(c/S-lam)*v", used, "s", value=value)
+    wait = b.line("W", "mean wait", "C/(c/S-lam)*v", used, "s", value=value)
     return waits, wait
+
+
+def _write_spread(
+    b: Builder, case: Case, servers: Quantity, offered: Quantity, service_cv: Quantity
+) -> Quantity:
+    """Mean wait over that of M/M/c: how even arrivals and services are."""
+    cv = Quantity(case.workload.arrival_cv, "", QUESTION)
+    busy = min(offered.value / servers.value, 1.0)
+    value = service_spread_factor(servers.value, busy, cv.value, service_cv.value)
+    both = {"c_a": cv, "c_s": service_cv}
+    name = "wait over that of M/M/c"
+    if service_cv.value > 1:
+        return b.line("v", f"{name} (Allen–Cunneen)", "(c_a**2+c_s**2)/2", both, "", value=value)
+    used = {"a": offered, "c": servers}
+    rho = b.line("rho_q", "load of the queue", "max(min(a/c,1),1e-9)", used, "")
+    expression = "min(max(1+(1-rho)*(c-1)*(sqrt(4+5*c)-2)/(16*rho*c),1),2)"
+    even = b.line(
+        "g", "M/D/c over half of M/M/c (Cosmetatos 1975)", expression, {"rho": rho, "c": servers}, ""
+    )
+    expression = "(c_a**2-1)/2+c_s**2+(1-c_s**2)*g/2"
+    return b.line("v", f"{name} (Kimura 1994)", expression, both | {"g": even}, "", value=value)
 
 
 def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[str, Quantity]:

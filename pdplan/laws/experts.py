@@ -8,40 +8,65 @@ from numpy.typing import ArrayLike
 from pdplan.laws.roofline import Array
 
 
-def expected_touched_experts(tokens: ArrayLike, experts: int, per_token: int) -> Array:
+def expected_touched_experts(tokens: ArrayLike, experts: int, per_token: int, skew: float = 0.0) -> Array:
     """Distinct experts that `tokens` tokens touch, each choosing `per_token` of `experts`.
 
-    E[touched] = E · (1 − (1 − k/E)^T), uniform routing; broadcasts over tokens.
-    Skewed routing touches fewer, so this is the upper end for weights read.
+    Uniform routing: E[touched] = E · (1 − (1 − k/E)^T); broadcasts over tokens.
+    Popularities that vary with coefficient of variation `skew` = c (gamma distributed):
+      E[touched] = E · (1 − (1 + T·((1 − k/E)^(−c²) − 1))^(−1/c²)), the uniform law at c → 0:
+    tokens meet popular experts again, so fewer are touched and fewer weights read.
     Limits: T = 1 gives k; T → ∞ gives E.
+    Source: a mixture of Poisson counts over gamma rates is negative binomial (Greenwood & Yule 1920).
 
-    >>> round(float(expected_touched_experts(1, 256, 8)), 9)
-    8.0
-    >>> round(float(expected_touched_experts(64, 256, 8)), 1)
-    222.4
+    >>> round(float(expected_touched_experts(1, 256, 8)), 9), round(float(expected_touched_experts(1, 256, 8, 1.5)), 9)
+    (8.0, 8.0)
+    >>> round(float(expected_touched_experts(64, 256, 8)), 1), round(float(expected_touched_experts(64, 256, 8, 1.0)), 1)
+    (222.4, 172.5)
     """
     t = np.asarray(tokens, dtype=float)
     if per_token >= experts:
         return np.asarray(experts * np.minimum(t, 1.0))
-    return np.asarray(experts * -np.expm1(t * np.log1p(-per_token / experts)))
+    none = np.log1p(-per_token / experts)  # log of the chance that a token leaves an expert alone
+    if skew <= 0:
+        return np.asarray(experts * -np.expm1(t * none))
+    variance = skew * skew
+    return np.asarray(experts * -np.expm1(np.log1p(t * np.expm1(-variance * none)) / -variance))
 
 
-def busiest_rank_factor(ranks: ArrayLike, assignments: ArrayLike, skew: float = 0.0) -> Array:
+def busiest_rank_factor(
+    ranks: ArrayLike, assignments: ArrayLike, experts: int = 1, skew: float = 0.0
+) -> Array:
     """Load of the busiest of `ranks` ranks over the mean load, ≥ 1: the step waits for it.
 
-    f = 1 + sqrt(2 ln(ranks) · ranks / assignments) · (1 − 1/ranks)^(1/2) + skew · (1 − 1/ranks),
+    f = 1 + sqrt(2 ln(ranks) · ranks · (1/assignments + skew²/experts) · (1 − 1/ranks)),
     and never more than `ranks` (one rank does all).
-    The root is the expected maximum of `ranks` multinomial counts with mean
-    assignments/ranks (extreme-value bound for Gaussians); `skew` is what uneven
-    routing adds and redundant experts take away again.
-    Source: Raab & Steger, "Balls into Bins", RANDOM 1998, heavily loaded case.
+    The expected maximum of `ranks` Gaussian loads: counts scatter by 1/sqrt(mean), and the popularities
+    of a rank's experts/ranks experts, each with coefficient of variation `skew`, add their share.
+    Source: Raab & Steger, "Balls into Bins", RANDOM 1998, heavily loaded case, for skew = 0.
 
     >>> float(busiest_rank_factor(1, 1000))
     1.0
-    >>> round(float(busiest_rank_factor(8, 8192)), 3)
-    1.06
+    >>> round(float(busiest_rank_factor(8, 8192)), 3), round(float(busiest_rank_factor(8, 8192, 256, 1.0)), 3)
+    (1.06, 1.342)
     """
     r = np.maximum(np.asarray(ranks, dtype=float), 1.0)
     a = np.maximum(np.asarray(assignments, dtype=float), 1e-12)
-    spread = np.sqrt(2.0 * np.log(r) * r / a * (1.0 - 1.0 / r))
-    return np.asarray(np.minimum(1.0 + spread + skew * (1.0 - 1.0 / r), r))
+    spread = np.sqrt(2.0 * np.log(r) * r * (1.0 / a + skew * skew / experts) * (1.0 - 1.0 / r))
+    return np.asarray(np.minimum(1.0 + spread, r))
+
+
+def busiest_rank_touched(ranks: ArrayLike, touched: ArrayLike, experts: int) -> Array:
+    """Experts touched on the rank that touches most, when `touched` of `experts` are, over `ranks` ranks.
+
+    Y = min(X/r · (1 + sqrt(2 ln r · (1 − X/E) · r/X · (1 − 1/r))), E/r), X = touched.
+    The expected maximum of r Gaussians with binomial mean and variance; all touched leaves no scatter.
+    Source: as `busiest_rank_factor`.
+
+    >>> float(busiest_rank_touched(1, 8.0, 256)), float(busiest_rank_touched(8, 256.0, 256))
+    (8.0, 32.0)
+    """
+    r = np.maximum(np.asarray(ranks, dtype=float), 1.0)
+    x = np.maximum(np.asarray(touched, dtype=float), 1e-12)
+    idle = np.maximum(1.0 - x / experts, 0.0)
+    spread = np.sqrt(2.0 * np.log(r) * idle * r / x * (1.0 - 1.0 / r))
+    return np.asarray(np.minimum(x / r * (1.0 + spread), experts / r))

@@ -17,7 +17,9 @@ def gemm_flop(m: ArrayLike, k: ArrayLike, n: ArrayLike) -> Array:
     >>> float(gemm_flop(1, 4096, 4096))
     33554432.0
     """
-    return np.asarray(2.0 * np.asarray(m, dtype=float) * np.asarray(k, dtype=float) * np.asarray(n, dtype=float))
+    return np.asarray(
+        2.0 * np.asarray(m, dtype=float) * np.asarray(k, dtype=float) * np.asarray(n, dtype=float)
+    )
 
 
 def gemm_bytes(

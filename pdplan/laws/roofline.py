@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
+"""Numbers of any shape; bool where a function says mask, float else."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
-from pdplan.explain.arithmetic import pretty_name, substituted
+from pdplan.explain.arithmetic import evaluate, pretty_name, substituted
 from pdplan.explain.derivation import Line
 from pdplan.units import format_count
 
 RESULT_DIGITS = 5
-"""Significant digits of a result. Inputs are printed with three more, so that rounding them cannot show."""
-INPUT_DIGITS = 9
+"""Significant digits of a result."""
+INPUT_DIGITS = (8, 10, 12, 17)
+"""Significant digits of what is put in: the fewest that give the printed result."""
 
 _SCALES = {
     "s": ((1e-9, "ns"), (1e-6, "µs"), (1e-3, "ms"), (1.0, "s")),
@@ -50,11 +51,11 @@ def result_text(value: float | None, unit: str, digits: int = RESULT_DIGITS) -> 
     return f"{_plain(value / factor, digits)} {name}"
 
 
-def input_text(value: float) -> str:
-    """A number as it is put in: whole numbers in full, others with INPUT_DIGITS digits.
+def input_text(value: float, digits: int = INPUT_DIGITS[0]) -> str:
+    """A number as it is put in: whole numbers in full, others with `digits` significant digits.
 
     >>> input_text(15009316864.0), input_text(3.35e12), input_text(0.7), input_text(1 / 3)
-    ('15009316864', '3.35e12', '0.7', '0.333333333')
+    ('15009316864', '3.35e12', '0.7', '0.33333333')
     """
     if not math.isfinite(value):
         return "∞" if value > 0 else "n/a"
@@ -62,12 +63,20 @@ def input_text(value: float) -> str:
     if value == int(value) and abs(value) < _WHOLE:
         whole = str(int(value))
         return short if abs(value) >= 1e6 and float(short) == value else whole
-    return _power(f"{value:.{INPUT_DIGITS}g}")
+    return _power(f"{value:.{digits}g}")
 
 
 def numbers_of(line: Line) -> str:
-    """The formula of a line with its numbers put in."""
-    return substituted(line.expression, {x.name: input_text(x.value) for x in line.inputs})
+    """The formula of a line with its numbers put in, with as many digits as its printed result needs."""
+    wanted = result_text(line.value, line.unit)
+    for digits in INPUT_DIGITS:
+        texts = {x.name: input_text(x.value, digits) for x in line.inputs}
+        if not all(math.isfinite(x.value) for x in line.inputs):
+            break
+        found = evaluate(line.expression, {name: float(text) for name, text in texts.items()})
+        if result_text(found, line.unit) == wanted:
+            break
+    return substituted(line.expression, texts)
 
 
 class References:
@@ -91,7 +100,7 @@ class References:
 
 
 def _plain(value: float, digits: int) -> str:
-    text = f"{value:.{digits}g}"
+    text = f"{value:,.{digits}g}"
     if "e" in text and 10**digits <= abs(value) < 1e8:
         return format_count(value)
     return _power(text)

@@ -1,11 +1,11 @@
 """From a question to the cheapest plan: enumerate layouts, size pools, pair them.
 
-    layouts        every (tp, pp, dp, ep) that the model's shape and the accelerator allow
-    candidates     worker types of one role as arrays: what fits, how fast, how many are needed
-    disaggregated  pairs of prefill and decode pools, best bound first
-    colocated      one pool for both
-    goodput        the same turned round: the most requests for a number of accelerators
-    recommend      the one entry
+layouts        every (tp, pp, dp, ep) that the model's shape and the accelerator allow
+candidates     worker types of one role as arrays: what fits, how fast, how many are needed
+disaggregated  pairs of prefill and decode pools, best bound first
+colocated      one pool for both
+goodput        the same turned round: the most requests for a number of accelerators
+recommend      the one entry
 """
 
 from pdplan.search.recommend import recommend

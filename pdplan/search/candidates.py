@@ -6,7 +6,7 @@ Every function here is exact: it inverts `evaluate`, it does not approximate it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class Candidates:
     def with_workers(self, workers: Array) -> Pool:
         return replace(self.pool, workers=np.asarray(workers, dtype=float))
 
-    def plan(self, index: int, workers: int, max_batch: int) -> PoolPlan:
+    def plan(self, index: SupportsIndex, workers: int, max_batch: int) -> PoolPlan:
         layout = self.pool.layout
         return PoolPlan(
             hardware=self.hardware,
@@ -81,7 +81,11 @@ def fitting_candidates(
     )
     count = int(np.size(found.tp))
     pool = Pool(
-        setting=setting, layout=found, workers=np.ones(count), max_batch=np.ones(count), speculation=serving.speculation
+        setting=setting,
+        layout=found,
+        workers=np.ones(count),
+        max_batch=np.ones(count),
+        speculation=serving.speculation,
     )
     if not count:
         return Candidates(hardware=hardware, pool=pool, unit_cost=np.ones(0), enumerated=0)
@@ -131,7 +135,11 @@ def prefill_choices(fitting: Candidates, workload: Workload) -> PrefillChoices:
     chosen = replace(chosen, pool=pool).take(np.flatnonzero(batch <= held))
     service = prefill_service(chosen.pool, workload)
     shape = np.shape(chosen.pool.max_batch)
-    service = replace(service, time_s=np.broadcast_to(service.time_s, shape), prompts=np.broadcast_to(service.prompts, shape))
+    service = replace(
+        service,
+        time_s=np.broadcast_to(service.time_s, shape),
+        prompts=np.broadcast_to(service.prompts, shape),
+    )
     return PrefillChoices(candidates=chosen, service=service)
 
 
@@ -164,8 +172,13 @@ class DecodeChoices:
         )
 
 
-def decode_choices(fitting: Candidates, workload: Workload, tpot_limit_s: float | None, colocated: bool) -> DecodeChoices:
-    """The largest batch of every worker type, TPOT(limit) = tpot_limit or the memory's; those too slow at any batch dropped."""
+def decode_choices(
+    fitting: Candidates, workload: Workload, tpot_limit_s: float | None, colocated: bool
+) -> DecodeChoices:
+    """The largest batch of every worker type: TPOT(limit) = tpot_limit, or the memory's.
+
+    Types that are too slow at any batch are dropped.
+    """
     pool = fitting.pool
     lowest = np.full(len(fitting), 1e-6)
     fastest = np.broadcast_to(pool_tpot_s(pool, workload, lowest, colocated), lowest.shape)
@@ -174,7 +187,9 @@ def decode_choices(fitting: Candidates, workload: Workload, tpot_limit_s: float 
         limit = most
     else:
         limit = increasing_root(
-            lambda running: np.broadcast_to(pool_tpot_s(pool, workload, running, colocated), running.shape) - tpot_limit_s,
+            lambda running: (
+                np.broadcast_to(pool_tpot_s(pool, workload, running, colocated), running.shape) - tpot_limit_s
+            ),
             lowest,
             most,
         )
@@ -236,4 +251,3 @@ def batch_to_configure(pool: Pool, running: Array, limit: Array, slo: Slo) -> Ar
     peak = peak_running(replace(pool, max_batch=np.full(np.shape(limit), np.inf)), running, slo.z)
     whole = np.floor(limit + 1e-9)
     return np.maximum(np.where(whole >= peak, whole, np.ceil(peak - 1e-9)), 1.0)
-

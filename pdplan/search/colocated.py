@@ -61,7 +61,8 @@ def search_colocated(
         index = np.asarray([b[3] for b in block])
         start = np.asarray([b[4] for b in block])
         money = Economics(
-            usd_per_gpu_h={"colocated": world.price(hardware)}, watt_per_gpu={"colocated": world.watts(hardware)}
+            usd_per_gpu_h={"colocated": world.price(hardware)},
+            watt_per_gpu={"colocated": world.watts(hardware)},
         )
         part = choices[hardware].take(index)
         candidates += _size(part, start, serving, workload, slo, money, best, max_gpus)

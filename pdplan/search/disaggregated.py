@@ -71,7 +71,9 @@ class SizedDecode:
         return self.choices.candidates.with_workers(self.workers)
 
 
-def size_decode(choices: DecodeChoices, rate: float, workload: Workload, slo: Slo, extra: int = 0) -> SizedDecode:
+def size_decode(
+    choices: DecodeChoices, rate: float, workload: Workload, slo: Slo, extra: int = 0
+) -> SizedDecode:
     """Least decode workers (plus `extra`) for the rate, with the TPOT that results."""
     workers = workers_for_rate(choices, rate, workload, slo) + extra
     pool = choices.candidates.with_workers(workers)
@@ -164,7 +166,9 @@ def cheapest_pairs(
     return found
 
 
-def _by_bound(prefill: PrefillChoices, prefill_cost: Array, decode: SizedDecode) -> Iterator[tuple[Array, Array]]:
+def _by_bound(
+    prefill: PrefillChoices, prefill_cost: Array, decode: SizedDecode
+) -> Iterator[tuple[Array, Array]]:
     """Pairs in blocks, cheapest bound first; equal bounds: quicker pairs first."""
     # A hair of each pair's latency orders ties without changing any order of cost.
     hair_p = 1e-9 * prefill.service.time_s / prefill.service.time_s.max()
@@ -181,7 +185,9 @@ def _by_bound(prefill: PrefillChoices, prefill_cost: Array, decode: SizedDecode)
         done = upto
 
 
-def _size_block(problem: PairProblem, prefill: PrefillChoices, bound: Array, decode: SizedDecode) -> list[Candidate]:
+def _size_block(
+    problem: PairProblem, prefill: PrefillChoices, bound: Array, decode: SizedDecode
+) -> list[Candidate]:
     """Size the prefill side of a block of pairs and evaluate those that work."""
     limit = ttft_limit_s(problem.slo, problem.workload.osl, decode.tpot_slo_s)
     workers = least_prefill_workers(problem, prefill, decode.pool, decode.tpot_mean_s, limit)
@@ -207,7 +213,10 @@ def _candidates(
     problem: PairProblem, prefill: PrefillChoices, workers: Array, decode: SizedDecode
 ) -> list[Candidate]:
     """Evaluate sized pairs in one call and keep those that meet everything."""
-    gpus = workers * prefill.candidates.pool.layout.gpus + decode.workers * decode.choices.candidates.pool.layout.gpus
+    gpus = (
+        workers * prefill.candidates.pool.layout.gpus
+        + decode.workers * decode.choices.candidates.pool.layout.gpus
+    )
     allowed = np.isfinite(workers) & (gpus <= (problem.max_gpus or np.inf))
     index = np.flatnonzero(allowed)
     if not len(index):
@@ -251,7 +260,10 @@ def search_disaggregated(
     rate = workload.rate
     sized = {hw: size_decode(choices, rate, workload, slo) for hw, choices in decodes.items() if len(choices)}
     pairs: Sequence[tuple[str, str]] = [
-        (p, d) for p in prefills for d in sized if default_bandwidth(world, p, d) or world.network.bandwidth_bytes_per_s
+        (p, d)
+        for p in prefills
+        for d in sized
+        if default_bandwidth(world, p, d) or world.network.bandwidth_bytes_per_s
     ]
     # Cheap decode pools first: a low incumbent early saves most of the work.
     pairs = sorted(pairs, key=lambda pair: (float(sized[pair[1]].cost.min()), pair))

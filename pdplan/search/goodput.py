@@ -1,4 +1,4 @@
-"""The search turned round: the most requests per second that a number of accelerators serve within the SLO."""
+"""The search turned round: the most requests/s that a number of accelerators serve within the SLO."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ def _colocated(
             break
         part, count = choices.take(index), workers[index]
 
-        def metrics_at(rate: Array, part: DecodeChoices = part, count: Array = count) -> tuple[Metrics, Array]:
+        def metrics_at(
+            rate: Array, part: DecodeChoices = part, count: Array = count
+        ) -> tuple[Metrics, Array]:
             pool = part.candidates.with_workers(count)
             asked = workload.at_rate(rate)
             running = solve_running(pool, asked, rate, colocated=True)
@@ -90,13 +92,15 @@ def _colocated(
             return evaluate_colocated(replace(pool, max_batch=batch), asked, slo, money), batch
 
         def good(rate: Array) -> Array:
-            return _met(metrics_at(np.maximum(rate, 1e-9))[0], slo, rate)  # noqa: B023
+            return _met(metrics_at(np.maximum(rate, 1e-9))[0], slo, rate)
 
         rate = highest_rate(good, bound[index])
         metrics, batch = metrics_at(np.maximum(rate, 1e-9))
         found += [
             Candidate(
-                plan=Colocated(**vars(serving), colocated=part.candidates.plan(k, int(count[k]), int(batch[k]))),
+                plan=Colocated(
+                    **vars(serving), colocated=part.candidates.plan(k, int(count[k]), int(batch[k]))
+                ),
                 metrics=metrics.at(k),
             )
             for k in np.flatnonzero(rate > 0)
@@ -171,7 +175,7 @@ def _pairs(
             )
 
         def good(rate: Array) -> Array:
-            return _met(metrics_at(np.maximum(rate, 1e-9))[0], slo, rate)  # noqa: B023
+            return _met(metrics_at(np.maximum(rate, 1e-9))[0], slo, rate)
 
         rate = highest_rate(good, cap)
         keep = np.flatnonzero(rate > best * (1 - 0.1))

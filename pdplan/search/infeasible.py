@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Search = Callable[[Question, World], Recommendation]
 
 HEADROOM = 1.05
-"""Limits are proposed this far above the fastest layout: at the limit itself only an idle worker would meet it."""
+"""Limits are proposed this far above the fastest layout, which meets them only while idle."""
 MAX_TIMES = 1e6
 """A limit loosened beyond this factor is given up."""
 
@@ -43,7 +43,8 @@ def explain_infeasible(question: Question, world: World, space: Space, search: S
         unlimited = search(replace(loosened, max_gpus=None), world)
         if unlimited.best is not None and unlimited.best.metrics.gpus > question.max_gpus:
             needed = int(unlimited.best.metrics.gpus)
-            text = f"the request rate needs {needed} accelerators within the SLO, {question.max_gpus} are allowed"
+            allowed = question.max_gpus
+            text = f"the request rate needs {needed} accelerators within the SLO, {allowed} are allowed"
             relax = [f"--max-gpus {needed}"]
             served = search(
                 replace(question, workload=replace(question.workload, rate=None), alternatives=0), world
@@ -54,7 +55,7 @@ def explain_infeasible(question: Question, world: World, space: Space, search: S
                 binding="; ".join([*binding, text]),
                 nearest=unlimited.best,
                 misses=_misses(unlimited.best, question),
-                relax=tuple([*_slo_flags(question, loosened), *relax]),
+                relax=(*_slo_flags(question, loosened), *relax),
             )
     # Queues: loosen TTFT until a pool of some size meets it.
     factor = 1.0
@@ -122,13 +123,27 @@ def _slo_flags(question: Question, loosened: Question) -> list[str]:
     for flag, name in (("--ttft", "ttft_s"), ("--tpot", "tpot_s"), ("--latency", "request_latency_s")):
         before, after = getattr(question.slo, name), getattr(loosened.slo, name)
         if before != after and after is not None:
-            flags.append(f"{flag} {after:.6g}s")
+            flags.append(f"{flag} {_in_words(after)}")
     return flags
+
+
+def _in_words(seconds: float) -> str:
+    """A duration as people type it: 174ms, 1.17s.
+
+    >>> _in_words(0.174), _in_words(1.17)
+    ('174ms', '1.17s')
+    """
+    return f"{seconds * 1e3:.6g}ms" if seconds < 1 else f"{seconds:.6g}s"
 
 
 def _limit_in_words(nearest: Candidate, question: Question) -> str:
     misses = _misses(nearest, question)
-    names = {"ttft_s": "TTFT", "tpot_s": "TPOT", "request_latency_s": "request latency", "gpus": "accelerators"}
+    names = {
+        "ttft_s": "TTFT",
+        "tpot_s": "TPOT",
+        "request_latency_s": "request latency",
+        "gpus": "accelerators",
+    }
     return "; ".join(
         f"{names[key]}: the nearest plan needs {_quantity(key, found)}, {_quantity(key, allowed)} are allowed"
         for key, (found, allowed) in misses.items()
@@ -160,10 +175,14 @@ def _fits_nowhere(question: Question, world: World, space: Space) -> Infeasible:
         index = int(np.argmax(np.broadcast_to(budget.cache, np.shape(pool.layout.tp))))
         missing = float(np.broadcast_to(budget.sequence - budget.cache, np.shape(pool.layout.tp))[index])
         gpus = int(pool.layout.gpus[index])
-        need = float(np.broadcast_to(budget.weights + budget.reserve + budget.sequence, np.shape(pool.layout.tp))[index])
+        need = float(
+            np.broadcast_to(budget.weights + budget.reserve + budget.sequence, np.shape(pool.layout.tp))[
+                index
+            ]
+        )
         text = (
-            f"{question.model} in {question.precision} fits on no layout of {hardware}: on {gpus} accelerators "
-            f"it needs {format_bytes(need)} each and finds {format_bytes(float(budget.usable))}"
+            f"{question.model} in {question.precision} fits on no layout of {hardware}: "
+            f"on {gpus} accelerators it needs {format_bytes(need)} each and finds {format_bytes(float(budget.usable))}"
         )
         if best is None or missing < best[0]:
             best = (missing, text)

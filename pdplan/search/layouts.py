@@ -66,7 +66,9 @@ def _tp_divides(stack: Stack, tp: int) -> bool:
         state = mixer.state()
         if state is not None and state.heads % tp:
             return False
-    return all(block.intermediate_size % tp == 0 for block, _ in stack.feed_forwards if isinstance(block, Dense))
+    return all(
+        block.intermediate_size % tp == 0 for block, _ in stack.feed_forwards if isinstance(block, Dense)
+    )
 
 
 def _expert_splits(stack: Stack, ranks: int, partial: bool) -> Iterator[int]:
@@ -75,5 +77,7 @@ def _expert_splits(stack: Stack, ranks: int, partial: bool) -> Iterator[int]:
         yield 1
         return
     for ep in range(1, ranks + 1) if partial else sorted({1, ranks}):
-        if ranks % ep == 0 and all(b.experts % ep == 0 and b.intermediate_size % (ranks // ep) == 0 for b in blocks):
+        if ranks % ep == 0 and all(
+            b.experts % ep == 0 and b.intermediate_size % (ranks // ep) == 0 for b in blocks
+        ):
             yield ep

@@ -75,7 +75,12 @@ def rank(candidates: Iterable[Candidate], objective: Objective, slo: Slo) -> lis
     """
 
     def key(c: Candidate) -> tuple[float, int, float, str]:
-        return (round(objective.cost(c), 9), intricacy(c, objective), round(tightness(c.metrics, slo), 9), repr(c.plan))
+        return (
+            round(objective.cost(c), 9),
+            intricacy(c, objective),
+            round(tightness(c.metrics, slo), 9),
+            repr(c.plan),
+        )
 
     return sorted(candidates, key=key)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from pdplan.compose import World
-from pdplan.plan import PoolPlan
 from pdplan.question import Candidate, Question
 from pdplan.search.objective import Objective
 from pdplan.units import format_duration, format_percent
@@ -14,7 +13,7 @@ from pdplan.units import format_duration, format_percent
 def binding_sentence(best: Candidate, question: Question, objective: Objective) -> str:
     """What keeps the plan from being cheaper: the limit that it uses most of, per pool."""
     metrics, slo = best.metrics, question.slo
-    where = format_percent(slo.percentile).rstrip("%")
+    where = f"p{slo.percentile * 100:g}"
     shares: list[tuple[float, str]] = []
     for name, found, limit in (
         ("TTFT", metrics.ttft_slo_s, slo.ttft_s),
@@ -22,10 +21,12 @@ def binding_sentence(best: Candidate, question: Question, objective: Objective) 
         ("request latency", metrics.request_latency_slo_s, slo.request_latency_s),
     ):
         if limit:
-            text = f"{name} p{where} {format_duration(found)} of {format_duration(limit)} allowed"
+            text = f"{name} {where} {format_duration(found)} of {format_duration(limit)} allowed"
             shares.append((found / limit, text))
     for pool, used in metrics.utilisation.items():
-        shares.append((used, f"{pool} {'links' if pool == 'network' else 'pool'} at {format_percent(used)} of capacity"))
+        shares.append(
+            (used, f"{pool} {'links' if pool == 'network' else 'pool'} at {format_percent(used)} of capacity")
+        )
     shares.sort(key=lambda s: -s[0])
     share, text = shares[0]
     if share < 0.6 and all(p.workers == 1 for p in best.plan.pools.values()):
@@ -35,7 +36,9 @@ def binding_sentence(best: Candidate, question: Question, objective: Objective) 
 
 def notes_for(question: Question, world: World, counts_gpus: bool) -> tuple[str, ...]:
     """Caveats that travel with the answer."""
-    names = dict.fromkeys((*question.prefill_hardware, *question.decode_hardware, *question.colocated_hardware))
+    names = dict.fromkeys(
+        (*question.prefill_hardware, *question.decode_hardware, *question.colocated_hardware)
+    )
     notes: list[str] = []
     for name in names:
         accelerator = world.accelerator(name)
@@ -54,8 +57,3 @@ def notes_for(question: Question, world: World, counts_gpus: bool) -> tuple[str,
     if question.slo.tpot_s is None and question.slo.request_latency_s is None:
         notes.append("no TPOT limit: decode batches are as large as memory allows")
     return tuple(notes)
-
-
-def pool_phrase(pool: PoolPlan) -> str:
-    """A pool in a few words: 3 × h200 tp8."""
-    return f"{pool.workers} × {pool.hardware} {pool.label}"

@@ -47,7 +47,12 @@ def recommend(question: Question, world: World) -> Recommendation:
     if question.wants_goodput:
         found = most_goodput(question, world, space.serving, space.prefill, space.decode, space.colocated)
         ranked = sorted(
-            found, key=lambda c: (-round(c.metrics.requests_per_s, 9), round(space.objective.cost(c), 9), repr(c.plan))
+            found,
+            key=lambda c: (
+                -round(c.metrics.requests_per_s, 9),
+                round(space.objective.cost(c), 9),
+                repr(c.plan),
+            ),
         )
     else:
         found = _search(question, world, space)
@@ -56,7 +61,12 @@ def recommend(question: Question, world: World) -> Recommendation:
     if not ranked:
         infeasible = explain_infeasible(question, world, space, recommend)
         return Recommendation(
-            question=question, world=world, best=None, infeasible=infeasible, notes=notes, layouts=space.enumerated
+            question=question,
+            world=world,
+            best=None,
+            infeasible=infeasible,
+            notes=notes,
+            layouts=space.enumerated,
         )
     best = ranked[0]
     others = [c for c in ranked[1:] if c.plan.mode != best.plan.mode]
@@ -112,20 +122,12 @@ def build_space(question: Question, world: World) -> Space:
     decode: dict[str, DecodeChoices] = {}
     pools: dict[str, DecodeChoices] = {}
     if disaggregated:
-        prefill = {
-            hw: prefill_choices(fitting[hw], workload) for hw in senders if len(fitting[hw])
-        }
+        prefill = {hw: prefill_choices(fitting[hw], workload) for hw in senders if len(fitting[hw])}
         decode = {
-            hw: decode_choices(fitting[hw], workload, limit, False)
-            for hw in receivers
-            if len(fitting[hw])
+            hw: decode_choices(fitting[hw], workload, limit, False) for hw in receivers if len(fitting[hw])
         }
     if colocated:
-        pools = {
-            hw: decode_choices(fitting[hw], workload, limit, True)
-            for hw in alone
-            if len(fitting[hw])
-        }
+        pools = {hw: decode_choices(fitting[hw], workload, limit, True) for hw in alone if len(fitting[hw])}
     return Space(
         serving=serving,
         objective=objective,
@@ -153,6 +155,12 @@ def _search(question: Question, world: World, space: Space) -> list[Candidate]:
         )
     if space.colocated:
         found += search_colocated(
-            world, space.serving, question.workload, question.slo, space.colocated, space.objective, question.max_gpus
+            world,
+            space.serving,
+            question.workload,
+            question.slo,
+            space.colocated,
+            space.objective,
+            question.max_gpus,
         )
     return found
