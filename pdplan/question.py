@@ -31,6 +31,8 @@ class Question:
     """With a rate: an upper limit. Without one: the budget whose goodput is asked for."""
     max_gpus_per_worker: int | None = None
     alternatives: int = 4
+    certify: bool = False
+    """Also bound the cost of every mix of worker types, by integer programming."""
 
     @property
     def wants_goodput(self) -> bool:
@@ -61,6 +63,18 @@ class Infeasible:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """A lower bound that no mix of worker types can undercut, and how far above it the plan is."""
+
+    lower_bound: float
+    """$/h, or accelerators where prices are unknown; infinite where no mix can serve the rate."""
+    gap: float
+    """(cost of the plan - bound) / bound: 0 proves that no mix is cheaper."""
+    solver_gap: float
+    """What the integer programme's solver left open itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recommendation:
     """The cheapest plan, what else there is, and what binds."""
 
@@ -73,6 +87,7 @@ class Recommendation:
     """The best disaggregated plan where the best is colocated, and the other way round."""
     binding: str = ""
     """What keeps the best plan from being cheaper, in a sentence."""
+    certificate: Certificate | None = None
     infeasible: Infeasible | None = None
     notes: tuple[str, ...] = ()
     layouts: int = 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from pdplan.errors import InputError, PdplanError
@@ -32,6 +33,33 @@ def terminal(format: str) -> tuple[int | None, bool]:
 
     colour = "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     return shutil.get_terminal_size().columns, colour
+
+
+@contextlib.contextmanager
+def working(what: str, patience_s: float = 1.0) -> Iterator[None]:
+    """A sign of life on a terminal's stderr for work that takes longer than `patience_s`."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    import threading
+
+    done = threading.Event()
+
+    def show() -> None:
+        if done.wait(patience_s):
+            return
+        from rich.console import Console  # only now: most answers are there before
+
+        with Console(stderr=True).status(f"{what} ..."):
+            done.wait()
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def write(text: str) -> None:

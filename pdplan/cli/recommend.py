@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from pdplan.cli.options import ALTERNATIVES, COMMON, QUESTION, Flags, takes
-from pdplan.cli.output import ANSWERED, NO, emit
+from pdplan.cli.output import ANSWERED, NO, emit, working
 
 
 @takes(*QUESTION, *ALTERNATIVES, *COMMON)
@@ -17,6 +17,15 @@ def recommend(
             metavar="FILE", help="YAML file of the same inputs; flags override it.", show_default=False
         ),
     ] = None,
+    *,
+    certify: Annotated[
+        bool,
+        typer.Option(
+            "--certify",
+            help="Also prove how much cheaper any mix of worker types could be (integer programme).",
+            show_default=False,
+        ),
+    ] = False,
 ) -> int:
     """The cheapest deployment that meets the objectives, beside the best of the other mode.
 
@@ -24,6 +33,8 @@ def recommend(
     pdplan recommend --model deepseek-r1 --hardware h200 --isl 4k --osl 1k \\
         --rate 20 --ttft 2s --tpot 40ms
     """
+    from dataclasses import replace
+
     from pdplan.inputs import question_from, read_question
     from pdplan.inputs.questions import merged
     from pdplan.report.recommendation import recommendation_report
@@ -31,7 +42,8 @@ def recommend(
 
     values = merged(read_question(question) if question else {}, flags.given())
     asked = question_from(values, flags.catalog())
-    found = search(asked.question, asked.world)
+    with working("searching"):
+        found = search(replace(asked.question, certify=certify), asked.world)
     emit(recommendation_report(found, catalog_sha256=asked.catalog_sha256, notes=asked.notes), flags.format)
     return ANSWERED if found.best else NO
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from pdplan.plan import Metrics
-from pdplan.question import Candidate, Infeasible, Question, Recommendation
+from pdplan.question import Candidate, Certificate, Infeasible, Question, Recommendation
 from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, Table, table
 from pdplan.report.contract import (
     candidate_json,
@@ -36,7 +37,7 @@ from pdplan.report.words import (
     slo_words,
     workload_words,
 )
-from pdplan.units import format_duration, format_rate
+from pdplan.units import format_duration, format_money, format_percent, format_rate
 
 _LIMIT_TITLES = {field: title for title, field, _, _ in OBJECTIVES} | {"gpus": "GPUs"}
 
@@ -55,6 +56,7 @@ def recommendation_report(
         "alternatives": [candidate_json(c) for c in found.alternatives],
         "best_other_mode": candidate_json(found.best_other_mode),
         "binding": found.binding or (found.infeasible.binding if found.infeasible else ""),
+        "certificate": _certificate_json(found.certificate),
         "infeasible": infeasible_json(found.infeasible),
         "layouts": found.layouts,
         "notes": list(everything),
@@ -100,10 +102,35 @@ def _answer(found: Recommendation, best: Candidate) -> list[Block]:
     ]
     if found.binding:
         blocks.append(Paragraph(found.binding, title="What binds"))
+    if found.certificate:
+        blocks.append(Paragraph(_certificate_words(found.certificate, found), title="Certificate"))
     blocks.append(Paragraph(_other_words(found, best), title="The other way"))
     if found.alternatives:
         blocks.append(_alternatives(found, best))
     return blocks
+
+
+def _certificate_json(certificate: Certificate | None) -> dict[str, float] | None:
+    if certificate is None:
+        return None
+    return {
+        "lower_bound": certificate.lower_bound,
+        "gap": certificate.gap,
+        "solver_gap": certificate.solver_gap,
+    }
+
+
+def _certificate_words(certificate: Certificate, found: Recommendation) -> str:
+    """What the integer programme proves about mixes of worker types."""
+    bound = f"{format_money(certificate.lower_bound)}/h"
+    if found.best is not None and math.isnan(found.best.metrics.usd_per_h):  # ranked by accelerators
+        bound = counted(math.ceil(certificate.lower_bound), "GPU")
+    if certificate.gap < 5e-4:
+        return f"no mix of worker types, in either mode, can serve this below {bound}: none is cheaper"
+    return (
+        f"no mix of worker types, in either mode, can serve this below {bound}, queues left out; "
+        f"this plan is {format_percent(certificate.gap)} above"
+    )
 
 
 def _wanted(question: Question) -> str:

@@ -9,7 +9,7 @@ best pair found. Nothing is pruned by rule of thumb.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +45,8 @@ FIRST_PAIRS = 4096
 """Bounds sorted at once; more follow if these do not settle it."""
 TIES = 4
 """Blocks tried beyond the first optimum, for pairs of equal cost with more margin."""
+NEARLY, OTHER_PAIRS = 1.25, 3
+"""Accelerator pairs within this factor of the best are searched too, so many at most: the alternatives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,34 +138,46 @@ def least_prefill_workers(
     return np.where(possible, answer, np.inf)
 
 
-def cheapest_pairs(
-    problem: PairProblem, prefill: PrefillChoices, decode: SizedDecode, incumbent: float, wanted: int
-) -> list[Candidate]:
-    """Feasible pairs in the order of cost, the cheapest certainly among them if below `incumbent`."""
-    if not len(prefill) or not len(decode.choices):
-        return []
-    loosest = ttft_limit_s(problem.slo, problem.workload.osl, decode.tpot_slo_s).max()
-    fastest = np.asarray(decode.tpot_mean_s.min())
-    bound = least_prefill_workers(problem, prefill, None, fastest, np.asarray(loosest))
+@dataclass(frozen=True, kw_only=True)
+class BoundedPrefill:
+    """Prefill worker types with a number of workers that no decode pool can undercut."""
+
+    choices: PrefillChoices
+    workers: Array
+    cost: Array
+
+
+def bound_prefill(
+    problem: PairProblem, prefill: PrefillChoices, decodes: Iterable[SizedDecode]
+) -> BoundedPrefill:
+    """Least prefill workers if transfers were free and the first step that of the fastest decode pool."""
+    pools = [d for d in decodes if len(d.choices)]
+    loosest = max(float(ttft_limit_s(problem.slo, problem.workload.osl, d.tpot_slo_s).max()) for d in pools)
+    fastest = min(float(d.tpot_mean_s.min()) for d in pools)
+    bound = least_prefill_workers(problem, prefill, None, np.asarray(fastest), np.asarray(loosest))
     possible = np.flatnonzero(np.isfinite(bound))
     prefill, bound = prefill.take(possible), bound[possible]
-    if not len(prefill):
-        return []
-    prefill_cost = bound * prefill.candidates.unit_cost
+    return BoundedPrefill(choices=prefill, workers=bound, cost=bound * prefill.candidates.unit_cost)
+
+
+def cheapest_pairs(
+    problem: PairProblem, prefill: BoundedPrefill, decode: SizedDecode, incumbent: float
+) -> tuple[list[Candidate], float]:
+    """Feasible pairs in the order of cost, and the cheapest cost known: `incumbent` or below."""
     found: list[Candidate] = []
     best, blocks_after = incumbent, 0
-    for i, j in _by_bound(prefill, prefill_cost, decode):
-        bounds = prefill_cost[i] + decode.cost[j]
-        if bounds.min() > best * (1 + 1e-9):
+    for i, j in _by_bound(prefill.choices, prefill.cost, decode):
+        lowest = float((prefill.cost[i] + decode.cost[j]).min())
+        if lowest > best * (1 + 1e-9):
             break
-        if best < np.inf and bounds.min() >= best * (1 - 1e-9):
+        if best < np.inf and lowest >= best * (1 - 1e-9):
             blocks_after += 1
             if blocks_after > TIES:
                 break
-        block = _size_block(problem, prefill.take(i), bound[i], decode.take(j))
+        block = _size_block(problem, prefill.choices.take(i), prefill.workers[i], decode.take(j))
         found += block
         best = min([best, *(problem.objective.cost(c) for c in block)])
-    return found
+    return found, best
 
 
 def _by_bound(
@@ -253,24 +267,14 @@ def search_disaggregated(
     decodes: Mapping[str, DecodeChoices],
     objective: Objective,
     max_gpus: int | None,
-    wanted: int,
 ) -> list[Candidate]:
     """Candidates over all pairs of accelerators, the cheapest of all certainly among them."""
     assert workload.rate is not None
     rate = workload.rate
     sized = {hw: size_decode(choices, rate, workload, slo) for hw, choices in decodes.items() if len(choices)}
-    pairs: Sequence[tuple[str, str]] = [
-        (p, d)
-        for p in prefills
-        for d in sized
-        if default_bandwidth(world, p, d) or world.network.bandwidth_bytes_per_s
-    ]
-    # Cheap decode pools first: a low incumbent early saves most of the work.
-    pairs = sorted(pairs, key=lambda pair: (float(sized[pair[1]].cost.min()), pair))
-    found: list[Candidate] = []
-    incumbent = np.inf
-    for p, d in pairs:
-        problem = PairProblem(
+
+    def problem(p: str, d: str) -> PairProblem:
+        return PairProblem(
             serving=serving,
             workload=workload,
             slo=slo,
@@ -282,6 +286,34 @@ def search_disaggregated(
             objective=objective,
             max_gpus=max_gpus,
         )
-        found += cheapest_pairs(problem, prefills[p], sized[d], incumbent, wanted)
-        incumbent = min([incumbent, *(objective.cost(c) for c in found)])
+
+    joined = [
+        (p, d)
+        for p in prefills
+        for d in sized
+        if default_bandwidth(world, p, d) or world.network.bandwidth_bytes_per_s
+    ]
+    bounded = {
+        p: bound_prefill(problem(p, next(d for q, d in joined if q == p)), prefills[p], sized.values())
+        for p in dict.fromkeys(p for p, _ in joined)
+        if len(prefills[p])
+    }
+    # The pair of the lowest bound first: a low incumbent early saves most of the work.
+    bounds = sorted(
+        (float(bounded[p].cost.min()) + float(sized[d].cost.min()), p, d)
+        for p, d in joined
+        if p in bounded and len(bounded[p].choices)
+    )
+    found: list[Candidate] = []
+    incumbent = np.inf
+    others = 0
+    for bound, p, d in bounds:
+        if bound <= incumbent * (1 + 1e-9):
+            pairs, incumbent = cheapest_pairs(problem(p, d), bounded[p], sized[d], incumbent)
+        elif bound <= incumbent * NEARLY and others < OTHER_PAIRS:
+            others += 1  # cannot be the best, may be the next best
+            pairs, _ = cheapest_pairs(problem(p, d), bounded[p], sized[d], np.inf)
+        else:
+            break
+        found += pairs
     return found

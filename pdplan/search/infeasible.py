@@ -182,7 +182,8 @@ def _fits_nowhere(question: Question, world: World, space: Space) -> Infeasible:
         )
         text = (
             f"{question.model} in {question.precision} fits on no layout of {hardware}: "
-            f"on {gpus} accelerators it needs {format_bytes(need)} each and finds {format_bytes(float(budget.usable))}"
+            f"on {gpus} accelerators it needs {format_bytes(need)} each "
+            f"and finds {format_bytes(float(budget.usable))}"
         )
         if best is None or missing < best[0]:
             best = (missing, text)

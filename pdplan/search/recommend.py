@@ -17,6 +17,7 @@ from pdplan.search.candidates import (
     fitting_candidates,
     prefill_choices,
 )
+from pdplan.search.certificate import certify
 from pdplan.search.colocated import search_colocated
 from pdplan.search.disaggregated import search_disaggregated
 from pdplan.search.goodput import most_goodput
@@ -69,6 +70,16 @@ def recommend(question: Question, world: World) -> Recommendation:
             layouts=space.enumerated,
         )
     best = ranked[0]
+    certificate = None
+    if question.certify and not question.wants_goodput:
+        certificate = certify(
+            space.objective.cost(best),
+            question.workload,
+            space.prefill,
+            space.decode,
+            space.colocated,
+            question.max_gpus,
+        )
     others = [c for c in ranked[1:] if c.plan.mode != best.plan.mode]
     return Recommendation(
         question=question,
@@ -77,6 +88,7 @@ def recommend(question: Question, world: World) -> Recommendation:
         alternatives=distinct(ranked, question.alternatives + 1)[1:],
         best_other_mode=others[0] if others else None,
         binding=binding_sentence(best, question, space.objective),
+        certificate=certificate,
         notes=notes,
         layouts=space.enumerated,
     )
@@ -151,7 +163,6 @@ def _search(question: Question, world: World, space: Space) -> list[Candidate]:
             space.decode,
             space.objective,
             question.max_gpus,
-            question.alternatives,
         )
     if space.colocated:
         found += search_colocated(

@@ -1,0 +1,68 @@
+"""Documentation is tested: what pages show is what the commands print."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SHOWN = re.compile(r"```(?:text|console)\n\$ (pdplan[^\n]*)\n(.*?)```", re.S)
+
+
+def shown(page: Path) -> list[tuple[str, str]]:
+    """(command, output) of every block that shows one."""
+    return SHOWN.findall(page.read_text(encoding="utf-8"))
+
+
+CASES = [(page, command) for page in PAGES for command, _ in shown(page)]
+
+
+def run(command: str) -> str:
+    words = shlex.split(command)
+    done = subprocess.run(
+        [sys.executable, "-m", *words], capture_output=True, text=True, cwd=ROOT, check=False, timeout=60
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(("page", "command"), CASES, ids=[f"{p.name}: {c[:60]}" for p, c in CASES])
+def test_what_a_page_shows_is_what_the_command_prints(
+    page: Path, command: str, request: pytest.FixtureRequest
+) -> None:
+    real = run(command)
+    if request.config.getoption("--update-golden"):
+        text = page.read_text(encoding="utf-8")
+
+        def renew(match: re.Match[str]) -> str:
+            return match[0] if match[1] != command else f"```text\n$ {command}\n{real}```"
+
+        page.write_text(SHOWN.sub(renew, text), encoding="utf-8")
+    assert dict(shown(page))[command] == real, f"{page.name} is out of date: pytest --update-golden"
+
+
+def test_the_readme_shows_the_question_that_it_tells_people_to_ask() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    told = re.search(r"<!-- ci: try -->\n```bash\n(.+?)```", text, re.S)
+    assert told is not None
+    asked = told[1].split("&&")[-1].replace("\\\n", " ").split()
+    assert asked == shlex.split(shown(ROOT / "README.md")[0][0])
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_command_is_documented() -> None:
+    listed = re.findall(r"^  ([a-z]+)  ", run("pdplan --help"), re.M)
+    assert len(listed) >= 8
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in listed if f"`pdplan {name}" not in text] == []
