@@ -65,6 +65,9 @@ class QuestionInputs(_Traffic, total=False):
     drafted: int
     acceptance: Quantity
     alternatives: int
+    objective: str
+    spare: int | str
+    headroom: Quantity
 
 
 class ComparisonInputs(_Traffic, total=False):

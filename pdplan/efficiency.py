@@ -44,6 +44,11 @@ class Engine:
     request_overhead_s: float = 0.0
     mtp_drafted: float = 1.0
     mtp_acceptance: float = 0.7
+    kernel_overhead_share: float = 1.0
+    """Share of the kernels' own starts (tables time kernels one by one) that is left in a step, where a
+    graph launches them together."""
+    kernel_time_factor: float = 1.0
+    """How much longer kernels run than their law says, on accelerators without kernel tables."""
     partial_ep: float = 1.0
     """1: experts may be spread over a part of the ranks; 0: over all of them or none."""
 
@@ -120,37 +125,66 @@ def resolve_constants(accelerator: str, generation: str, speeds: LinkSpeeds, eng
                 provenance[key] = _provenance(own, scope, kernels["sources"])
     links, origin = _links(chain, speeds, kernels["sources"])
     provenance[("links", "")] = origin
-    return Constants(links=links, engine=engine_constants(engine), rooflines=rooflines, provenance=provenance)
+    return Constants(
+        links=links, engine=engine_constants(engine, generation), rooflines=rooflines, provenance=provenance
+    )
 
 
 def engine_names() -> tuple[str, ...]:
     return tuple(_engine_file()["engines"])
 
 
-def engine_constants(name: str) -> Engine:
-    """Constants of an engine by name; a name that no file knows raises UnknownNameError."""
-    blocks = _engine_file()["engines"]
-    if name not in blocks:
-        raise UnknownNameError("engine", name, blocks, f"(known: {', '.join(blocks)})")
-    values: dict[str, float] = {}
-    block = blocks[name]
-    if "inherits" in block:
-        values.update({k: v["value"] for k, v in blocks[block["inherits"]].items()})
-    values.update({k: v["value"] for k, v in block.items() if k != "inherits"})
+def engine_constants(name: str, generation: str = "", document: Mapping[str, Any] | None = None) -> Engine:
+    """Constants of an engine by name, on a generation of accelerators.
+
+    `document` stands in for constants/engines.yaml (cross-validation, a user's calibration).
+    A name that no file knows raises UnknownNameError.
+    """
+    document = _engine_file() if document is None else document
+    values = {key: float(entry["value"]) for key, entry in _engine_entries(name, document).items()}
+    for key, entry in _generation_entries(generation, document).items():
+        values[key] = values.get(key, 1.0) * float(entry["value"])
     return Engine(name=name, **values)
 
 
-def engine_sources(name: str) -> dict[str, str]:
+def engine_sources(name: str, generation: str = "") -> dict[str, str]:
     """Where each constant of an engine comes from, for `explain`."""
     document = _engine_file()
-    block = document["engines"][name]
-    merged = {**document["engines"].get(block.get("inherits", ""), {}), **block}
+    entries = {**_engine_entries(name, document), **_generation_entries(generation, document)}
     return {
-        key: f"{document['sources'][entry['source']].strip()}"
-        + (f" ({entry['note']})" if "note" in entry else "")
-        for key, entry in merged.items()
-        if key != "inherits"
+        key: f"{document['sources'][entry['source']].strip()}" + (f" ({entry['note']})" if "note" in entry else "")
+        for key, entry in entries.items()
     }
+
+
+def _engine_entries(name: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    """What every engine has, then what it inherits, then its own."""
+    blocks = document["engines"]
+    if name not in blocks:
+        raise UnknownNameError("engine", name, blocks, f"(known: {', '.join(blocks)})")
+    own = blocks[name]
+    merged = {**document.get("common", {}), **blocks.get(own.get("inherits", ""), {}), **own}
+    return {k: v for k, v in merged.items() if k != "inherits"}
+
+
+def _generation_entries(generation: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Factors on an engine's constants, for generations without kernel tables."""
+    block = document.get("generations", {}).get(generation, {})
+    if "inherits" in block:
+        block = {**document["generations"][block["inherits"]], **block}
+    return {k: v for k, v in block.items() if k != "inherits"}
+
+
+def benchmark_settings(source: str, engine: str, generation: str, document: Mapping[str, Any] | None = None) -> dict[str, float]:
+    """How a benchmark drove its servers: share of the opening burst, tokens of the first streamed chunk."""
+    document = _engine_file() if document is None else document
+    benches = document["benchmarks"]
+    found: dict[str, float] = {}
+    for block in (benches["any"], benches.get(source, {}), benches.get(f"{source} {engine}", {})):
+        for key, entry in {**block, **block.get(generation, {})}.items():
+            if "value" in entry:
+                found[key] = float(entry["value"])
+    return found
 
 
 def network_constants() -> dict[str, float]:

@@ -8,7 +8,7 @@ TTFT = request handling + wait for prefill + prefill + exposed KV transfer + fir
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -117,7 +117,11 @@ def evaluate_disaggregated(
     handling = prefill.setting.constants.engine.request_overhead_s
     offered = rate * service.time_s / service.prompts
     fixed = transfer.exposed_s + tpot + handling
-    ttft = queued_latency(prefill.servers, offered, wait, service.time_s, fixed, workload)
+    burst = opening_burst_s(prefill.servers, service.time_s / service.prompts, workload)
+    streamed = (workload.first_chunk_tokens - 1.0) * tpot
+    ttft = queued_latency(
+        prefill.servers, offered, wait, service.time_s, fixed + streamed, workload, burst, network.jitter_s
+    )
     capacity = (
         decode.workers * decode.max_batch / (workload.osl * decode_tpot_s(decode, workload, decode.max_batch))
     )
@@ -149,6 +153,7 @@ def evaluate_disaggregated(
             "prefill": service.time_s,
             "KV transfer": transfer.exposed_s,
             "first decode step": tpot,
+            **_benchmark_parts(workload, burst, streamed),
         },
         kv_transfer_s=transfer.alone_s + transfer.wait_s,
         problem=problem,
@@ -172,7 +177,11 @@ def evaluate_colocated(pool: Pool, workload: Workload, slo: Slo, economics: Econ
         wait = mean_wait_s(pool.servers, rate, step.prefill_service_s, workload.arrival_cv, workload.isl_cv)
     handling = pool.setting.constants.engine.request_overhead_s
     fixed = handling + step.decode_s / 2
-    ttft = queued_latency(pool.servers, offered, wait, step.prefill_service_s, fixed, workload)
+    burst = opening_burst_s(pool.servers, step.prefill_service_s, workload)
+    streamed = (workload.first_chunk_tokens - 1.0) * step.tpot_s
+    ttft = queued_latency(
+        pool.servers, offered, wait, step.prefill_service_s, fixed + streamed, workload, burst
+    )
     capacity = (
         pool.workers * pool.max_batch / (workload.osl * mixed_step(pool, workload, pool.max_batch).tpot_s)
     )
@@ -198,6 +207,7 @@ def evaluate_colocated(pool: Pool, workload: Workload, slo: Slo, economics: Econ
             "wait for running step": step.decode_s / 2,
             "wait for prefill": wait,
             "prefill": step.prefill_service_s,
+            **_benchmark_parts(workload, burst, streamed),
         },
         kv_transfer_s=np.zeros(()),
         problem=problem,
@@ -213,14 +223,21 @@ class Latency:
     service_s: Array
     service_cv: float
     fixed_s: Array
+    burst_s: Array = field(default_factory=lambda: np.zeros(()))
+    """What an opening burst adds to the mean (it is no part of the steady distribution)."""
+    jitter_s: float = 0.0
+    """Standard deviation of the network's latency: adds z·jitter to the tail, nothing to the mean."""
 
     @property
     def mean_s(self) -> Array:
-        return self.wait_s + self.service_s + self.fixed_s
+        return self.wait_s + self.service_s + self.fixed_s + self.burst_s
 
     def quantile_s(self, probability: float) -> Array:
-        return self.fixed_s + response_quantile_s(
-            probability, self.waits, self.wait_s, self.service_s, self.service_cv
+        late = max(NormalDist().inv_cdf(probability), 0.0) * self.jitter_s
+        return (
+            self.fixed_s
+            + late
+            + response_quantile_s(probability, self.waits, self.wait_s, self.service_s, self.service_cv)
         )
 
 
@@ -231,7 +248,14 @@ def prefill_wait_s(servers: ArrayLike, service: PrefillService, rate: ArrayLike,
 
 
 def queued_latency(
-    servers: Array, offered: Array, wait_s: Array, service_s: Array, fixed_s: Array, workload: Workload
+    servers: Array,
+    offered: Array,
+    wait_s: Array,
+    service_s: Array,
+    fixed_s: Array,
+    workload: Workload,
+    burst_s: ArrayLike = 0.0,
+    jitter_s: float = 0.0,
 ) -> Latency:
     """TTFT as a distribution: who waits is Erlang C's share (open loop) or the busy share (closed loop)."""
     if workload.concurrency is not None:
@@ -239,8 +263,36 @@ def queued_latency(
     else:
         waits = erlang_c(servers, offered)
     return Latency(
-        waits=waits, wait_s=wait_s, service_s=service_s, service_cv=workload.isl_cv, fixed_s=fixed_s
+        waits=waits,
+        wait_s=wait_s,
+        service_s=service_s,
+        service_cv=workload.isl_cv,
+        fixed_s=fixed_s,
+        burst_s=np.asarray(burst_s, dtype=float),
+        jitter_s=jitter_s,
     )
+
+
+def opening_burst_s(servers: ArrayLike, prompt_s: ArrayLike, workload: Workload) -> Array:
+    """What the requests that all arrive first add to the mean TTFT of a closed loop [s].
+
+    With N requests over c servers and S seconds a prompt the burst's mean wait is S·(N/c − 1)/2;
+    it weighs `burst_share`. Zero for open loops and for loops long under way.
+    """
+    if workload.concurrency is None or not workload.burst_share:
+        return np.zeros(())
+    ahead = np.asarray(workload.concurrency, dtype=float) / servers - 1.0
+    return np.asarray(workload.burst_share * prompt_s * np.maximum(ahead, 0.0) / 2.0)
+
+
+def _benchmark_parts(workload: Workload, burst_s: Array, streamed_s: Array) -> dict[str, Array]:
+    """Parts of TTFT that only a benchmark's way of asking has."""
+    parts = {}
+    if workload.burst_share:
+        parts["opening burst"] = burst_s
+    if workload.first_chunk_tokens > 1:
+        parts["rest of the first chunk"] = streamed_s
+    return parts
 
 
 def _tpot_percentiles(

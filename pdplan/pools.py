@@ -91,7 +91,7 @@ def _chunks(prompts: Array, workload: Workload, step_tokens: float) -> tuple[Arr
 def decode_step(pool: Pool, workload: Workload, running: ArrayLike) -> StepTime:
     """One decode step with `running` sequences on each worker, their context averaged over the answer."""
     sequences = np.asarray(running, dtype=float) / pool.servers_per_worker
-    load = decode_load(sequences, workload.isl, workload.isl + workload.osl, 1.0 + pool.speculation.drafted)
+    load = decode_load(sequences, workload.isl, workload.last_context, 1.0 + pool.speculation.drafted)
     return step_time(pool.setting, pool.layout, load)
 
 
@@ -107,7 +107,7 @@ def draft_step(pool: Pool, workload: Workload, running: ArrayLike) -> StepTime |
     if small is None:
         return None
     sequences = np.asarray(running, dtype=float) / pool.servers_per_worker
-    return step_time(small, pool.layout, decode_load(sequences, workload.isl, workload.isl + workload.osl))
+    return step_time(small, pool.layout, decode_load(sequences, workload.isl, workload.last_context))
 
 
 def draft_setting(pool: Pool) -> Setting | None:
@@ -159,7 +159,7 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
     load = decode_load(
         np.asarray(running, dtype=float) / pool.servers_per_worker,
         workload.isl,
-        workload.isl + workload.osl,
+        workload.last_context,
         1.0 + pool.speculation.drafted,
     )
     plain = step_time(pool.setting, pool.layout, load)

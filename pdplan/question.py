@@ -10,6 +10,7 @@ from pdplan.plan import Metrics, Plan
 from pdplan.workload import NO_SPECULATION, Slo, Speculation, Workload
 
 Mode = Literal["any", "colocated", "disaggregated"]
+Goal = Literal["cost", "gpus", "energy"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,12 @@ class Question:
     max_gpus: int | None = None
     """With a rate: an upper limit. Without one: the budget whose goodput is asked for."""
     max_gpus_per_worker: int | None = None
+    objective: Goal = "cost"
+    """What is to be least: $/h, accelerators, or their rated power; ties go to the cheaper."""
+    spare_workers: int = 0
+    """Workers of each pool that may be down while every limit still holds."""
+    headroom: float = 0.0
+    """Share of the planned capacity that is left free: sized for rate / (1 − headroom)."""
     alternatives: int = 4
     certify: bool = False
     """Also bound the cost of every mix of worker types, by integer programming."""
@@ -38,6 +45,18 @@ class Question:
     def wants_goodput(self) -> bool:
         """No rate given: the most requests per second that `max_gpus` serve within the SLO."""
         return self.workload.rate is None
+
+    @property
+    def is_robust(self) -> bool:
+        """Whether plans are sized for more than the rate on workers that are all up."""
+        return self.spare_workers > 0 or self.headroom > 0
+
+    @property
+    def sizing_workload(self) -> Workload:
+        """The workload that has to be served with the spare workers down."""
+        if self.wants_goodput or not self.headroom:
+            return self.workload
+        return self.workload.at_rate(self.workload.rate / (1.0 - self.headroom))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +82,24 @@ class Infeasible:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Robustness:
+    """What the plan does in the cases that its spare workers and its headroom are for."""
+
+    sizing_rate: float
+    """Requests/s: the rate / (1 − headroom)."""
+    with_failures: Metrics
+    """At the rate itself, `spare_workers` of each pool down."""
+    at_sizing_rate: Metrics
+    """At the sizing rate, as many down: the case that the plan is sized for."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Certificate:
     """A lower bound that no mix of worker types can undercut, and how far above it the plan is."""
 
     lower_bound: float
-    """$/h, or accelerators where prices are unknown; infinite where no mix can serve the rate."""
+    """In what the objective counts: $/h, accelerators (also where prices are unknown) or watts;
+    infinite where no mix can serve the rate."""
     gap: float
     """(cost of the plan - bound) / bound: 0 proves that no mix is cheaper."""
     solver_gap: float
@@ -88,6 +120,8 @@ class Recommendation:
     binding: str = ""
     """What keeps the best plan from being cheaper, in a sentence."""
     certificate: Certificate | None = None
+    robustness: Robustness | None = None
+    """Of the best plan, where spare workers or headroom were asked for."""
     infeasible: Infeasible | None = None
     notes: tuple[str, ...] = ()
     layouts: int = 0

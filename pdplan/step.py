@@ -90,7 +90,7 @@ def step_time(setting: Setting, layout: Layout, load: Load) -> StepTime:
     )
     terms = [_op_term(op, setting) for op in ops]
     terms += [term for message in messages if (term := _message_term(message, constants)) is not None]
-    terms.append(_engine_term(setting, layout, load))
+    terms.append(_engine_term(setting, load))
     return StepTime(terms=tuple(terms))
 
 
@@ -109,13 +109,16 @@ def _op_term(op: Op, setting: Setting) -> Term:
         input_bytes=op.input_bytes,
         scores=op.scores,
     )
+    engine = setting.constants.engine
+    slower = op.layers * engine.kernel_time_factor
+    start = op.layers * law.overhead_s * engine.kernel_overhead_share
     return Term(
         name=op.name,
-        total_s=op.layers * each,
-        compute_s=op.layers * compute,
-        memory_s=op.layers * memory,
+        total_s=slower * (each - law.overhead_s) + start,
+        compute_s=slower * compute,
+        memory_s=slower * memory,
         network_s=np.zeros(()),
-        overhead_s=np.asarray(op.layers * law.overhead_s),
+        overhead_s=np.asarray(start),
         source=op,
     )
 
@@ -157,14 +160,14 @@ def _message_term(message: Message, constants: Constants) -> Term | None:
     )
 
 
-def _engine_term(setting: Setting, layout: Layout, load: Load) -> Term:
+def _engine_term(setting: Setting, load: Load) -> Term:
     """What the engine adds: scheduling and launch per step and layer, sampling per sequence."""
     engine = setting.constants.engine
-    everyone = load.outputs * layout.dp  # one scheduler serves all attention ranks
+    # Each attention-dp rank has a scheduler of its own.
     seconds = (
         engine.step_overhead_s
         + setting.stack.layers * engine.layer_overhead_s
-        + engine.sequence_overhead_s * everyone
+        + engine.sequence_overhead_s * load.outputs
     )
     return Term(
         name="engine overhead",

@@ -35,6 +35,11 @@ class Workload:
     osl_cv: float = 0.0
     arrival_cv: float = 1.0
     """Coefficient of variation of the gaps between arrivals; 1 is Poisson."""
+    burst_share: float = 0.0
+    """Closed loop: share of all requests that arrive at once at the start (a benchmark that sends ten
+    times its concurrency: 0.1); 0 is a loop long under way."""
+    first_chunk_tokens: float = 1.0
+    """Tokens after which the first piece of an answer is streamed; TTFT ends there."""
     prefix_reuse: float = 0.0
     """Share of prompt tokens whose KV cache is already there: not computed, still attended to."""
 
@@ -50,6 +55,8 @@ class Workload:
         _require("isl_cv", self.isl_cv, 0, 10, "")
         _require("osl_cv", self.osl_cv, 0, 10, "")
         _require("arrival_cv", self.arrival_cv, 0, 10, "")
+        _require("burst_share", self.burst_share, 0, 1, "as a share of the requests")
+        _require("first_chunk_tokens", self.first_chunk_tokens, 1, 1000, "tokens")
         _require("prefix_reuse", self.prefix_reuse, 0, 0.999, "as a share of the prompt")
 
     @property
@@ -61,6 +68,16 @@ class Workload:
     def cached_tokens(self) -> float:
         """Prompt tokens found in the prefix cache."""
         return self.isl - self.new_tokens
+
+    @property
+    def last_context(self) -> float:
+        """Context at the end of the answer that a running sequence is writing [tokens].
+
+        Long answers run longer, so those that run are longer than the mean (length
+        bias, E[x²]/E[x]): last = ISL + OSL·(1 + cv²), and the mean context in
+        service is halfway there.
+        """
+        return self.isl + self.osl * (1.0 + self.osl_cv**2)
 
     def at_rate(self, rate: Any) -> Workload:
         return replace(self, rate=rate, concurrency=None)

@@ -73,7 +73,7 @@ CASES: dict[str, tuple[Plan, Workload, dict[str, object]]] = {
             PoolPlan(hardware="h200", workers=1, tp=2, dp=16, ep=8, max_batch=512),
             speculation=Speculation(drafted=2, acceptance=0.8),
         ),
-        Workload(isl=3000, osl=500, rate=8, prefix_reuse=0.4, isl_cv=0.7, arrival_cv=1.5),
+        Workload(isl=3000, osl=500, rate=8, prefix_reuse=0.4, isl_cv=0.7, osl_cv=0.6, arrival_cv=1.5),
         {},
     ),
     "everything drafted is accepted": (
@@ -140,7 +140,7 @@ CASES: dict[str, tuple[Plan, Workload, dict[str, object]]] = {
         Workload(isl=20000, osl=200, rate=1),
         {},
     ),
-    "a lossy RDMA network": (R1, Workload(isl=4096, osl=1024, rate=10), {"network": NetworkSpec(loss=1e-4)}),
+    "a lossy RDMA network": (R1, Workload(isl=4096, osl=1024, rate=10), {"network": NetworkSpec(loss=1e-4, jitter_s=2e-3)}),
     "a lossy TCP network": (
         R1,
         Workload(isl=4096, osl=1024, rate=10),

@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from pdplan import __version__
-from pdplan.cli import catalog, check, compare, evaluate, explain, hardware, models, recommend
+from pdplan.cli import (
+    catalog,
+    check,
+    compare,
+    day,
+    evaluate,
+    explain,
+    front,
+    hardware,
+    models,
+    recommend,
+    validate,
+)
 from pdplan.cli.output import BUG, INTERRUPTED, report_error, say, write
 from pdplan.errors import PdplanError
 
@@ -24,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for command in (recommend, compare, evaluate, explain, check):
+for command in (recommend, compare, front, day, evaluate, explain, check, validate):
     command.register(app)
 app.add_typer(models.app, name="models", help="List, show and add models.")
 app.add_typer(hardware.app, name="hardware", help="List and show accelerators.")

@@ -93,6 +93,15 @@ SPECULATION = (
     Flag("acceptance", "Share of drafted tokens accepted. [default: 0.7]", "SHARE"),
 )
 ALTERNATIVES = (Flag("alternatives", "How many of the next best plans to show. [default: 4]", "N"),)
+ROBUST = (
+    Flag("spare", "Workers of each pool that may be down while every limit holds (1, n+1).", "N"),
+    Flag(
+        "headroom",
+        "Share of the capacity to leave free: 20% sizes for the rate / 0.8, every limit kept there.",
+        "SHARE",
+    ),
+)
+GOAL = (Flag("objective", "What to make least: cost, gpus or energy (rated power). [default: cost]", "GOAL"),)
 CATALOG = (
     Flag("catalog", "Folder of your own catalog files; repeatable; also $PDPLAN_CATALOG.", "DIR", many=True),
 )
@@ -115,7 +124,7 @@ class Flags:
         """The question's values, each under its flag's name; what says where and how to print is left out."""
         from pdplan.inputs import given
 
-        names = {"prices": "--price"}
+        names = {"prices": "--price", "reserved_prices": "--reserved-price"}
         asked = {k: v for k, v in self.values.items() if k not in ("catalog", "format", *skip)}
         return given(asked, lambda key: names.get(key) or "--" + key.replace("_", "-"))
 

@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from pdplan.cli.options import ALTERNATIVES, COMMON, QUESTION, Flags, takes
+from pdplan.cli.options import ALTERNATIVES, COMMON, GOAL, QUESTION, ROBUST, Flags, takes
 from pdplan.cli.output import ANSWERED, NO, emit, working
 
 
-@takes(*QUESTION, *ALTERNATIVES, *COMMON)
+@takes(*QUESTION, *GOAL, *ROBUST, *ALTERNATIVES, *COMMON)
 def recommend(
     flags: Flags,
     question: Annotated[

@@ -51,6 +51,13 @@ class Case:
             return Quantity(self.metrics.requests_per_s, "requests/s", QUESTION)
         return Quantity(self.metrics.requests_per_s, "requests/s", "the closed loop, solved")
 
+    @property
+    def jitter(self) -> Quantity | None:
+        """The network's jitter, None where it has none."""
+        if self.network is None or not self.network.jitter_s:
+            return None
+        return Quantity(self.network.jitter_s, "s", QUESTION)
+
     def workers(self, name: str) -> Quantity:
         return Quantity(float(self.plan.pools[name].workers), "workers", PLAN)
 

@@ -128,17 +128,29 @@ class _Kernel:
 
     def time_line(self, parts: Known, value: float) -> Quantity:
         """Seconds of one layer: start, quantisation of the input, and the rounded roofline."""
-        start: Known = {"t_0": self.constant(self.law.overhead_s, "s")} if self.law.overhead_s else {}
+        engine, sources = self.writer.sources.setting.constants.engine, self.writer.sources
+        start: Known = {}
+        if self.law.overhead_s:
+            start["t_0"] = self.constant(self.law.overhead_s, "s")
+        body: Known = {}
         if self.law.input_traffic and self.op.input_bytes is not None:
             used = {"gamma_in": self.constant(self.law.input_traffic), "I": self.count("input_bytes")}
-            start["t_in"] = self.line(
+            body["t_in"] = self.line(
                 "t_in", "input quantised", "gamma_in*I/(eta_m*B)", used | self._bandwidth(), "s"
             )
         finite = np.isfinite(self.law.exponent) and self.law.exponent != 2
         power = {"p": self.constant(self.law.exponent)} if finite and len(parts) > 1 else {}
-        terms = [*start, *([_rounded(tuple(parts), self.law.exponent)] if parts else [])]
+        busy = "+".join([*body, *([_rounded(tuple(parts), self.law.exponent)] if parts else [])])
+        terms = list(start)
+        if start and engine.kernel_overhead_share != 1:
+            start["sigma_0"] = sources.engine("kernel_overhead_share")
+            terms = ["sigma_0*t_0"]
+        if busy and engine.kernel_time_factor != 1:
+            body["kappa"] = sources.engine("kernel_time_factor")
+            busy = f"kappa*({busy})"
+        terms += [busy] if busy else []
         return self.line(
-            "t", "time per layer", "+".join(terms) or "0", start | parts | power, "s", value=value
+            "t", "time per layer", "+".join(terms) or "0", start | body | parts | power, "s", value=value
         )
 
 

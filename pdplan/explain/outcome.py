@@ -62,9 +62,13 @@ def write_latency(b: Builder, case: Case, found: Found) -> None:
         "s",
         value=metrics.ttft_mean_s,
     )
+    if (jitter := case.jitter) is not None:
+        fixed["jit"] = jitter
+        fixed["pct"] = Quantity(slo.percentile, "", OBJECTIVE)
+        after += "+normal_quantile(pct)*jit"
     ttft_p = b.line(
         "TTFT_p",
-        "at the percentile",
+        "at the percentile" + ("" if jitter is None else " (the network's jitter adds to the tail)"),
         f"t_h+R+{after}",
         {"R": found["late"]} | fixed,
         "s",

@@ -93,7 +93,17 @@ def _answer_load(b: Builder, case: Case, name: str, running: Quantity) -> Known:
         {"N": running, "servers": case.servers_per_worker(name)},
         "sequences",
     )
-    last = b.line("l_1", "context at the last token", "ISL+OSL", {"ISL": case.isl, "OSL": case.osl}, "tokens")
+    spread = case.workload.osl_cv
+    known = {"ISL": case.isl, "OSL": case.osl}
+    if spread:
+        known["cv_o"] = Quantity(spread, "", QUESTION)
+    last = b.line(
+        "l_1",
+        "context at the last token" + (" (running answers are longer than the mean)" if spread else ""),
+        "ISL+OSL*(1+cv_o**2)" if spread else "ISL+OSL",
+        known,
+        "tokens",
+    )
     drafted = case.plan.speculation.drafted
     queries = Quantity(
         1.0 + drafted, "tokens", f"{PLAN}: one token and {drafted} drafted" if drafted else PLAN

@@ -89,7 +89,7 @@ class Sources:
         value = getattr(self.setting.constants.engine, name)
         if self.world.ideal:
             return Quantity(float(value), unit, f"engine constants: {IDEAL}")
-        origin = engine_sources(self.serving.engine).get(name, "default")
+        origin = engine_sources(self.serving.engine, self.accelerator.generation).get(name, "default")
         return Quantity(float(value), unit, f"{self.serving.engine}, {name}: {origin}")
 
     def _catalog(self, what: str, number: SourcedNumber | None) -> str:

@@ -72,13 +72,12 @@ def _overhead_lines(writer: Writer, term: Term, group: str) -> Quantity:
         "t_layer": sources.engine("layer_overhead_s", "s"),
         "t_seq": sources.engine("sequence_overhead_s", "s"),
         "o": writer.known["o"],
-        "dp": writer.known["dp"],
     }
     return writer.line(
         group,
         "T",
         "scheduling, launch, sampling",
-        "t_step+L*t_layer+t_seq*o*dp",
+        "t_step+L*t_layer+t_seq*o",
         used,
         "s",
         value=term.total_s,

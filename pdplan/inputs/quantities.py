@@ -19,6 +19,8 @@ from pdplan.units import (
 from pdplan.workload import MAX_CONCURRENCY, MAX_RATE_PER_S, MAX_TOKENS, Slo, Speculation, Workload
 
 MAX_GPUS = 1_000_000
+MAX_SPARE = 1000
+MAX_HEADROOM = 0.9
 DEFAULT_PERCENTILE = 0.9
 TRANSPORTS = ("rdma", "tcp")
 NETWORK_KEYS = ("bandwidth", "latency", "round_trip", "jitter", "loss", "transport")
@@ -75,6 +77,22 @@ def count_from(
         findings.say(values[key].where, f"{found:g} is not a whole number; expected {low:,} to {high:,}")
         return None
     return None if found is None else int(found)
+
+
+def spare_from(values: Values, findings: Findings) -> int:
+    """Spare workers of each pool: 1, or "n+1"."""
+    if "spare" not in values:
+        return 0
+    given = values["spare"]
+    text = str(given.value).strip().casefold().replace(" ", "").removeprefix("n+")
+    found = count_from({"spare": Given(text, given.where)}, "spare", findings, 0, MAX_SPARE)
+    return found or 0
+
+
+def headroom_from(values: Values, findings: Findings) -> float:
+    """Share of the planned capacity that is left free: 20%, 0.2."""
+    found: float | None = _parsed(values, "headroom", findings, _headroom)
+    return found or 0.0
 
 
 def speculation_from(values: Values, findings: Findings) -> Speculation:
@@ -196,6 +214,15 @@ def _reuse(value: Any, name: str) -> float:
     found = parse_fraction(value, name=name)
     if found > 0.999:
         raise InputError(f"{name}: {value} is out of range; expected 0 to 0.999 as a share of the prompt")
+    return found
+
+
+def _headroom(value: Any, name: str) -> float:
+    found = parse_fraction(value, name=name)
+    if found > MAX_HEADROOM:
+        raise InputError(
+            f"{name}: {value} is out of range; expected 0 to {MAX_HEADROOM:.0%} of the planned capacity"
+        )
     return found
 
 

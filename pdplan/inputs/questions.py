@@ -21,16 +21,19 @@ from pdplan.inputs.names import (
 from pdplan.inputs.quantities import (
     choice,
     count_from,
+    headroom_from,
     network_from,
     slo_from,
+    spare_from,
     speculation_from,
     workload_from,
 )
 from pdplan.inputs.schemas import QuestionKeys
-from pdplan.question import Mode, Question
+from pdplan.question import Goal, Mode, Question
 from pdplan.validation import validate
 
 MODES = ("any", "colocated", "disaggregated")
+GOALS = ("cost", "gpus", "energy")
 ROLE_KEYS = ("prefill_hardware", "decode_hardware")
 
 
@@ -55,8 +58,11 @@ def question_values(document: Document) -> dict[str, Given]:
     return given_in(document, present)
 
 
-def question_from(values: Values, catalog: Catalog) -> Asked:
-    """The question that values ask; raises InputError with everything that is wrong with them."""
+def question_from(values: Values, catalog: Catalog, *, needs_load: bool = True) -> Asked:
+    """The question that values ask; raises InputError with everything that is wrong with them.
+
+    `needs_load`: a rate, or a number of accelerators, must be given.
+    """
     findings = Findings()
     entries = Entries(catalog)
     model = entries.model(values, findings)
@@ -67,7 +73,7 @@ def question_from(values: Values, catalog: Catalog) -> Asked:
     workload = workload_from(values, findings, needs_load=False)
     slo = slo_from(values, findings)
     max_gpus = count_from(values, "max_gpus", findings)
-    if not {"rate", "max_gpus"} & values.keys() and "concurrency" not in values:
+    if needs_load and not {"rate", "max_gpus"} & values.keys() and "concurrency" not in values:
         findings.messages.append(
             "the load is missing; give --rate (requests/s, for the cheapest plan) or --max-gpus "
             "(for the most goodput)"
@@ -81,6 +87,8 @@ def question_from(values: Values, catalog: Catalog) -> Asked:
     alternatives = count_from(values, "alternatives", findings, 0, 100)
     speculation = speculation_from(values, findings)
     mode = choice(values["mode"], MODES, findings) if "mode" in values else "any"
+    objective = choice(values["objective"], GOALS, findings) if "objective" in values else "cost"
+    spare_workers, headroom = spare_from(values, findings), headroom_from(values, findings)
     prices = entries.prices(values, findings)
     world = entries.world(prices, network_from(values, findings))
     findings.check()
@@ -99,6 +107,9 @@ def question_from(values: Values, catalog: Catalog) -> Asked:
         mode=cast(Mode, mode),
         max_gpus=max_gpus,
         max_gpus_per_worker=max_gpus_per_worker,
+        objective=cast(Goal, objective),
+        spare_workers=spare_workers,
+        headroom=headroom,
         **hardware,
         **extra,
     )

@@ -72,6 +72,9 @@ class QuestionKeys(WorkloadKeys, SloKeys):
     max_gpus: float | None = None
     max_gpus_per_worker: float | None = None
     alternatives: float | None = None
+    objective: str | None = None
+    spare: Quantity | None = None
+    headroom: Quantity | None = None
     network: str | NetworkKeys | None = None
     prices: dict[str, Quantity] | None = None
     speculation: SpeculationKeys | None = None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, build_network, build_setting, kv_precision_for
+from pdplan.efficiency import benchmark_settings, engine_constants
 from pdplan.errors import PdplanError
 from pdplan.evaluate import Economics, evaluate_colocated, evaluate_disaggregated, pool_memory
 from pdplan.laws.roofline import Array
@@ -15,6 +18,7 @@ from pdplan.layout import Layout
 from pdplan.measured.runs import Run, group_runs
 from pdplan.plan import PoolPlan, Serving
 from pdplan.pools import Pool
+from pdplan.step import Setting
 from pdplan.workload import Slo, Speculation, Workload
 
 
@@ -24,28 +28,46 @@ class Predictions:
 
     tpot_mean_s: Array
     ttft_mean_s: Array
+    ttft_median_s: Array
     total_tok_per_s_per_gpu: Array
     reasons: list[str] = field(default_factory=list)
 
 
-def predict(runs: list[Run], catalog: Catalog) -> Predictions:
-    """Mean TPOT, mean TTFT and tokens/s/GPU of every run, as a closed loop of its concurrency."""
-    count = len(runs)
-    tpot, ttft, rate = np.full(count, np.nan), np.full(count, np.nan), np.full(count, np.nan)
-    reasons = [""] * count
+def predict(runs: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None = None) -> Predictions:
+    """Mean TPOT, TTFT and tokens/s/GPU of every run, as a closed loop of its concurrency.
+
+    `engines` stands in for constants/engines.yaml: other constants for cross-validation or calibration.
+    """
+    found = np.full((4, len(runs)), np.nan)
+    reasons = [""] * len(runs)
     for index in group_runs(runs):
-        group = [runs[i] for i in index]
         try:
-            found = _predict_group(group, catalog)
+            found[:, index] = _predict_group([runs[i] for i in index], catalog, engines)
         except PdplanError as problem:
             for i in index:
                 reasons[i] = str(problem).splitlines()[0]
-            continue
-        tpot[index], ttft[index], rate[index] = found
-    return Predictions(tpot_mean_s=tpot, ttft_mean_s=ttft, total_tok_per_s_per_gpu=rate, reasons=reasons)
+    tpot, ttft, median, rate = found
+    return Predictions(
+        tpot_mean_s=tpot,
+        ttft_mean_s=ttft,
+        ttft_median_s=median,
+        total_tok_per_s_per_gpu=rate,
+        reasons=reasons,
+    )
 
 
-def _predict_group(group: list[Run], catalog: Catalog) -> tuple[Array, Array, Array]:
+@dataclass(frozen=True, kw_only=True)
+class RunGroup:
+    """Equal runs but for layout and concurrency, as pools under a workload: arrays over the runs."""
+
+    decode: Pool
+    prefill: Pool | None
+    workload: Workload
+    world: World
+
+
+def run_group(group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None = None) -> RunGroup:
+    """The pools and the closed loop of a group of runs; PdplanError where a name is unknown."""
     first = group[0]
     sender = first.prefill.hardware if first.prefill else first.hardware
     world = World(
@@ -53,50 +75,70 @@ def _predict_group(group: list[Run], catalog: Catalog) -> tuple[Array, Array, Ar
         accelerators={name: catalog.accelerator(name) for name in {first.hardware, sender}},
         prices={},
     )
+    generation = world.accelerator(first.hardware).generation
+    bench = benchmark_settings(first.source, first.engine, generation, engines)
+    kv_precision = kv_precision_for("auto", first.precision, first.engine)
+    if bench.pop("kv_follows_weights", 0.0) and first.precision in ("fp8", "fp4"):
+        kv_precision = "fp8"
     serving = Serving(
-        model=first.model,
-        precision=first.precision,
-        kv_precision=kv_precision_for("auto", first.precision, first.engine),
-        engine=first.engine,
+        model=first.model, precision=first.precision, kv_precision=kv_precision, engine=first.engine
     )
-    setting = build_setting(world, serving, first.hardware)
-    engine = setting.constants.engine
+    utilisation = bench.pop("memory_utilisation")
+
+    def setting(hardware: str) -> Setting:
+        built = build_setting(world, serving, hardware)
+        engine = engine_constants(first.engine, world.accelerator(hardware).generation, engines)
+        engine = replace(engine, memory_utilisation=max(engine.memory_utilisation, utilisation))
+        return replace(built, constants=replace(built.constants, engine=engine))
+
+    own = setting(first.hardware)
+    engine = own.constants.engine
     speculation = Speculation()
-    if first.spec == "mtp":
+    if first.spec != "none":
         speculation = Speculation(drafted=int(engine.mtp_drafted), acceptance=engine.mtp_acceptance)
     workload = Workload(
-        isl=first.mean_isl, osl=first.mean_osl, concurrency=np.asarray([run.concurrency for run in group])
+        isl=first.mean_isl,
+        osl=first.mean_osl,
+        concurrency=np.asarray([run.concurrency for run in group]),
+        **bench,
     )
-    slo = Slo()
-    decode = _pool(setting, [run.decode for run in group], speculation)
-    decode = _within_memory(decode, workload)
-    if first.prefill is None:
-        nothing = {"colocated": float("nan")}
-        metrics = evaluate_colocated(decode, workload, slo, Economics(usd_per_gpu_h=nothing, watt_per_gpu=nothing))
+    decode = _within_memory(_pool(own, [run.decode for run in group], speculation), workload)
+    prefill = None
+    if first.prefill is not None:
+        prefill = _pool(setting(sender), [run.prefill or run.decode for run in group])
+        prefill = replace(prefill, max_batch=prefill.servers_per_worker)
+    return RunGroup(decode=decode, prefill=prefill, workload=workload, world=world)
+
+
+def _predict_group(group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None) -> Array:
+    case, slo = run_group(group, catalog, engines), Slo()
+    if case.prefill is None:
+        money = _no_prices("colocated")
+        metrics = evaluate_colocated(case.decode, case.workload, slo, money)
     else:
-        prefill = _pool(build_setting(world, serving, sender), [run.prefill or run.decode for run in group])
-        nothing = {"prefill": float("nan"), "decode": float("nan")}
-        metrics = evaluate_disaggregated(
-            prefill,
-            decode,
-            workload,
-            slo,
-            build_network(world, sender, first.hardware),
-            Economics(usd_per_gpu_h=nothing, watt_per_gpu=nothing),
-        )
-    shape = (len(group),)
-    return (
-        np.broadcast_to(metrics.tpot_mean_s, shape),
-        np.broadcast_to(metrics.ttft_mean_s, shape),
-        np.broadcast_to(metrics.total_tok_per_s_per_gpu, shape),
+        sender = group[0].prefill.hardware if group[0].prefill else group[0].hardware
+        network = build_network(case.world, sender, group[0].hardware)
+        money = _no_prices("prefill", "decode")
+        metrics = evaluate_disaggregated(case.prefill, case.decode, case.workload, slo, network, money)
+    parts = (
+        metrics.tpot_mean_s,
+        metrics.ttft_mean_s,
+        metrics.ttft_p50_s,
+        metrics.total_tok_per_s_per_gpu,
     )
+    return np.stack([np.broadcast_to(part, (len(group),)) for part in parts])
 
 
-def _pool(setting: object, plans: list[PoolPlan], speculation: Speculation = Speculation()) -> Pool:
+def _no_prices(*pools: str) -> Economics:
+    nothing = dict.fromkeys(pools, float("nan"))
+    return Economics(usd_per_gpu_h=nothing, watt_per_gpu=nothing)
+
+
+def _pool(setting: Setting, plans: list[PoolPlan], speculation: Speculation = Speculation()) -> Pool:
     axes = {axis: np.asarray([float(getattr(p, axis)) for p in plans]) for axis in ("tp", "pp", "dp", "ep")}
     layout = Layout(**axes)
     return Pool(
-        setting=setting,  # type: ignore[arg-type]
+        setting=setting,
         layout=layout,
         workers=np.asarray([float(p.workers) for p in plans]),
         max_batch=layout.dp * layout.pp,
@@ -105,8 +147,9 @@ def _pool(setting: object, plans: list[PoolPlan], speculation: Speculation = Spe
 
 
 def _within_memory(pool: Pool, workload: Workload) -> Pool:
-    """The batch that memory holds; a run that was measured did fit, so one sequence per server at least."""
-    from dataclasses import replace
-
+    """The batch that memory holds. A measured run did fit: where not even two sequences a server seem to,
+    what the tool knows of the engine's memory is wrong there, and no limit is set."""
     held = pool_memory(pool, workload).max_sequences
-    return replace(pool, max_batch=np.maximum(held, pool.servers_per_worker))
+    enough = held >= 2.0 * pool.servers_per_worker
+    each = np.maximum(np.asarray(workload.concurrency) / pool.workers, pool.servers_per_worker)
+    return replace(pool, max_batch=np.where(enough, held, each))

@@ -14,6 +14,7 @@ from pdplan.files import read_text
 from pdplan.plan import PoolPlan
 
 REQUIRED = ("id", "model", "hardware", "engine", "precision", "mode", "isl", "osl", "concurrency", "workers", "tp")
+GPUS_PER_NODE = 8
 _COUNTS = {
     "workers": 1,
     "tp": 1,
@@ -50,6 +51,7 @@ class Run:
     """The pool of a colocated run, the decode pool of a disaggregated one."""
     prefill: PoolPlan | None
     ttft_mean_s: float
+    ttft_median_s: float
     tpot_mean_s: float
     gpus: int
     total_tok_per_s_per_gpu: float
@@ -64,6 +66,11 @@ class Run:
         return self.osl * (1.0 - self.length_spread / 2.0)
 
     @property
+    def ttft_s(self) -> float:
+        """The mean where it is published, else the median."""
+        return self.ttft_median_s if math.isnan(self.ttft_mean_s) else self.ttft_mean_s
+
+    @property
     def counts_for_tpot(self) -> bool:
         """A TPOT outside (0, 0.3 s) is no serving result."""
         return 0.0 < self.tpot_mean_s < 0.3
@@ -71,14 +78,14 @@ class Run:
     @property
     def saturated_prefill(self) -> bool:
         """A disaggregated run whose TTFT is over 5 s is limited by prefill: its throughput counts, not its TTFT."""
-        return self.prefill is not None and self.ttft_mean_s > 5.0
+        return self.prefill is not None and self.ttft_s > 5.0
 
     @property
     def measured_tok_per_s_per_gpu(self) -> float:
         """Published, or by the closed loop: concurrency·(ISL+OSL)/(TTFT + TPOT·(OSL−1))/GPUs."""
         if not math.isnan(self.total_tok_per_s_per_gpu):
             return self.total_tok_per_s_per_gpu
-        latency = self.ttft_mean_s + self.tpot_mean_s * (self.mean_osl - 1)
+        latency = self.ttft_s + self.tpot_mean_s * (self.mean_osl - 1)
         return self.concurrency * (self.mean_isl + self.mean_osl) / latency / self.gpus
 
 
@@ -114,8 +121,11 @@ def _run(row: dict[str, str]) -> Run:
             workers=counts["prefill_workers"],
             **{axis: max(counts[f"prefill_{axis}"], 1) for axis in ("tp", "pp", "dp", "ep")},
         )
-    decode = PoolPlan(hardware=hardware, **{axis: counts[axis] for axis in ("workers", "tp", "pp", "dp", "ep")})
-    gpus = _integer(row, "gpus", decode.gpus + (prefill.gpus if prefill else 0))
+    sizes = {axis: counts[axis] for axis in ("workers", "tp", "pp", "dp", "ep")}
+    decode = PoolPlan(hardware=hardware, **repaired(sizes, colocated=prefill is None))
+    own = decode.gpus + (prefill.gpus if prefill else 0)
+    # A repaired row's throughput is published per GPU that ran, not per GPU of the multiplied count.
+    gpus = own if decode.gpus != _product(sizes) else _integer(row, "gpus", own)
     return Run(
         id=_text(row, "id"),
         source=row.get("source") or "",
@@ -133,11 +143,37 @@ def _run(row: dict[str, str]) -> Run:
         concurrency=_number(row, "concurrency"),
         decode=decode,
         prefill=prefill,
-        ttft_mean_s=_first(row, "ttft_mean_s", "ttft_median_s"),
+        ttft_mean_s=_number(row, "ttft_mean_s", math.nan),
+        ttft_median_s=_number(row, "ttft_median_s", math.nan),
         tpot_mean_s=_first(row, "tpot_mean_s", "tpot_median_s"),
         gpus=gpus,
         total_tok_per_s_per_gpu=_number(row, "total_tok_per_s_per_gpu", math.nan),
     )
+
+
+def _product(sizes: dict[str, int]) -> int:
+    return sizes["workers"] * sizes["tp"] * sizes["pp"] * sizes["dp"]
+
+
+def repaired(sizes: dict[str, int], colocated: bool = True) -> dict[str, int]:
+    """Parallel sizes of a worker as it ran, where a dump of runs garbled them; whatever the engine.
+
+    Colocated rows that say tp 64, ep 8 (or tp 16, ep 4, or dp 64, ep 8) ran on one node: the dump
+    multiplied tp or dp by ep. All 362 of them in train.csv publish tokens/s/GPU, 8 (or 4) times what
+    64 (or 16) GPUs would give by the closed loop, and equal the tp 8, ep 8 rows beside them. No node
+    has more than 8 GPUs there, so tp·dp = ep² beyond 8 is such a row.
+    Attention-dp over more than a node with ep 1: the dump left ep out; rows beside them have ep = dp,
+    and nobody splits one expert's matrices over 32 accelerators.
+
+    >>> repaired({"workers": 1, "tp": 64, "pp": 1, "dp": 1, "ep": 8})
+    {'workers': 1, 'tp': 8, 'pp': 1, 'dp': 1, 'ep': 8}
+    """
+    tp, dp, ep = sizes["tp"], sizes["dp"], sizes["ep"]
+    if dp > GPUS_PER_NODE and ep == 1:
+        return sizes | {"ep": tp * dp}
+    if not colocated or tp * dp <= GPUS_PER_NODE or tp * dp != ep * ep:
+        return sizes
+    return sizes | ({"dp": dp // ep} if dp % ep == 0 and dp > 1 else {"tp": tp // ep})
 
 
 def _text(row: dict[str, str], name: str) -> str:
@@ -186,6 +222,7 @@ def group_runs(runs: list[Run]) -> Iterator[list[int]]:
             run.model,
             run.hardware,
             run.prefill.hardware if run.prefill else None,
+            run.source,
             run.engine,
             run.precision,
             run.spec,

@@ -57,7 +57,14 @@ class Bullets:
     items: tuple[str, ...]
 
 
-Block = Headline | Paragraph | Table | Bullets
+@dataclass(frozen=True)
+class Verbatim:
+    """Lines that stay as they are: a plot of characters."""
+
+    lines: tuple[str, ...]
+
+
+Block = Headline | Paragraph | Table | Bullets | Verbatim
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,6 +96,9 @@ def question_json(question: Question, world: World) -> dict[str, Any]:
         "slo": slo_json(question.slo),
         "max_gpus": question.max_gpus,
         "max_gpus_per_worker": question.max_gpus_per_worker,
+        "objective": question.objective,
+        "spare_workers": question.spare_workers,
+        "headroom": question.headroom,
         "speculation": asdict(question.speculation) if question.speculation.drafted else None,
         **world_json(world),
     }

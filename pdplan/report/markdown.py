@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pdplan.report.blocks import Block, Bullets, Headline, Paragraph, Report, Table, text_of
+from pdplan.report.blocks import Block, Bullets, Headline, Paragraph, Report, Table, Verbatim, text_of
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~])")
 
@@ -35,6 +35,8 @@ def _block(block: Block) -> Iterator[str]:
             yield f"### {escaped(block.title)}\n"
         for item in block.items:
             yield f"- {escaped(item)}"
+    elif isinstance(block, Verbatim):
+        yield from ("```text", *block.lines, "```")
     else:
         yield from _table(block)
 

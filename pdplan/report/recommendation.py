@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pdplan.plan import Metrics
-from pdplan.question import Candidate, Certificate, Infeasible, Question, Recommendation
+from pdplan.question import Candidate, Certificate, Goal, Infeasible, Question, Recommendation
 from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, Table, table
 from pdplan.report.contract import (
     candidate_json,
@@ -25,10 +24,14 @@ from pdplan.report.parts import (
     pools_table,
     ttft_paragraph,
 )
+from pdplan.report.robustness import robust_words, robustness_blocks, robustness_json
 from pdplan.report.words import (
+    GOALS,
     OBJECTIVES,
+    amount,
     cost_words,
     counted,
+    goal_of,
     hourly,
     percentile_name,
     plan_words,
@@ -57,6 +60,7 @@ def recommendation_report(
         "best_other_mode": candidate_json(found.best_other_mode),
         "binding": found.binding or (found.infeasible.binding if found.infeasible else ""),
         "certificate": _certificate_json(found.certificate),
+        "robustness": robustness_json(found),
         "infeasible": infeasible_json(found.infeasible),
         "layouts": found.layouts,
         "notes": list(everything),
@@ -68,23 +72,36 @@ def recommendation_report(
 def answer_words(question: Question, best: Candidate) -> str:
     """The answer in one sentence."""
     words = f"{plan_words(best.plan)}: {cost_words(best.metrics)}"
+    if question.objective == "energy":
+        words += f", {best.metrics.power_kw:,.1f} kW"
     if question.wants_goodput:
         return f"up to {format_rate(best.metrics.requests_per_s)} with {words}"
     return words
 
 
-def ratio_words(best: Candidate, other: Candidate, *, goodput: bool = False) -> str:
+def ratio_words(best: Candidate, other: Candidate, *, goodput: bool = False, objective: Goal = "cost") -> str:
     """The best of the other mode beside the recommended plan, in words."""
     what = f"best {other.plan.mode}: {plan_words(other.plan)}: {cost_words(other.metrics)}"
     if goodput:
         share = other.metrics.requests_per_s / best.metrics.requests_per_s
         served = format_rate(other.metrics.requests_per_s)
         return f"{what}, {served}: {share:.2f} times the requests of the {best.plan.mode} plan"
-    share = _cost(other.metrics) / _cost(best.metrics)
-    thing = "cost" if _priced(best.metrics) and _priced(other.metrics) else "number of GPUs"
+    goal = goal_of(objective, best.metrics, other.metrics)
+    share = amount(goal, other.metrics) / amount(goal, best.metrics)
+    thing = GOALS[goal]
     if share == 1:
         return f"{what}, the same {thing} as the {best.plan.mode} plan"
     return f"{what}, {share:.2f} times the {thing} of the {best.plan.mode} plan"
+
+
+def wanted_words(question: Question) -> str:
+    """for 20.0 req/s of 4,096 tokens in and 1,024 out, TTFT ≤ 2.00 s at p90, at most 64 GPUs."""
+    words = f"for {workload_words(question.workload)}, {slo_words(question.slo)}"
+    if question.max_gpus is not None:
+        words += f", at most {counted(question.max_gpus, 'GPU')}"
+    if question.objective != "cost":
+        words += f"; least {GOALS[question.objective]}"
+    return words + robust_words(question)
 
 
 # ------------------------------------------------------------------------ inside
@@ -94,7 +111,7 @@ def _answer(found: Recommendation, best: Candidate) -> list[Block]:
     question = found.question
     blocks: list[Block] = [
         Headline(answer_words(question, best)),
-        Paragraph(f"{serving_words(best.plan)}; {_wanted(question)}"),
+        Paragraph(f"{serving_words(best.plan)}; {wanted_words(question)}"),
         pools_table(best.plan, best.metrics),
         objectives_table(best.metrics, question.slo),
         figures_table(best.metrics),
@@ -104,6 +121,7 @@ def _answer(found: Recommendation, best: Candidate) -> list[Block]:
         blocks.append(Paragraph(found.binding, title="What binds"))
     if found.certificate:
         blocks.append(Paragraph(_certificate_words(found.certificate, found), title="Certificate"))
+    blocks += robustness_blocks(found)
     blocks.append(Paragraph(_other_words(found, best), title="The other way"))
     if found.alternatives:
         blocks.append(_alternatives(found, best))
@@ -122,9 +140,13 @@ def _certificate_json(certificate: Certificate | None) -> dict[str, float] | Non
 
 def _certificate_words(certificate: Certificate, found: Recommendation) -> str:
     """What the integer programme proves about mixes of worker types."""
+    assert found.best is not None
+    goal = goal_of(found.question.objective, found.best.metrics)
     bound = f"{format_money(certificate.lower_bound)}/h"
-    if found.best is not None and math.isnan(found.best.metrics.usd_per_h):  # ranked by accelerators
-        bound = counted(math.ceil(certificate.lower_bound), "GPU")
+    if goal == "gpus":
+        bound = counted(math.ceil(certificate.lower_bound - 1e-6), "GPU")
+    elif goal == "energy":
+        bound = f"{certificate.lower_bound / 1e3:,.1f} kW"
     if certificate.gap < 5e-4:
         return f"no mix of worker types, in either mode, can serve this below {bound}: none is cheaper"
     return (
@@ -133,17 +155,11 @@ def _certificate_words(certificate: Certificate, found: Recommendation) -> str:
     )
 
 
-def _wanted(question: Question) -> str:
-    words = f"for {workload_words(question.workload)}, {slo_words(question.slo)}"
-    if question.max_gpus is not None:
-        words += f", at most {counted(question.max_gpus, 'GPU')}"
-    return words
-
-
 def _other_words(found: Recommendation, best: Candidate) -> str:
     other = found.best_other_mode
     if other is not None:
-        return ratio_words(best, other, goodput=found.question.wants_goodput)
+        question = found.question
+        return ratio_words(best, other, goodput=question.wants_goodput, objective=question.objective)
     mode = "disaggregated" if best.plan.mode == "colocated" else "colocated"
     if found.question.mode != "any":
         return f"{mode} plans were not asked for (--mode {found.question.mode})"
@@ -152,29 +168,30 @@ def _other_words(found: Recommendation, best: Candidate) -> str:
 
 def _alternatives(found: Recommendation, best: Candidate) -> Table:
     at = percentile_name(found.question.slo.percentile)
-    goodput = found.question.wants_goodput
+    goodput, objective = found.question.wants_goodput, found.question.objective
     rows: list[tuple[Cell | str, ...]] = []
     for candidate in found.alternatives:
         metrics = candidate.metrics
         if goodput:
-            amount = format_rate(metrics.requests_per_s)
+            shown = format_rate(metrics.requests_per_s)
             share = metrics.requests_per_s / best.metrics.requests_per_s
         else:
-            amount = hourly(metrics)
-            share = _cost(metrics) / _cost(best.metrics)
+            shown = f"{metrics.power_kw:,.1f} kW" if objective == "energy" else hourly(metrics)
+            goal = goal_of(objective, metrics, best.metrics)
+            share = amount(goal, metrics) / amount(goal, best.metrics)
         rows.append(
             (
                 candidate.plan.mode,
                 short_plan(candidate.plan),
                 f"{metrics.gpus:,.0f}",
-                amount,
+                shown,
                 f"{share:.2f}×",
                 format_duration(metrics.ttft_slo_s),
                 format_duration(metrics.tpot_slo_s),
             )
         )
-    amount_title = "requests" if goodput else "cost"
-    return table("Next best", f"mode|~plan|>GPUs|>{amount_title}|>vs best|>TTFT {at}|>TPOT {at}", rows)
+    title = "requests" if goodput else "power" if objective == "energy" else "cost"
+    return table("Next best", f"mode|~plan|>GPUs|>{title}|>vs best|>TTFT {at}|>TPOT {at}", rows)
 
 
 def _no_answer(found: Recommendation) -> list[Block]:
@@ -182,7 +199,7 @@ def _no_answer(found: Recommendation) -> list[Block]:
     question = found.question
     blocks: list[Block] = [
         Headline(f"No plan meets this: {infeasible.binding}", "bad"),
-        Paragraph(f"{question.model} in {question.precision}; {_wanted(question)}"),
+        Paragraph(f"{question.model} in {question.precision}; {wanted_words(question)}"),
     ]
     nearest = infeasible.nearest
     if nearest is not None:
@@ -218,12 +235,3 @@ def _records(found: Recommendation) -> tuple[dict[str, Any], ...]:
     if found.infeasible and found.infeasible.nearest:
         rows.append(("nearest_miss", found.infeasible.nearest))
     return tuple({"answer": name, **record(candidate)} for name, candidate in rows)
-
-
-def _priced(metrics: Metrics) -> bool:
-    return bool(metrics.usd_per_h == metrics.usd_per_h)
-
-
-def _cost(metrics: Metrics) -> float:
-    """Dollars, or accelerators where there is no price."""
-    return float(metrics.usd_per_h if _priced(metrics) else metrics.gpus)

@@ -20,6 +20,7 @@ from pdplan.report.blocks import (
     Report,
     Style,
     Table,
+    Verbatim,
     text_of,
 )
 
@@ -59,6 +60,8 @@ def _block(block: Block, width: int | None, paint: _Paint) -> Iterator[str]:
             first, *more = _wrapped(item, width - 2 if width else None) or [""]
             yield f"- {first}"
             yield from (f"  {line}" for line in more)
+    elif isinstance(block, Verbatim):
+        yield from block.lines
     else:
         yield from _table(block, width, paint)
 

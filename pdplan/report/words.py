@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pdplan.plan import Metrics, Plan, PoolPlan, Serving
+from pdplan.question import Goal
 from pdplan.units import format_duration, format_money, format_rate
 from pdplan.workload import Slo, Workload
 
@@ -13,6 +14,20 @@ OBJECTIVES = (
     ("request latency", "request_latency_s", "request_latency_slo_s", "request_latency_mean_s"),
 )
 """Name, field of Slo, field of Metrics at the SLO's percentile, field of the mean."""
+
+GOALS: dict[Goal, str] = {"cost": "cost", "gpus": "number of GPUs", "energy": "power"}
+
+
+def goal_of(objective: Goal, *metrics: Metrics) -> Goal:
+    """What plans are compared by: GPUs, too, where a price is unknown."""
+    if objective == "cost" and any(m.usd_per_h != m.usd_per_h for m in metrics):
+        return "gpus"
+    return objective
+
+
+def amount(goal: Goal, metrics: Metrics) -> float:
+    """What a plan takes of the thing that is to be least: $/h, GPUs or kW."""
+    return float({"cost": metrics.usd_per_h, "gpus": metrics.gpus, "energy": metrics.power_kw}[goal])
 
 
 def counted(count: float, one: str, many: str = "") -> str:

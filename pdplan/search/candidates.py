@@ -218,7 +218,7 @@ def largest_rate(choices: DecodeChoices, workers: Array, workload: Workload, slo
     return np.asarray(mean / (workload.osl * np.maximum(tpot, 1e-300)))
 
 
-def workers_for_rate(choices: DecodeChoices, rate: float, workload: Workload, slo: Slo) -> Array:
+def workers_for_rate(choices: DecodeChoices, rate: float | Array, workload: Workload, slo: Slo) -> Array:
     """The least number of workers whose batch percentile stays within the limit at `rate`.
 
     Capacity per worker grows with the number of workers (the pool's fluctuation is

@@ -33,8 +33,13 @@ def certify(
     decode: Mapping[str, DecodeChoices],
     colocated: Mapping[str, DecodeChoices],
     max_gpus: int | None = None,
+    spare_workers: int = 0,
 ) -> Certificate:
-    """The better of the two modes' bounds beside the cost of a plan."""
+    """The better of the two modes' bounds beside the cost of a plan.
+
+    Whichever `spare_workers` of a pool are down, the others serve the rate, and
+    those cost no less than as many of the cheapest type.
+    """
     assert workload.rate is not None
     rate = float(workload.rate)
     bounds: list[tuple[float, float]] = []
@@ -42,10 +47,10 @@ def certify(
         senders = [_prefill_rates(c) for c in prefill.values() if len(c)]
         receivers = [_decode_rates(c) for c in decode.values() if len(c)]
         if senders and receivers:
-            bounds.append(_least_cost([senders, receivers], rate, max_gpus))
+            bounds.append(_least_cost([senders, receivers], rate, max_gpus, spare_workers))
     alone = [_colocated_rates(c, workload) for c in colocated.values() if len(c)]
     if alone:
-        bounds.append(_least_cost([alone], rate, max_gpus))
+        bounds.append(_least_cost([alone], rate, max_gpus, spare_workers))
     lowest, solver_gap = min(bounds, default=(np.inf, 0.0))
     gap = cost / lowest - 1.0 if np.isfinite(lowest) and lowest > 0 else np.inf
     return Certificate(lower_bound=float(lowest), gap=float(max(gap, 0.0)), solver_gap=solver_gap)
@@ -84,8 +89,10 @@ def _undominated(types: Types) -> Types:
     return cost[kept], gpus[kept], rate[kept]
 
 
-def _least_cost(roles: list[list[Types]], rate: float, max_gpus: int | None) -> tuple[float, float]:
-    """Optimum of the integer programme, and the gap that the solver left."""
+def _least_cost(
+    roles: list[list[Types]], rate: float, max_gpus: int | None, spare: int = 0
+) -> tuple[float, float]:
+    """Optimum of the integer programme with the least cost of spare workers, and the solver's gap."""
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     merged = [_undominated(tuple(np.concatenate(c) for c in zip(*role, strict=True))) for role in roles]  # type: ignore[arg-type]
@@ -107,4 +114,5 @@ def _least_cost(roles: list[list[Types]], rate: float, max_gpus: int | None) -> 
     )
     if answer.mip_dual_bound is None:
         return float("inf"), 0.0
-    return float(answer.mip_dual_bound), float(answer.mip_gap or 0.0)
+    spares = spare * sum(float(m[0].min()) for m in merged)
+    return float(answer.mip_dual_bound) + spares, float(answer.mip_gap or 0.0)

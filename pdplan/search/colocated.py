@@ -40,7 +40,7 @@ def search_colocated(
     for hardware, found in choices.items():
         if len(found):
             workers = workers_for_rate(found, workload.rate, workload, slo)
-            cost = workers * found.candidates.unit_cost
+            cost = (workers + objective.spare_workers) * found.candidates.unit_cost
             bounds += [
                 (float(cost[k]), float(found.fastest_tpot_s[k]), hardware, k, float(workers[k]))
                 for k in range(len(found))
@@ -65,7 +65,12 @@ def search_colocated(
             watt_per_gpu={"colocated": world.watts(hardware)},
         )
         part = choices[hardware].take(index)
-        candidates += _size(part, start, serving, workload, slo, money, best, max_gpus)
+        unit, gpus = part.candidates.unit_cost, part.candidates.pool.layout.gpus
+        spare = objective.spare_workers
+        most = np.where(np.isfinite(best), np.floor(best / unit * (1 + 1e-9)) - spare, start * 8 + 64)
+        if max_gpus is not None:
+            most = np.minimum(most, np.floor(max_gpus / gpus) - spare)
+        candidates += _size(part, start, most, serving, workload, slo, money)
         best = min([best, *(objective.cost(c) for c in candidates)])
     return candidates
 
@@ -73,25 +78,20 @@ def search_colocated(
 def _size(
     choices: DecodeChoices,
     workers: Array,
+    most: Array,
     serving: Serving,
     workload: Workload,
     slo: Slo,
     money: Economics,
-    best: float,
-    max_gpus: int | None,
 ) -> list[Candidate]:
-    """Least workers of each type that meet everything, as far as they can still cost less than `best`."""
-    unit = choices.candidates.unit_cost
-    most = np.where(np.isfinite(best), np.floor(best / unit * (1 + 1e-9)), workers * 8 + 64)
-    if max_gpus is not None:
-        most = np.minimum(most, np.floor(max_gpus / choices.candidates.pool.layout.gpus))
+    """Least workers of each type that meet everything, from `workers` up to `most`."""
     fits = np.flatnonzero(workers <= most)
     if not len(fits):
         return []
     choices, low, high = choices.take(fits), workers[fits], most[fits]
-    metrics, good, batch = _evaluate(choices, low, workload, slo, money)
+    metrics, good, batch = evaluate_workers(choices, low, workload, slo, money)
     if not good.all():  # TTFT wants more: bisect between the bound and what may still pay
-        _, reachable, _ = _evaluate(choices, high, workload, slo, money)
+        _, reachable, _ = evaluate_workers(choices, high, workload, slo, money)
         keep = np.flatnonzero(good | reachable)
         if not len(keep):
             return []
@@ -99,10 +99,10 @@ def _size(
         high = np.where(good, low, high)
         while np.any(low < high):
             middle = np.floor((low + high) / 2)
-            _, ok, _ = _evaluate(choices, middle, workload, slo, money)
+            _, ok, _ = evaluate_workers(choices, middle, workload, slo, money)
             high = np.where(ok & (low < high), middle, high)
             low = np.where(ok | (low >= high), low, middle + 1)
-        metrics, good, batch = _evaluate(choices, high, workload, slo, money)
+        metrics, good, batch = evaluate_workers(choices, high, workload, slo, money)
         low = high
     shared = vars(serving)
     return [
@@ -114,11 +114,12 @@ def _size(
     ]
 
 
-def _evaluate(
+def evaluate_workers(
     choices: DecodeChoices, workers: Array, workload: Workload, slo: Slo, money: Economics
 ) -> tuple[Metrics, Array, Array]:
+    """Metrics of so many workers of each type, where they meet everything, the max_batch to set."""
     pool = choices.candidates.with_workers(workers)
-    running = solve_running(pool, workload, workload.rate or 0.0, colocated=True)
+    running = solve_running(pool, workload, np.asarray(workload.rate, dtype=float), colocated=True)
     batch = batch_to_configure(pool, running, choices.limit, slo)
     metrics = evaluate_colocated(replace(pool, max_batch=batch), workload, slo, money)
     return metrics, np.broadcast_to(meets(metrics, slo), np.shape(workers)), batch

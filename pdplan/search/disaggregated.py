@@ -74,9 +74,17 @@ class SizedDecode:
 
 
 def size_decode(
-    choices: DecodeChoices, rate: float, workload: Workload, slo: Slo, extra: int = 0
+    choices: DecodeChoices,
+    rate: float | Array,
+    workload: Workload,
+    slo: Slo,
+    extra: int | Array = 0,
+    spare: int = 0,
 ) -> SizedDecode:
-    """Least decode workers (plus `extra`) for the rate, with the TPOT that results."""
+    """Least decode workers (plus `extra`) for the rate, with the TPOT that results.
+
+    `spare` workers are paid for and not counted on.
+    """
     workers = workers_for_rate(choices, rate, workload, slo) + extra
     pool = choices.candidates.with_workers(workers)
     running = solve_running(pool, workload, rate, colocated=False)
@@ -85,7 +93,7 @@ def size_decode(
     return SizedDecode(
         choices=choices,
         workers=workers,
-        cost=workers * choices.candidates.unit_cost,
+        cost=(workers + spare) * choices.candidates.unit_cost,
         tpot_mean_s=np.broadcast_to(decode_tpot_s(pool, workload, running), shape),
         tpot_slo_s=np.broadcast_to(decode_tpot_s(pool, workload, np.minimum(peak, choices.limit)), shape),
     )
@@ -129,7 +137,10 @@ def least_prefill_workers(
             fixed = fixed + transfer.exposed_s
         wait = prefill_wait_s(pool.servers, service, rate, problem.workload)
         offered = rate * service.time_s / service.prompts
-        latency = queued_latency(pool.servers, offered, wait, service.time_s, fixed, problem.workload)
+        jitter = 0.0 if decode is None else problem.network.jitter_s
+        latency = queued_latency(
+            pool.servers, offered, wait, service.time_s, fixed, problem.workload, jitter_s=jitter
+        )
         return np.asarray(latency.quantile_s(problem.slo.percentile) <= limit_s)
 
     high = low * 2 + 64  # queues of this many servers are as good as empty
@@ -157,7 +168,8 @@ def bound_prefill(
     bound = least_prefill_workers(problem, prefill, None, np.asarray(fastest), np.asarray(loosest))
     possible = np.flatnonzero(np.isfinite(bound))
     prefill, bound = prefill.take(possible), bound[possible]
-    return BoundedPrefill(choices=prefill, workers=bound, cost=bound * prefill.candidates.unit_cost)
+    cost = (bound + problem.objective.spare_workers) * prefill.candidates.unit_cost
+    return BoundedPrefill(choices=prefill, workers=bound, cost=cost)
 
 
 def cheapest_pairs(
@@ -227,10 +239,10 @@ def _candidates(
     problem: PairProblem, prefill: PrefillChoices, workers: Array, decode: SizedDecode
 ) -> list[Candidate]:
     """Evaluate sized pairs in one call and keep those that meet everything."""
-    gpus = (
-        workers * prefill.candidates.pool.layout.gpus
-        + decode.workers * decode.choices.candidates.pool.layout.gpus
-    )
+    spare = problem.objective.spare_workers
+    gpus = (workers + spare) * prefill.candidates.pool.layout.gpus + (
+        decode.workers + spare
+    ) * decode.choices.candidates.pool.layout.gpus
     allowed = np.isfinite(workers) & (gpus <= (problem.max_gpus or np.inf))
     index = np.flatnonzero(allowed)
     if not len(index):
@@ -270,8 +282,12 @@ def search_disaggregated(
 ) -> list[Candidate]:
     """Candidates over all pairs of accelerators, the cheapest of all certainly among them."""
     assert workload.rate is not None
-    rate = workload.rate
-    sized = {hw: size_decode(choices, rate, workload, slo) for hw, choices in decodes.items() if len(choices)}
+    rate, spare = workload.rate, objective.spare_workers
+    sized = {
+        hw: size_decode(choices, rate, workload, slo, spare=spare)
+        for hw, choices in decodes.items()
+        if len(choices)
+    }
 
     def problem(p: str, d: str) -> PairProblem:
         return PairProblem(

@@ -64,10 +64,11 @@ def _colocated(
     question: Question, world: World, serving: Serving, hardware: str, choices: DecodeChoices
 ) -> list[Candidate]:
     workload, slo, total = question.workload, question.slo, float(question.max_gpus or 0)
+    # Spare workers take accelerators and serve nothing.
     money = Economics(
         usd_per_gpu_h={"colocated": world.price(hardware)}, watt_per_gpu={"colocated": world.watts(hardware)}
     )
-    workers = np.floor(total / choices.candidates.pool.layout.gpus)
+    workers = np.floor(total / choices.candidates.pool.layout.gpus) - question.spare_workers
     usable = np.flatnonzero(workers >= 1)
     choices, workers = choices.take(usable), workers[usable]
     if not len(choices):
@@ -121,6 +122,7 @@ def _pairs(
     decode_of: tuple[str, DecodeChoices],
 ) -> list[Candidate]:
     workload, slo, total = question.workload, question.slo, int(question.max_gpus or 0)
+    spare = question.spare_workers
     (p, prefill), (d, decode) = prefill_of, decode_of
     if not len(prefill) or not len(decode):
         return []
@@ -136,11 +138,11 @@ def _pairs(
     gpus_p = prefill.candidates.pool.layout.gpus
     per_worker = prefill.service.rate_per_server * prefill.candidates.pool.servers_per_worker
     # Every (decode type, number of decode workers), bounded by the best prefill for what is left.
-    most = np.floor(total / decode.candidates.pool.layout.gpus).astype(int)
+    most = np.maximum(np.floor(total / decode.candidates.pool.layout.gpus).astype(int) - spare, 0)
     types = np.repeat(np.arange(len(decode)), most)
     counts = np.concatenate([np.arange(1, m + 1) for m in most]).astype(float) if types.size else np.zeros(0)
-    left = total - counts * decode.candidates.pool.layout.gpus[types]
-    ceiling = _prefill_ceiling(per_worker, gpus_p, total)
+    left = total - (counts + spare) * decode.candidates.pool.layout.gpus[types]
+    ceiling = _prefill_ceiling(per_worker, gpus_p, total, spare)
     bound = np.minimum(largest_rate(decode.take(types), counts, workload, slo), ceiling[left.astype(int)])
     order = np.argsort(-bound, kind="stable")
     found: list[Candidate] = []
@@ -149,11 +151,11 @@ def _pairs(
         rows = order[start : start + 8]
         if bound[rows[0]] <= best * (1 + RELATIVE_TOLERANCE):
             break
-        i, j = _promising(per_worker, gpus_p, left[rows], best)
+        i, j = _promising(per_worker, gpus_p, left[rows], best, spare)
         if not i.size:
             continue
         rows = rows[j]
-        workers = np.floor(left[rows] / gpus_p[i])
+        workers = np.floor(left[rows] / gpus_p[i]) - spare
         part, other = prefill.take(i), decode.take(types[rows])
         cap = np.minimum(bound[rows], workers * per_worker[i]) * (1 - 1e-9)
 
@@ -196,20 +198,20 @@ def _pairs(
     return found
 
 
-def _prefill_ceiling(per_worker: Array, gpus: Array, total: int) -> Array:
+def _prefill_ceiling(per_worker: Array, gpus: Array, total: int, spare: int) -> Array:
     """By number of accelerators left: the most requests/s that any prefill type makes of them."""
     left = np.arange(total + 1, dtype=float)
     ceiling = np.zeros(total + 1)
     for size in np.unique(gpus):
-        ceiling = np.maximum(ceiling, np.floor(left / size) * per_worker[gpus == size].max())
+        ceiling = np.maximum(ceiling, (np.floor(left / size) - spare) * per_worker[gpus == size].max())
     return ceiling
 
 
-def _promising(per_worker: Array, gpus: Array, left: Array, best: float) -> tuple[Array, Array]:
+def _promising(per_worker: Array, gpus: Array, left: Array, best: float, spare: int) -> tuple[Array, Array]:
     """Prefill types that could beat `best` with what is left, at most BLOCK of each row, best first."""
     types, rows = [], []
     for row, remaining in enumerate(left):
-        capacity = np.floor(remaining / gpus) * per_worker
+        capacity = (np.floor(remaining / gpus) - spare) * per_worker
         able = np.flatnonzero(capacity > max(best, 1e-12))
         able = able[np.argsort(-capacity[able], kind="stable")][:BLOCK]
         types.append(able)

@@ -18,7 +18,7 @@ from pdplan.compose import World, build_setting
 from pdplan.evaluate import pool_memory
 from pdplan.memory import MemoryBudget
 from pdplan.pools import Pool
-from pdplan.question import Candidate, Infeasible, Question, Recommendation
+from pdplan.question import Infeasible, Question, Recommendation
 from pdplan.search.candidates import decode_choices
 from pdplan.search.layouts import layouts
 from pdplan.units import format_bytes, format_count, format_duration
@@ -32,12 +32,22 @@ HEADROOM = 1.05
 """Limits are proposed this far above the fastest layout, which meets them only while idle."""
 MAX_TIMES = 1e6
 """A limit loosened beyond this factor is given up."""
+MAX_TTFT_S = 1e6
+"""As is one loosened beyond any that could be asked for."""
 
 
 def explain_infeasible(question: Question, world: World, space: Space, search: Search) -> Infeasible:
     """The binding limit, the nearest miss and verified ways out."""
     if not any(len(f) for f in space.fitting.values()):
         return _fits_nowhere(question, world, space)
+    if question.wants_goodput and question.spare_workers:
+        without = search(replace(question, spare_workers=0, alternatives=0), world)
+        if without.best is not None:
+            text = (
+                f"{question.max_gpus} accelerators do not hold {question.spare_workers} spare workers of "
+                "each pool beside one that serves"
+            )
+            return Infeasible(binding=text, nearest=without.best, relax=("--spare 0",))
     loosened, binding = _loosen(question, space)
     if question.max_gpus is not None and not question.wants_goodput:
         unlimited = search(replace(loosened, max_gpus=None), world)
@@ -51,22 +61,25 @@ def explain_infeasible(question: Question, world: World, space: Space, search: S
             )
             if served.best is not None:
                 relax.append(f"--rate {math.floor(served.best.metrics.requests_per_s * 1e3) / 1e3:g}")
+            plain = replace(loosened, spare_workers=0, headroom=0.0, alternatives=0)
+            if question.is_robust and search(plain, world).best is not None:
+                relax.append("--spare 0 --headroom 0")
             return Infeasible(
                 binding="; ".join([*binding, text]),
                 nearest=unlimited.best,
-                misses=_misses(unlimited.best, question),
+                misses=_misses(unlimited, question),
                 relax=(*_slo_flags(question, loosened), *relax),
             )
     # Queues: loosen TTFT until a pool of some size meets it.
     factor = 1.0
-    while factor <= MAX_TIMES:
+    while factor <= MAX_TIMES and factor * (loosened.slo.ttft_s or 0.0) <= MAX_TTFT_S:
         slo = replace(loosened.slo, ttft_s=loosened.slo.ttft_s * factor if loosened.slo.ttft_s else None)
         answer = search(replace(loosened, slo=slo), world) if _worth_trying(question, slo) else None
         if answer is not None and answer.best is not None:
             return Infeasible(
-                binding="; ".join(binding) or _limit_in_words(answer.best, question),
+                binding="; ".join(binding) or _limit_in_words(answer, question),
                 nearest=answer.best,
-                misses=_misses(answer.best, question),
+                misses=_misses(answer, question),
                 relax=tuple(_slo_flags(question, replace(loosened, slo=slo))),
             )
         factor *= 1.5
@@ -136,7 +149,7 @@ def _in_words(seconds: float) -> str:
     return f"{seconds * 1e3:.6g}ms" if seconds < 1 else f"{seconds:.6g}s"
 
 
-def _limit_in_words(nearest: Candidate, question: Question) -> str:
+def _limit_in_words(nearest: Recommendation, question: Question) -> str:
     misses = _misses(nearest, question)
     names = {
         "ttft_s": "TTFT",
@@ -154,13 +167,16 @@ def _quantity(key: str, value: float) -> str:
     return format_count(value) if key == "gpus" else format_duration(value)
 
 
-def _misses(nearest: Candidate, question: Question) -> dict[str, tuple[float, float]]:
-    metrics, slo = nearest.metrics, question.slo
+def _misses(nearest: Recommendation, question: Question) -> dict[str, tuple[float, float]]:
+    """Limits that the nearest plan misses in the case that it is sized for: (found, allowed)."""
+    assert nearest.best is not None
+    slo = question.slo
+    metrics = nearest.robustness.at_sizing_rate if nearest.robustness else nearest.best.metrics
     pairs = {
         "ttft_s": (metrics.ttft_slo_s, slo.ttft_s),
         "tpot_s": (metrics.tpot_slo_s, slo.tpot_s),
         "request_latency_s": (metrics.request_latency_slo_s, slo.request_latency_s),
-        "gpus": (metrics.gpus, question.max_gpus),
+        "gpus": (nearest.best.metrics.gpus, question.max_gpus),
     }
     return {k: (float(f), float(limit)) for k, (f, limit) in pairs.items() if limit is not None and f > limit}
 

@@ -7,10 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pdplan.compose import World
+from pdplan.errors import InputError
 from pdplan.laws.roofline import Array
 from pdplan.plan import Metrics
-from pdplan.question import Candidate
+from pdplan.question import Candidate, Question
 from pdplan.workload import Slo
+
+HAIR = 1e-7
+"""By so much, at most, the price weighs in objectives that are not the price: it decides their ties."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +24,54 @@ class Objective:
 
     unit_price: dict[str, float]
     counts_gpus: bool
+    """Ranked by accelerators for want of a price."""
     node_size: dict[str, int]
+    spare_workers: int = 0
+    """Paid for in each pool beside the workers that a candidate of the search counts."""
 
     def cost(self, candidate: Candidate) -> float:
-        return sum(p.gpus * self.unit_price[p.hardware] for p in candidate.plan.pools.values())
+        """Of a candidate as searched: its workers and the spare ones."""
+        return sum(
+            (p.workers + self.spare_workers) * p.gpus_per_worker * self.unit_price[p.hardware]
+            for p in candidate.plan.pools.values()
+        )
+
+
+def build_objective(question: Question, world: World, names: Iterable[str]) -> Objective:
+    """What the question asks to be least; raises InputError where the catalog lacks a power."""
+    names = list(names)
+    prices = {hw: world.price(hw) for hw in names}
+    counts_gpus = False
+    if question.objective == "cost":
+        counts_gpus = any(np.isnan(p) for p in prices.values())
+        unit_price = dict.fromkeys(names, 1.0) if counts_gpus else prices
+    else:
+        amounts = _watts(world, names) if question.objective == "energy" else dict.fromkeys(names, 1.0)
+        dearest = max([p for p in prices.values() if p > 0], default=1.0)
+        # Where a price is unknown it counts as the dearest.
+        hairs = {hw: HAIR * (1.0 if np.isnan(p) else p / dearest) for hw, p in prices.items()}
+        unit_price = {hw: amounts[hw] * (1.0 + hairs[hw]) for hw in names}
+    return Objective(
+        unit_price=unit_price,
+        counts_gpus=counts_gpus,
+        # A rack-scale domain (NVL72) is as good as a node.
+        node_size={
+            hw: max(world.accelerator(hw).accelerators_per_node, world.accelerator(hw).scale_up_domain_size)
+            for hw in names
+        },
+        spare_workers=question.spare_workers,
+    )
+
+
+def _watts(world: World, names: Iterable[str]) -> dict[str, float]:
+    watts = {hw: world.watts(hw) for hw in names}
+    missing = [hw for hw, power in watts.items() if np.isnan(power)]
+    if missing:
+        raise InputError(
+            f"objective energy: the catalog has no power_w for {' and '.join(missing)}; leave it out, "
+            "or plan for the least cost or gpus"
+        )
+    return watts
 
 
 def tpot_limit_s(slo: Slo, osl: float) -> float | None:

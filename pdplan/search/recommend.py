@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from pdplan.compose import World, kv_precision_for
 from pdplan.plan import Serving
@@ -22,8 +20,9 @@ from pdplan.search.colocated import search_colocated
 from pdplan.search.disaggregated import search_disaggregated
 from pdplan.search.goodput import most_goodput
 from pdplan.search.infeasible import explain_infeasible
-from pdplan.search.objective import Objective, distinct, rank, tpot_limit_s
+from pdplan.search.objective import HAIR, Objective, build_objective, distinct, rank, tpot_limit_s
 from pdplan.search.reasons import binding_sentence, notes_for
+from pdplan.search.robust import as_planned, robustness_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,26 +68,33 @@ def recommend(question: Question, world: World) -> Recommendation:
             notes=notes,
             layouts=space.enumerated,
         )
-    best = ranked[0]
+    best = ranked[0]  # without its spare workers: they are added last
     certificate = None
     if question.certify and not question.wants_goodput:
         certificate = certify(
             space.objective.cost(best),
-            question.workload,
+            question.sizing_workload,
             space.prefill,
             space.decode,
             space.colocated,
             question.max_gpus,
+            question.spare_workers,
         )
+        if question.objective != "cost":
+            bound = certificate.lower_bound / (1.0 + HAIR)
+            certificate = replace(certificate, lower_bound=bound)
     others = [c for c in ranked[1:] if c.plan.mode != best.plan.mode]
     return Recommendation(
         question=question,
         world=world,
-        best=best,
-        alternatives=distinct(ranked, question.alternatives + 1)[1:],
-        best_other_mode=others[0] if others else None,
+        best=as_planned(best, question, world),
+        alternatives=tuple(
+            as_planned(c, question, world) for c in distinct(ranked, question.alternatives + 1)[1:]
+        ),
+        best_other_mode=as_planned(others[0], question, world) if others else None,
         binding=binding_sentence(best, question, space.objective),
         certificate=certificate,
+        robustness=robustness_of(best, question, world),
         notes=notes,
         layouts=space.enumerated,
     )
@@ -110,17 +116,7 @@ def build_space(question: Question, world: World) -> Space:
         for names in (question.prefill_hardware, question.decode_hardware, question.colocated_hardware)
     )
     names = sorted({*senders, *receivers, *alone})
-    prices = {hw: world.price(hw) for hw in names}
-    counts_gpus = any(np.isnan(p) for p in prices.values())
-    objective = Objective(
-        unit_price={hw: 1.0 if counts_gpus else p for hw, p in prices.items()},
-        counts_gpus=counts_gpus,
-        # A rack-scale domain (NVL72) is as good as a node.
-        node_size={
-            hw: max(world.accelerator(hw).accelerators_per_node, world.accelerator(hw).scale_up_domain_size)
-            for hw in names
-        },
-    )
+    objective = build_objective(question, world, names)
     limits = [g for g in (question.max_gpus, question.max_gpus_per_worker) if g is not None]
     fitting = {
         hw: fitting_candidates(
@@ -153,11 +149,12 @@ def build_space(question: Question, world: World) -> Space:
 
 def _search(question: Question, world: World, space: Space) -> list[Candidate]:
     found: list[Candidate] = []
+    workload = question.sizing_workload
     if space.prefill and space.decode:
         found += search_disaggregated(
             world,
             space.serving,
-            question.workload,
+            workload,
             question.slo,
             space.prefill,
             space.decode,
@@ -168,7 +165,7 @@ def _search(question: Question, world: World, space: Space) -> list[Candidate]:
         found += search_colocated(
             world,
             space.serving,
-            question.workload,
+            workload,
             question.slo,
             space.colocated,
             space.objective,

@@ -1,0 +1,305 @@
+"""Fit engine constants to measured serving runs.
+
+    python -m pdplan.calibration.engines --runs RUNS.csv -o pdplan/constants/engines.yaml
+    python -m pdplan.calibration.engines --runs RUNS.csv --cross-validate
+
+Kernels come from kernel tables and stay as they are; runs tell what tables cannot: how much of the
+kernels' starts is left in a graph, what the host adds, how uneven routing is, what speculation yields,
+and how a benchmark streams. The fit minimises the soft-L1 of log(predicted/measured), of each group of
+runs (model, accelerator, engine, precision, mode, spec) with the weight of the square root of its size,
+and is drawn to the start values with the strength of a few runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import functools
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pdplan.calibration.engine_file import Fitted, with_values, write_values
+from pdplan.calibration.engine_parts import SKEWS, Parts, doubtful, parts_of
+from pdplan.catalog.store import Catalog
+from pdplan.efficiency import CONSTANTS_DIRECTORY, engine_constants
+from pdplan.files import read_yaml
+from pdplan.laws.roofline import Array
+from pdplan.laws.speculation import tokens_per_step
+from pdplan.measured.accuracy import choice_regret, residuals, summaries
+from pdplan.measured.predict import Predictions, predict
+from pdplan.measured.runs import Run, read_runs
+
+SHARP = 0.1
+"""Log error beyond which a run pulls only linearly."""
+STRENGTH = 0.5
+"""Weight of the start values: a quarter of a run with its error at SHARP."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant:
+    """One constant of the fit: where it stands in engines.yaml, where it starts, what it may be."""
+
+    path: tuple[str, ...]
+    start: float
+    spread: float
+    """How far from the start it is at home."""
+    low: float
+    high: float
+
+
+STEP = (
+    Constant(path=("common", "expert_skew"), start=0.7, spread=0.5, low=0.0, high=1.5),
+    Constant(path=("common", "kernel_overhead_share"), start=0.8, spread=0.3, low=0.0, high=1.0),
+    Constant(path=("common", "step_overhead_s"), start=0.5e-3, spread=0.5e-3, low=0.0, high=5e-3),
+    Constant(path=("common", "sequence_overhead_s"), start=8e-6, spread=1e-5, low=0.0, high=6e-5),
+    Constant(path=("common", "mtp_acceptance"), start=0.65, spread=0.1, low=0.2, high=0.95),
+    Constant(
+        path=("generations", "cdna3", "kernel_overhead_share"), start=1.5, spread=1.0, low=0.5, high=8.0
+    ),
+    Constant(path=("generations", "cdna3", "kernel_time_factor"), start=1.0, spread=0.2, low=0.7, high=3.0),
+    Constant(
+        path=("generations", "cdna4", "kernel_overhead_share"), start=1.5, spread=1.0, low=0.5, high=8.0
+    ),
+    Constant(path=("generations", "cdna4", "kernel_time_factor"), start=1.0, spread=0.2, low=0.7, high=3.0),
+)
+ENGINES = ("vllm", "sglang", "trtllm")
+
+
+def _first_chunk(*path: str, start: float = 4.0) -> Constant:
+    path = ("benchmarks", *path, "first_chunk_tokens")
+    return Constant(path=path, start=start, spread=10.0, low=1.0, high=60.0)
+
+
+TTFT = (
+    *(
+        Constant(path=("engines", name, "request_overhead_s"), start=0.02, spread=0.03, low=0.0, high=0.3)
+        for name in ENGINES
+    ),
+    _first_chunk("aiconfigurator-sweep"),
+    _first_chunk("inferencex vllm"),
+    _first_chunk("inferencex sglang"),
+    _first_chunk("inferencex sglang", "blackwell", start=10.0),
+    _first_chunk("inferencex trtllm", start=10.0),
+    _first_chunk("inferencex atom"),
+)
+
+
+@dataclass(kw_only=True)
+class Sample:
+    """Runs and all that the fit needs of them, once."""
+
+    runs: list[Run]
+    parts: list[Parts]
+    generation: list[str]
+    doubts: Mapping[int, str]
+
+    @functools.cached_property
+    def weight(self) -> Array:
+        """Square roots of the runs' weights."""
+        keys = [(r.model, r.hardware, r.engine, r.precision, r.mode, r.spec) for r in self.runs]
+        sizes = Counter(keys)
+        weight = np.array([sizes[k] ** -0.25 for k in keys])
+        weight /= weight.mean()
+        weight[list(self.doubts)] = 0.0
+        return weight
+
+
+def sample(runs: list[Run], catalog: Catalog, document: Mapping[str, Any]) -> Sample:
+    return Sample(
+        runs=runs,
+        parts=parts_of(runs, catalog, document),
+        generation=[catalog.accelerator(r.hardware).generation for r in runs],
+        doubts=doubtful(runs),
+    )
+
+
+def fit(data: Sample, document: Mapping[str, Any], used: Array | None = None) -> tuple[Fitted, dict[str, Any]]:
+    """Constants fitted to the runs in `used` (all where None), and the document with them in place."""
+    mask = np.ones(len(data.runs), dtype=bool) if used is None else np.asarray(used)
+    step = _fit_step(data, document, mask)
+    halfway = with_values(document, step)
+    ttft = _fit_ttft(data, halfway, mask)
+    values = step | ttft
+    return values, with_values(document, values)
+
+
+def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
+    measured = np.array([r.tpot_mean_s for r in data.runs])
+    counts = np.array([r.counts_for_tpot for r in data.runs]) & used
+    index = np.flatnonzero(counts & (data.weight > 0))
+    weight = data.weight[index]
+    at_skew = [p.take(index) for p in data.parts]
+    generation = np.array(data.generation)[index]
+    drafted = np.array([int(document["common"]["mtp_drafted"]["value"]) * (r.spec != "none") for r in data.runs])
+    drafted = drafted[index]
+
+    def predicted(x: Array) -> Array:
+        skew, share, step_s, sequence_s, acceptance, *factors = x
+        parts = _between(at_skew, skew)
+        share_of, slower = np.full(len(index), share), np.ones(len(index))
+        for i, name in enumerate(("cdna3", "cdna4")):
+            share_of = np.where(generation == name, share * factors[2 * i], share_of)
+            slower = np.where(generation == name, factors[2 * i + 1], slower)
+        step = parts.kernels * slower + parts.messages + share_of * parts.starts
+        step = step + step_s + sequence_s * parts.rows
+        others = parts.mixed_kernels * slower + share_of * parts.mixed_starts
+        return np.asarray(step / tokens_per_step(drafted, acceptance) + others)
+
+    return _minimise(STEP, predicted, measured[index], weight)
+
+
+def _fit_ttft(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
+    """Request handling and first chunk; all else of TTFT stands."""
+    rows = [
+        i
+        for i, r in enumerate(data.runs)
+        if used[i] and data.weight[i] and r.counts_for_tpot and not r.saturated_prefill and r.ttft_s > 0
+    ]
+    index = np.array(rows)
+    parts = _between([p.take(index) for p in data.parts], document["common"]["expert_skew"]["value"])
+    engines = [engine_constants(data.runs[i].engine, data.generation[i], document) for i in rows]
+    share = np.array([e.kernel_overhead_share for e in engines])
+    slower = np.array([e.kernel_time_factor for e in engines])
+    prompt = parts.prompt_kernels * slower + parts.prompt_messages + share * parts.prompt_starts
+    has_mean = np.array([not np.isnan(data.runs[i].ttft_mean_s) for i in rows])
+    burst = float(document["benchmarks"]["any"]["burst_share"]["value"])
+    fixed = prompt * (1.0 + np.where(has_mean, burst * parts.prompts_ahead, 0.0))
+    tpot = np.array([data.runs[i].tpot_mean_s for i in rows])
+    names = [c.path[1:-1] for c in TTFT[len(ENGINES) :]]
+    chosen = [data.runs[i].engine if data.runs[i].engine in ENGINES else "vllm" for i in rows]
+    handling = _membership(chosen, ENGINES)
+    chunk = _membership([_bench(data.runs[i], data.generation[i], names) for i in rows], names)
+
+    def predicted(x: Array) -> Array:
+        return np.asarray(fixed + handling @ x[: len(ENGINES)] + tpot * (chunk @ x[len(ENGINES) :]))
+
+    measured = np.array([data.runs[i].ttft_s for i in rows])
+    return _minimise(TTFT, predicted, measured, data.weight[index], sharp=2 * SHARP)
+
+
+def _bench(run: Run, generation: str, names: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    own = f"{run.source} {run.engine}"
+    known = [name for name in ((own, generation), (own,), (run.source,)) if name in names]
+    return known[0] if known else ("any",)
+
+
+def _membership(of: Sequence[Any], names: Sequence[Any]) -> Array:
+    """One row an item, one column a name, 1 where they are the same."""
+    return np.array([[float(item == name) for name in names] for item in of])
+
+
+def _between(at_skew: list[Parts], skew: float) -> Parts:
+    """Parts at a skew, linear between the ones computed."""
+    i = int(np.clip(np.searchsorted(SKEWS, skew) - 1, 0, len(SKEWS) - 2))
+    a = (skew - SKEWS[i]) / (SKEWS[i + 1] - SKEWS[i])
+    low, high = at_skew[i], at_skew[i + 1]
+    return Parts(
+        **{name: (1 - a) * getattr(low, name) + a * getattr(high, name) for name in low.__dataclass_fields__}
+    )
+
+
+def _minimise(
+    constants: Sequence[Constant],
+    predicted: Callable[[Array], Array],
+    measured: Array,
+    weight: Array,
+    sharp: float = SHARP,
+) -> Fitted:
+    from scipy.optimize import least_squares
+
+    start = np.array([c.start for c in constants])
+    spread = np.array([c.spread for c in constants])
+
+    def cost(z: Array) -> Array:
+        x = start + spread * z
+        return np.concatenate([weight * np.log(predicted(x) / measured), STRENGTH * z])
+
+    low, high = (np.array([getattr(c, k) for c in constants]) for k in ("low", "high"))
+    found = least_squares(
+        cost,
+        np.zeros(len(constants)),
+        bounds=((low - start) / spread - 1e-9, (high - start) / spread + 1e-9),
+        loss="soft_l1",
+        f_scale=sharp,
+    )
+    x = np.clip(start + spread * found.x, low, high)
+    error = np.abs(predicted(x) / measured - 1.0)
+    return {
+        c.path: {
+            "value": float(f"{v:.3g}"),
+            "rows": int(measured.size),
+            "median_error": float(f"{np.median(error):.3g}"),
+        }
+        for c, v in zip(constants, x, strict=True)
+    }
+
+
+def held_out_predictions(
+    data: Sample, catalog: Catalog, document: Mapping[str, Any], group: Callable[[Run], str]
+) -> Predictions:
+    """Each run predicted with constants fitted without any run of its group."""
+    names = np.array([group(r) for r in data.runs])
+    fields = ("tpot_mean_s", "ttft_mean_s", "ttft_median_s", "total_tok_per_s_per_gpu")
+    table = {f: np.full(len(data.runs), np.nan) for f in fields}
+    for name in sorted(set(names)):
+        out = np.flatnonzero(names == name)
+        _, without = fit(data, document, names != name)
+        found = predict([data.runs[i] for i in out], catalog, without)
+        for f in fields:
+            table[f][out] = getattr(found, f)
+    return Predictions(**table, reasons=[""] * len(data.runs))
+
+
+def report(title: str, runs: list[Run], predictions: Predictions) -> list[str]:
+    """A table of errors by mode, and the regret."""
+    lines = [title]
+    for mode, by in summaries(runs, residuals(runs, predictions), lambda r: r.mode).items():
+        for quantity, s in by.items():
+            lines.append(
+                f"  {mode:14} {quantity:18} {s.rows:5d} rows  {s.coverage:4.0%} covered  "
+                f"{s.median:6.1%} median  {s.mean:6.1%} mean  {s.p90:6.1%} p90  {s.signed:+6.1%} signed"
+            )
+    regret = choice_regret(runs, predictions)
+    lines.append(f"  choice regret over {regret.choices} choices: {regret.median:.1%} median, {regret.mean:.1%} mean")
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m pdplan.calibration.engines", description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=Path, required=True, help="measured runs, see docs/measured-runs.md")
+    parser.add_argument("-o", "--output", type=Path, help="engines.yaml to write the constants into")
+    parser.add_argument("--errors", type=Path, help="errors.yaml to write the error bars into")
+    parser.add_argument("--cross-validate", action="store_true", help="leave out each model, each accelerator")
+    options = parser.parse_args(arguments)
+    catalog, runs = Catalog(), read_runs(options.runs)
+    path = CONSTANTS_DIRECTORY / "engines.yaml"
+    document = dict(read_yaml(path).data)
+    data = sample(runs, catalog, document)
+    values, fitted = fit(data, copy.deepcopy(document))
+    for key, entry in values.items():
+        sys.stdout.write(f"{'.'.join(key):55} {entry['value']:g}\n")
+    inside = predict(runs, catalog, fitted)
+    lines = report(f"all {len(runs)} runs ({len(data.doubts)} of them doubtful, not fitted)", runs, inside)
+    sys.stdout.write("\n".join(lines) + "\n")
+    if options.output:
+        write_values(path, options.output, values)
+    if options.cross_validate or options.errors:
+        folds = {}
+        for name, group in (("model", lambda r: r.model), ("accelerator", lambda r: r.hardware)):
+            folds[name] = held_out_predictions(data, catalog, document, group)
+            sys.stdout.write("\n".join(report(f"each {name} left out in turn", runs, folds[name])) + "\n")
+        if options.errors:
+            from pdplan.calibration.engine_errors import write_errors
+
+            write_errors(options.errors, runs, catalog, inside, list(folds.values()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""`pdplan validate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pdplan.cli.options import COMMON, Flag, Flags, takes
+from pdplan.cli.output import ANSWERED, NO, emit, say, working
+
+OWN = (
+    Flag("by", "Columns to group by: model, hardware, engine, precision, spec, ... [default: mode]", "COLUMNS"),
+    Flag("output", "Also write each run's prediction with its 80 % interval into a CSV file.", "FILE"),
+)
+
+
+@takes(*OWN, *COMMON)
+def validate(
+    flags: Flags,
+    runs: Annotated[
+        str, typer.Argument(metavar="RUNS", help="Measured runs in CSV; docs/measured-runs.md has the columns.")
+    ],
+) -> int:
+    """Predict measured runs and say how far off the predictions are.
+
+    Exit code 1 if not one run could be predicted.
+
+    \b
+    pdplan validate runs.csv --by model,hardware --output predictions.csv
+    """
+    from pdplan.files import write_atomic
+    from pdplan.measured.predict import predict
+    from pdplan.measured.runs import read_runs
+    from pdplan.report.validation import predictions_csv, validation_report
+
+    catalog = flags.catalog()
+    table = read_runs(Path(runs))
+    by = [name.strip() for name in (flags.values.get("by") or "").split(",") if name.strip()]
+    with working("predicting"):
+        found = predict(table, catalog)
+    report = validation_report(table, found, by, catalog.digest())
+    if flags.values.get("output"):
+        path = Path(flags.values["output"])
+        write_atomic(path, predictions_csv(table, found))
+        say([f"wrote {path}"])
+    emit(report, flags.format)
+    return ANSWERED if not all(found.reasons) else NO
+
+
+def register(app: typer.Typer) -> None:
+    app.command(short_help="Predict measured runs and say how far off the predictions are.")(validate)

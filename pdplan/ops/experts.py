@@ -1,0 +1,121 @@
+"""Mixtures of experts: grouped products, and the tokens that travel to them and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from pdplan.architecture.feed_forward import Experts
+from pdplan.formats import Formats
+from pdplan.laws.experts import busiest_rank_factor, busiest_rank_touched, expected_touched_experts
+from pdplan.laws.roofline import Array
+from pdplan.layout import Layout, Load
+from pdplan.ops.kinds import ACTIVATION_BYTES, COMBINE_BYTES, DISPATCH_BYTES, Message, Op, Routing
+from pdplan.ops.products import all_reduce, gemm
+
+
+def expert_ops(
+    block: Experts,
+    layers: float,
+    hidden: int,
+    formats: Formats,
+    layout: Layout,
+    tokens: Array,
+    routing: Routing,
+) -> Iterator[Op]:
+    for matrix in block.matrices(hidden):
+        yield gemm(matrix, layers, formats, layout, tokens)
+    everyone = tokens * layout.dp  # every attention rank's tokens meet the same experts
+    assignments = everyone * block.per_token
+    factor = busiest_rank_factor(layout.ep, assignments, block.experts, routing.skew)
+    touched = expected_touched_experts(everyone, block.experts, block.per_token, routing.skew)
+    touched_here = busiest_rank_touched(layout.ep, touched, block.experts)
+    rows = assignments / layout.ep * factor
+    # Quantising and sorting the input happens once, before the first product; without
+    # attention-dp every rank passes over all copies and keeps its own experts'.
+    passed = np.where(layout.dp > 1, rows, assignments)
+    for matrix in block.expert_matrices(hidden):
+        k, n = float(matrix.rows), float(matrix.columns)
+        share = k * n / layout.expert_tp
+        yield Op(
+            name=f"{matrix.name} (experts)",
+            family="experts",
+            dtype=formats.arithmetic("experts"),
+            layers=layers,
+            flop=2.0 * rows * share,
+            stored_bytes=touched_here * share * formats.weight_bytes("experts"),
+            activation_bytes=rows
+            * np.where(matrix.split == "columns", k + n / layout.expert_tp, k / layout.expert_tp + n)
+            * ACTIVATION_BYTES,
+            rows=rows,
+            groups=touched_here,
+            input_bytes=passed * k * ACTIVATION_BYTES if matrix.split == "columns" else None,
+            inputs={
+                "m": tokens,
+                "dp": layout.dp,
+                "T": everyone,
+                "k": block.per_token,
+                "E": block.experts,
+                "A": assignments,
+                "ep": layout.ep,
+                "skew": routing.skew,
+                "f": factor,
+                "X": touched,
+                "Y": touched_here,
+                "R": rows,
+                "R_in": passed,
+                "K": matrix.rows,
+                "N": matrix.columns,
+                "s": layout.expert_tp,
+                "w": formats.weight_bytes("experts"),
+                "a": ACTIVATION_BYTES,
+            },
+            counted={
+                "flop": "2*R*K*N/s",
+                "stored_bytes": "Y*K*N/s*w",
+                "activation_bytes": "R*(K+N/s)*a" if matrix.split == "columns" else "R*(K/s+N)*a",
+                "input_bytes": "R_in*K*a",
+            },
+        )
+
+
+def expert_messages(block: Experts, layers: float, hidden: int, layout: Layout, load: Load) -> list[Message]:
+    """Experts inside one tp group need the all-reduce only; attention-dp sends tokens to experts and back."""
+    tokens = load.tokens
+    spread = layout.dp > 1
+    exchanged = spread & (layout.ep > 1)
+    width = block.latent_size or hidden
+
+    def exchange(name: str, element_bytes: float) -> Message:
+        return Message(
+            name=name,
+            exchange="expert_exchange",
+            layers=layers,
+            message_bytes=np.asarray(width * element_bytes),
+            ranks=layout.ep,
+            tokens=tokens / layout.tp,  # each tp rank sends its share of the rank's tokens
+            per_token=block.per_token,
+            group_limit=block.routed_groups,
+            deduplicate=load.has_prefill,
+            spread=layout.expert_tp,
+            mask=exchanged,
+            inputs={"m": tokens, "tp": layout.tp, "H": width, "w": element_bytes},
+            counted="H*w",
+        )
+
+    return [
+        all_reduce("experts all-reduce", layers, tokens, hidden, layout, mask=~spread),
+        exchange("expert dispatch", DISPATCH_BYTES),
+        exchange("expert combine", COMBINE_BYTES),
+        Message(
+            name="tokens all-gather and reduce-scatter",
+            exchange="all_gather",
+            layers=2 * layers,
+            message_bytes=tokens * layout.dp * width * ACTIVATION_BYTES / layout.ep,
+            ranks=layout.expert_tp,
+            mask=spread & (layout.expert_tp > 1),
+            inputs={"m": tokens, "dp": layout.dp, "H": width, "a": ACTIVATION_BYTES, "ep": layout.ep},
+            counted="m*dp*H*a/ep",
+        ),
+    ]

@@ -1,0 +1,93 @@
+"""What a step consists of: kernels and collectives, as counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pdplan.laws.roofline import Array
+
+Family = Literal[
+    "gemm",
+    "experts",
+    "prefill_attention",
+    "prefill_mla",
+    "prefill_sparse",
+    "decode_attention",
+    "decode_mla",
+    "decode_sparse",
+    "indexer",
+    "prefill_recurrence",
+    "decode_recurrence",
+    "elementwise",
+]
+Exchange = Literal["all_reduce", "all_gather", "expert_exchange", "stage_hop"]
+
+ACTIVATION_BYTES = 2.0  # activations travel in BF16 between kernels in every engine
+DISPATCH_BYTES = 1.0  # FP8 out, BF16 back: DeepEP's wire formats
+COMBINE_BYTES = 2.0
+SCORE_BYTES = 4.0  # the indexer writes FP32 scores, the top-k selection reads them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Op:
+    """One kernel: arithmetic, weight, cache and activation bytes of the busiest rank."""
+
+    name: str
+    family: Family
+    dtype: str
+    layers: float
+    flop: Array
+    """Useful arithmetic, before tiles round it up."""
+    stored_bytes: Array
+    """Weights or cache: always cross the memory bus."""
+    activation_bytes: Array
+    """Cross it as far as they do not stay on chip."""
+    rows: Array | None = None
+    """Rows of the product (tokens), for tile rounding; None where that has no meaning."""
+    groups: Array | float | None = None
+    """Grouped GEMM: matrices touched, each with its own half-filled tile."""
+    depth: Array | float | None = None
+    """Inner dimension that a tile walks through in sequence."""
+    input_bytes: Array | None = None
+    """16-bit bytes of the input, for the quantisation pass before the product."""
+    scores: Array | None = None
+    """Attention: (query, key, head) triples that pass the softmax."""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    """The numbers that the counts were made of, by symbol, for `explain`."""
+    counted: Mapping[str, str] = field(default_factory=dict)
+    """By field, the arithmetic over `inputs` that gave it: {"flop": "2*m*K*N/s"}."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One collective per layer."""
+
+    name: str
+    exchange: Exchange
+    layers: float
+    message_bytes: Array
+    """all_reduce, all_gather, stage_hop: the whole message. expert_exchange: bytes per token copy."""
+    ranks: Array
+    tokens: Array | None = None
+    per_token: int = 0
+    group_limit: int | None = None
+    """Nodes that one token's experts lie on at most."""
+    deduplicate: bool = False
+    """High-throughput kernels, which send a token once to a node (prefill); else low-latency ones."""
+    spread: Array | None = None
+    """Accelerators that share one expert, so that `ranks` lie that far apart."""
+    mask: Array | None = None
+    """Where the collective happens at all (layouts differ)."""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    """The numbers that `message_bytes` was made of, by symbol, for `explain`."""
+    counted: str = ""
+    """The arithmetic over `inputs` that gave `message_bytes`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Routing:
+    """How evenly tokens meet experts: fitted, see constants/engines.yaml."""
+
+    skew: float = 0.0

@@ -1,0 +1,208 @@
+"""Fronts as pictures: PNG, SVG, or one HTML page with the SVG and the table inside. Needs matplotlib."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pdplan.errors import InputError
+from pdplan.report.blocks import Cell, Table, text_of
+from pdplan.report.front import X_TITLE, front_report, limits_words, spread_points, subject_words, y_title
+from pdplan.report.plots import log_ticks
+from pdplan.report.words import engine_title, workload_words
+from pdplan.search.front import MODES, Front
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".png", ".svg", ".html")
+COLOURS = {"disaggregated": "#0072B2", "colocated": "#D55E00"}
+"""Okabe and Ito's blue and vermilion: told apart by the colour-blind, too."""
+INK, FAINT, RULE = "#222222", "#666666", "#e4e4e4"
+LABELLED = 6
+"""Points whose layout is written beside them."""
+_STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
+    "font.size": 10,
+    "svg.hashsalt": "pdplan",  # the same input, the same bytes
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "text.color": INK,
+}
+
+
+def picture_path(text: str, where: str = "--output") -> Path:
+    """The file to draw into; InputError, before any work, where that cannot be."""
+    path = Path(text)
+    if path.suffix.casefold() not in SUFFIXES:
+        raise InputError(
+            f"{where}: '{text}' ends in none of {', '.join(SUFFIXES)}; the ending says what to draw"
+        )
+    if not path.parent.is_dir():
+        raise InputError(f"{where}: there is no folder '{path.parent}' to write '{path.name}' into")
+    if find_spec("matplotlib") is None:
+        raise InputError(f"{where}: pictures need matplotlib; pip install 'pdplan[plot]'")
+    return path
+
+
+def draw_front(found: Front, path: Path) -> None:
+    """Draw a front into a file; its ending says in which format. InputError where it cannot be written."""
+    kind = path.suffix.casefold().lstrip(".")
+    try:
+        path.write_bytes(_page(found).encode() if kind == "html" else _drawn(found, kind))
+    except OSError as problem:
+        raise InputError(f"{path}: cannot be written: {problem.strerror}") from None
+
+
+# ------------------------------------------------------------------------ inside
+
+
+def _drawn(found: Front, kind: str) -> bytes:
+    import matplotlib
+
+    out = io.BytesIO()
+    metadata = {"Date": None} if kind == "svg" else {"Software": "pdplan"}
+    with matplotlib.rc_context(_STYLE):
+        _figure(found).savefig(out, format=kind, dpi=160, metadata=metadata)
+    return out.getvalue()
+
+
+def _figure(found: Front) -> Figure:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import StrMethodFormatter
+
+    figure = Figure(figsize=(9, 5.6), layout="constrained")
+    axes = figure.add_subplot()
+    best = {id(p) for p in found.points}
+    for mode in MODES:
+        points = found.modes[mode]
+        if not points:
+            continue
+        xs, ys = [p.tok_per_s_per_user for p in points], [found.value(p) for p in points]
+        colour = COLOURS[mode]
+        axes.plot(xs, ys, color=colour, linewidth=1.6, zorder=2)
+        axes.scatter(
+            xs,
+            ys,
+            s=16,
+            zorder=3,
+            linewidths=1.1,
+            edgecolors=colour,
+            facecolors=[colour if id(p) in best else "white" for p in points],
+            label=mode,
+        )
+    axes.set_xlabel(X_TITLE)
+    axes.set_ylabel(y_title(found))
+    axes.set_xlim(0, 1.03 * max(p.tok_per_s_per_user for p in found.points))
+    if found.by_cost:
+        values = [found.value(p) for points in found.modes.values() for p in points]
+        marks = log_ticks(min(values), max(values))
+        axes.set_yscale("log")
+        axes.set_ylim(min(values) / 1.35, max(values) * 1.1)
+        axes.set_yticks([m for m in marks if min(values) / 1.35 <= m <= max(values) * 1.1])
+        axes.set_yticks([], minor=True)
+        axes.yaxis.set_major_formatter(StrMethodFormatter("${x:,g}"))
+    else:
+        axes.set_ylim(0, 1.06 * max(found.value(p) for p in found.points))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.grid(color=RULE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    _write_layouts(axes, found)
+    what = "Cost" if found.by_cost else "Throughput"
+    title = f"{what} against speed for one user: {subject_words(found)}"
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", pad=26)
+    axes.annotate(
+        _subtitle(found),
+        (0, 1),
+        xycoords="axes fraction",
+        xytext=(0, 10),
+        textcoords="offset points",
+        fontsize=8.5,
+        color=FAINT,
+    )
+    axes.legend(frameon=False, loc="upper left" if found.by_cost else "upper right", fontsize=10)
+    return figure
+
+
+def _write_layouts(axes: Any, found: Front) -> None:
+    """The layout of a few points of the front, on its empty side: above throughput, below cost."""
+    right = found.points[-1].tok_per_s_per_user
+    names = {pool.hardware for p in found.points for pool in p.plan.pools.values()}
+    for point in spread_points(found.points, LABELLED, evenly=float):
+        at_edge = point.tok_per_s_per_user > (0.93 if found.by_cost else 0.8) * right
+        layouts = [
+            pool.label if len(names) == 1 else f"{pool.hardware} {pool.label}"
+            for pool in point.plan.pools.values()
+        ]
+        sideways = -8 if at_edge and found.by_cost else 4
+        axes.annotate(
+            " → ".join(layouts),
+            (point.tok_per_s_per_user, found.value(point)),
+            xytext=(sideways, -14 if found.by_cost else 8),
+            textcoords="offset points",
+            horizontalalignment="right" if at_edge else "left",
+            fontsize=7.5,
+            color=FAINT,
+        )
+
+
+def _subtitle(found: Front) -> str:
+    question = found.question
+    parts = [workload_words(question.workload), engine_title(question.engine), limits_words(found)]
+    return " · ".join(part for part in (*parts, "saturated; filled: best of both modes") if part)
+
+
+def _page(found: Front) -> str:
+    """One page that needs nothing else: the picture, its numbers beneath."""
+    svg = _drawn(found, "svg").decode()
+    svg = svg[svg.index("<svg") :]
+    opening, end, rest = svg.partition(">")
+    opening = re.sub(r' (width|height)="[^"]*"', "", opening)  # as wide as the page
+    return _PAGE.format(
+        title=html.escape(f"{subject_words(found)}: {y_title(found)} against {X_TITLE}"),
+        svg=opening + end + rest,
+        table="\n".join(_html_table(b) for b in front_report(found).blocks if isinstance(b, Table)),
+    )
+
+
+def _html_table(block: Table) -> str:
+    def row(kind: str, cells: Sequence[Cell | str]) -> str:
+        pairs = zip(block.columns, cells, strict=True)
+        inside = "".join(f'<{kind} class="{c.align}">{html.escape(text_of(x))}</{kind}>' for c, x in pairs)
+        return f"<tr>{inside}</tr>"
+
+    lines = [row("th", [c.title for c in block.columns]), *(row("td", cells) for cells in block.rows)]
+    return "\n".join(["<table>", f"<caption>{html.escape(block.title)}</caption>", *lines, "</table>"])
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 14px/1.4 system-ui, sans-serif; color: #222; max-width: 1100px; margin: 2em auto }}
+svg {{ width: 100%; height: auto }}
+table {{ border-collapse: collapse; margin-top: 1.5em; font-variant-numeric: tabular-nums }}
+caption {{ text-align: left; font-weight: bold }}
+th, td {{ padding: 3px 10px; border-bottom: 1px solid #e4e4e4; white-space: nowrap }}
+th {{ color: #666; font-weight: normal }}
+.left {{ text-align: left }}
+.right {{ text-align: right }}
+</style>
+</head>
+<body>
+{svg}
+{table}
+</body>
+</html>
+"""

@@ -1,0 +1,53 @@
+"""Plans that outlast failures and peaks: the search counts the workers that serve, this adds the rest.
+
+The search sizes every pool for the rate / (1 − headroom) with the workers that are left
+when `spare_workers` of each pool are down, and counts the spare ones in the cost. What it
+finds becomes the plan here: all workers up, at the rate that was asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pdplan.compose import World, evaluate_plan
+from pdplan.plan import Colocated, Plan
+from pdplan.question import Candidate, Question, Robustness
+from pdplan.workload import Workload
+
+
+def with_spare_workers(plan: Plan, spare: int) -> Plan:
+    """The plan with `spare` more workers in each pool (fewer, where negative)."""
+    if isinstance(plan, Colocated):
+        return replace(plan, colocated=replace(plan.colocated, workers=plan.colocated.workers + spare))
+    return replace(
+        plan,
+        prefill=replace(plan.prefill, workers=plan.prefill.workers + spare),
+        decode=replace(plan.decode, workers=plan.decode.workers + spare),
+    )
+
+
+def as_planned(sized: Candidate, question: Question, world: World) -> Candidate:
+    """A candidate of the search with its spare workers, and what it does with all of them up."""
+    if not question.is_robust:
+        return sized
+    plan = with_spare_workers(sized.plan, question.spare_workers)
+    asked = _asked(sized, question)
+    return Candidate(plan=plan, metrics=evaluate_plan(world, plan, asked, question.slo))
+
+
+def robustness_of(sized: Candidate, question: Question, world: World) -> Robustness | None:
+    """What is left of a plan when workers fail, and when the headroom is used up, too."""
+    if not question.is_robust:
+        return None
+    return Robustness(
+        sizing_rate=float(sized.metrics.requests_per_s),
+        with_failures=evaluate_plan(world, sized.plan, _asked(sized, question), question.slo),
+        at_sizing_rate=sized.metrics,
+    )
+
+
+def _asked(sized: Candidate, question: Question) -> Workload:
+    """The workload as asked for; where goodput is asked for, at the rate that leaves the headroom."""
+    if question.wants_goodput:
+        return question.workload.at_rate(sized.metrics.requests_per_s * (1.0 - question.headroom))
+    return question.workload

@@ -1,0 +1,189 @@
+"""How many workers of given types each rate of a series asks for, all rates in one array call.
+
+Prefill and decode workers are counted on their own for every rate: the same
+inversion of `evaluate` as in the search, over one worker type and many rates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pdplan.compose import World, build_network, build_pool, economics
+from pdplan.evaluate import evaluate_colocated, evaluate_disaggregated, meets
+from pdplan.laws.roofline import Array
+from pdplan.plan import Colocated, Disaggregated, Metrics, Plan, PoolPlan
+from pdplan.pools import Pool, prefill_service, solve_running
+from pdplan.question import Question
+from pdplan.search.candidates import (
+    Candidates,
+    DecodeChoices,
+    PrefillChoices,
+    batch_to_configure,
+    bisect_integers,
+    decode_choices,
+    workers_for_rate,
+)
+from pdplan.search.colocated import evaluate_workers
+from pdplan.search.disaggregated import PairProblem, least_prefill_workers, size_decode
+from pdplan.search.objective import Objective, tpot_limit_s, ttft_limit_s
+from pdplan.workload import Workload
+
+MAX_EXTRA = 8
+"""Decode workers beyond the least, tried where they may save more prefill than they cost."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Workers of each pool by rate, spare ones included, and what they do."""
+
+    plan: Plan
+    """The worker types, with the workers of the highest rate and a max_batch that suits every rate."""
+    workers: dict[str, Array]
+    metrics: tuple[Metrics, ...]
+    """By rate, all workers up."""
+
+    def plan_at(self, index: int) -> Plan:
+        return _with_workers(self.plan, {name: int(n[index]) for name, n in self.workers.items()})
+
+    def gpus(self, hardware: str) -> Array:
+        """Accelerators of one kind, by rate."""
+        count = np.zeros(len(self.metrics))
+        for name, pool in self.plan.pools.items():
+            if pool.hardware == hardware:
+                count = count + self.workers[name] * pool.gpus_per_worker
+        return count
+
+
+def schedule(plan: Plan, question: Question, world: World, objective: Objective, rates: Array) -> Schedule:
+    """Least workers of the plan's types for each of `rates`; the plan itself carries the highest."""
+    sizing = question.workload.at_rate(rates / (1.0 - question.headroom))
+    if isinstance(plan, Colocated):
+        found, batch = _colocated(plan, question, world, objective, sizing)
+    else:
+        found, batch = _disaggregated(plan, question, world, objective, sizing)
+    workers = {name: n + question.spare_workers for name, n in found.items()}
+    role = "colocated" if isinstance(plan, Colocated) else "decode"
+    most = {name: int(n.max()) for name, n in workers.items()}
+    whole = _with_workers(plan, most, {role: batch})
+    metrics = _metrics(whole, workers, question, world, rates)
+    return Schedule(plan=whole, workers=workers, metrics=tuple(metrics.at(k) for k in range(len(rates))))
+
+
+# ------------------------------------------------------------------------ inside
+
+Found = tuple[dict[str, Array], int]
+"""Workers that have to be up, by pool and rate; the max_batch of the decoding pool."""
+
+
+def _with_workers(plan: Plan, workers: dict[str, int], batch: dict[str, int] | None = None) -> Plan:
+    pools: dict[str, PoolPlan] = {
+        name: replace(pool, workers=workers[name], max_batch=(batch or {}).get(name, pool.max_batch))
+        for name, pool in plan.pools.items()
+    }
+    if isinstance(plan, Colocated):
+        return replace(plan, colocated=pools["colocated"])
+    return replace(plan, prefill=pools["prefill"], decode=pools["decode"])
+
+
+def _type(plan: Plan, role: str, question: Question, world: World, objective: Objective) -> Candidates:
+    """One worker type as candidates of length one; a decoding one with the batch that memory holds."""
+    pool = plan.pools[role]
+    asked = replace(pool, workers=1, max_batch=pool.max_batch if role == "prefill" else None)
+    built = build_pool(world, plan, asked, role, question.workload)
+    price = objective.unit_price[pool.hardware]
+    return Candidates(hardware=pool.hardware, pool=built, unit_cost=built.layout.gpus * price, enumerated=1)
+
+
+def _decoding(plan: Plan, role: str, question: Question, world: World, objective: Objective) -> DecodeChoices:
+    limit = tpot_limit_s(question.slo, question.workload.osl)
+    fitting = _type(plan, role, question, world, objective)
+    return decode_choices(fitting, question.workload, limit, role == "colocated")
+
+
+def _colocated(
+    plan: Colocated, question: Question, world: World, objective: Objective, sizing: Workload
+) -> Found:
+    money = economics(world, plan.pools)
+    rates = np.asarray(sizing.rate)
+    choices = _decoding(plan, "colocated", question, world, objective).take(np.zeros(len(rates), dtype=int))
+
+    def good(workers: Array) -> Array:
+        return evaluate_workers(choices, workers, sizing, question.slo, money)[1]
+
+    low = workers_for_rate(choices, rates, sizing, question.slo)
+    high = np.maximum(low, plan.colocated.workers - question.spare_workers)
+    workers = bisect_integers(lambda n: good(n) | (n >= high), low, high)
+    batch = evaluate_workers(choices, workers, sizing, question.slo, money)[2]
+    return {"colocated": workers}, int(batch.max())
+
+
+def _disaggregated(
+    plan: Disaggregated, question: Question, world: World, objective: Objective, sizing: Workload
+) -> Found:
+    """For every rate the least cost over the least decode workers and up to MAX_EXTRA more."""
+    rates = np.asarray(sizing.rate)
+    count, width = len(rates), MAX_EXTRA + 1
+    every, extra = np.repeat(rates, width), np.tile(np.arange(width), count)
+    same = np.zeros(count * width, dtype=int)
+    workload, slo = sizing.at_rate(every), question.slo
+    sending = _type(plan, "prefill", question, world, objective).take(same)
+    service = prefill_service(sending.pool, workload)
+    service = replace(
+        service,
+        time_s=np.broadcast_to(service.time_s, same.shape),
+        prompts=np.broadcast_to(service.prompts, same.shape),
+    )
+    prefill = PrefillChoices(candidates=sending, service=service)
+    choices = _decoding(plan, "decode", question, world, objective).take(same)
+    decode = size_decode(choices, every, workload, slo, extra)
+    problem = PairProblem(
+        serving=plan,
+        workload=workload,
+        slo=slo,
+        network=build_network(world, plan.prefill.hardware, plan.decode.hardware),
+        economics=economics(world, plan.pools),
+        objective=objective,
+        max_gpus=None,
+    )
+    limit = ttft_limit_s(slo, workload.osl, decode.tpot_slo_s)
+    senders = least_prefill_workers(problem, prefill, decode.pool, decode.tpot_mean_s, limit)
+    running = solve_running(decode.pool, workload, every, colocated=False)
+    batch = batch_to_configure(decode.pool, running, choices.limit, slo)
+    metrics = evaluate_disaggregated(
+        sending.with_workers(np.where(np.isfinite(senders), senders, 1.0)),
+        replace(decode.pool, max_batch=batch),
+        workload,
+        slo,
+        problem.network,
+        problem.economics,
+    )
+    good = meets(metrics, slo) & np.isfinite(senders)
+    cost = np.where(good, senders * sending.unit_cost + decode.cost, np.inf).reshape(count, width)
+    best = np.arange(count) * width + cost.argmin(axis=1)
+    # Where nothing smaller serves, the workers of the highest rate do.
+    known = np.isfinite(cost.min(axis=1))
+    spare = question.spare_workers
+    workers = {
+        "prefill": np.where(known, senders[best], plan.prefill.workers - spare),
+        "decode": np.where(known, decode.workers[best], plan.decode.workers - spare),
+    }
+    return workers, max(int(batch[best][known].max(initial=1)), plan.decode.max_batch or 1)
+
+
+def _metrics(
+    plan: Plan, workers: dict[str, Array], question: Question, world: World, rates: Array
+) -> Metrics:
+    """Metrics of the plan at every rate, with its own workers at each."""
+    asked, money = question.workload.at_rate(rates), economics(world, plan.pools)
+    same = np.zeros(len(rates), dtype=int)
+    pools: dict[str, Pool] = {}
+    for name, pool in plan.pools.items():
+        one = build_pool(world, plan, pool, name, question.workload)
+        layout, batch = one.layout[same], one.max_batch[same]
+        pools[name] = replace(one, layout=layout, max_batch=batch, workers=workers[name])
+    if isinstance(plan, Colocated):
+        return evaluate_colocated(pools["colocated"], asked, question.slo, money)
+    network = build_network(world, plan.prefill.hardware, plan.decode.hardware)
+    return evaluate_disaggregated(pools["prefill"], pools["decode"], asked, question.slo, network, money)
