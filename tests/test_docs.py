@@ -16,8 +16,9 @@ SHOWN = re.compile(r"```(?:text|console)\n\$ (pdplan[^\n]*)\n(.*?)```", re.S)
 
 
 def shown(page: Path) -> list[tuple[str, str]]:
-    """(command, output) of every block that shows one."""
-    return SHOWN.findall(page.read_text(encoding="utf-8"))
+    """(command, output) of every block that shows one; blocks of several commands show none."""
+    found = SHOWN.findall(page.read_text(encoding="utf-8"))
+    return [(command, output) for command, output in found if not re.search(r"^\$ ", output, re.M)]
 
 
 CASES = [(page, command) for page in PAGES for command, _ in shown(page)]

@@ -49,7 +49,7 @@ def front_report(
 
 
 def y_title(found: Front) -> str:
-    return "$ per million output tokens" if found.by_cost else "output tokens/s per GPU"
+    return "dollars per million output tokens" if found.by_cost else "output tokens/s per GPU"
 
 
 def terminal_plot(found: Front) -> tuple[str, ...]:
@@ -68,7 +68,8 @@ def subject_words(found: Front) -> str:
     if len(set(roles)) == 1:
         where = " or ".join(roles[0])
     else:
-        where = f"{' or '.join(roles[0])} for prefill, {' or '.join(roles[1])} for decode"
+        names = [" or ".join(role) for role in roles]
+        where = f"{names[0]} for prefill, {names[1]} for decode, {names[2]} colocated"
     return f"{question.model} in {question.precision} on {where}"
 
 

@@ -73,8 +73,8 @@ def draw(
 def ticks(low: float, high: float, about: int) -> list[float]:
     """Round numbers from `low` to `high` or the next one above, some `about` of them.
 
-    >>> ticks(0.0, 94.1, 7), ticks(0.0, 1130.5, 5)
-    ([0.0, 20.0, 40.0, 60.0, 80.0, 100.0], [0.0, 250.0, 500.0, 750.0, 1000.0, 1250.0])
+    >>> ticks(0.0, 118.9, 7), ticks(0.0, 1130.5, 5)
+    ([0.0, 20.0, 40.0, 60.0, 80.0, 100.0, 120.0], [0.0, 250.0, 500.0, 750.0, 1000.0, 1250.0])
     """
     span = (high - low) / about or 1.0
     unit = 10.0 ** math.floor(math.log10(span))

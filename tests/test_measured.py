@@ -1,0 +1,204 @@
+"""Measured runs: reading and repairing them, predicting them, and the protocol's errors."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pdplan.catalog.store import Catalog
+from pdplan.cli.app import run as pdplan
+from pdplan.errors import InputError
+from pdplan.measured.accuracy import choice_regret, residuals, summarise
+from pdplan.measured.intervals import covered, interval, spread_of
+from pdplan.measured.predict import Predictions, predict
+from pdplan.measured.runs import Run, read_runs, repaired
+
+ROW = {
+    "id": "a", "source": "inferencex", "date": "2026-03-01", "model": "llama-3.1-70b", "hardware": "h200",
+    "engine": "vllm", "precision": "fp8", "mode": "colocated", "spec": "none", "isl": "1024", "osl": "1024",
+    "length_spread": "0.2", "concurrency": "16", "workers": "1", "tp": "4", "ttft_mean_s": "0.13",
+    "tpot_mean_s": "0.0109",
+}  # fmt: skip
+
+
+def table(tmp_path: Path, *rows: dict[str, str]) -> Path:
+    full = [{**ROW, **row} for row in rows]
+    path = tmp_path / "runs.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, sorted({k for row in full for k in row}))
+        writer.writeheader()
+        writer.writerows(full)
+    return path
+
+
+def predictions(tpot: list[float], rate: list[float]) -> Predictions:
+    nothing = np.full(len(tpot), np.nan)
+    return Predictions(
+        tpot_mean_s=np.array(tpot),
+        ttft_mean_s=nothing,
+        ttft_median_s=nothing,
+        total_tok_per_s_per_gpu=np.array(rate),
+        reasons=[""] * len(tpot),
+    )
+
+
+# ------------------------------------------------------------------------ reading
+
+
+def test_lengths_are_means_and_gpus_follow_from_the_layout(tmp_path: Path) -> None:
+    (run,) = read_runs(table(tmp_path, {}))
+    assert (run.mean_isl, run.mean_osl, run.gpus) == (921.6, 921.6, 4)
+    # By hand: 16·(921.6 + 921.6)/(0.13 + 0.0109·920.6)/4
+    assert run.measured_tok_per_s_per_gpu == pytest.approx(725.3, rel=1e-3)
+
+
+def test_sizes_that_a_dump_multiplied_are_divided(tmp_path: Path) -> None:
+    (run,) = read_runs(table(tmp_path, {"tp": "64", "ep": "8", "gpus": "64"}))
+    assert (run.decode.tp, run.decode.ep, run.gpus) == (8, 8, 8)
+
+
+@pytest.mark.parametrize("sizes", [(8, 1, 8), (16, 1, 1), (1, 8, 8), (32, 1, 32)])
+def test_sound_sizes_stay(sizes: tuple[int, int, int]) -> None:
+    tp, dp, ep = sizes
+    given = {"workers": 1, "tp": tp, "pp": 1, "dp": dp, "ep": ep}
+    assert repaired(given) == given
+
+
+def test_attention_dp_beyond_a_node_has_its_experts_spread() -> None:
+    given = {"workers": 1, "tp": 1, "pp": 1, "dp": 32, "ep": 1}
+    assert repaired(given, colocated=False)["ep"] == 32
+
+
+def test_malformed_rows_are_told_by_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"runs.csv:3: tp is 'x'"):
+        read_runs(table(tmp_path, {}, {"tp": "x"}))
+
+
+# ------------------------------------------------------------------------ predicting
+
+
+def test_a_run_is_predicted_near_its_measurement(tmp_path: Path) -> None:
+    # vLLM, Llama-3.1-70B FP8, 4 x H200, InferenceX 2025-10-29: TPOT 10.9 ms, TTFT 126 ms.
+    found = predict(read_runs(table(tmp_path, {})), Catalog())
+    assert found.tpot_mean_s[0] == pytest.approx(10.9e-3, rel=0.25)
+    assert found.ttft_mean_s[0] == pytest.approx(0.126, rel=0.5)
+
+
+def test_a_run_alone_equals_it_among_others(tmp_path: Path) -> None:
+    both = read_runs(table(tmp_path, {}, {"concurrency": "64"}))
+    together, alone = predict(both, Catalog()), predict(both[1:], Catalog())
+    assert together.tpot_mean_s[1] == pytest.approx(alone.tpot_mean_s[0], rel=1e-9)
+
+
+def test_the_opening_burst_raises_the_mean_and_not_the_median(tmp_path: Path) -> None:
+    runs = read_runs(table(tmp_path, {"concurrency": "64", "isl": "8192"}))
+    found = predict(runs, Catalog())
+    assert found.ttft_mean_s[0] > 1.3 * found.ttft_median_s[0]
+
+
+def test_an_unknown_model_is_a_reason_and_no_error(tmp_path: Path) -> None:
+    runs = read_runs(table(tmp_path, {"model": "lama-3"}, {}))
+    found = predict(runs, Catalog())
+    assert "lama-3" in found.reasons[0]
+    assert np.isnan(found.tpot_mean_s[0]) and found.reasons[1] == "" and found.tpot_mean_s[1] > 0
+
+
+# ------------------------------------------------------------------------ the protocol
+
+
+def test_a_row_that_cannot_be_predicted_counts_against_coverage() -> None:
+    found = summarise(np.array([0.1, np.nan, -0.2, 9.0]), np.array([True, True, True, False]))
+    assert (found.rows, found.coverage) == (3, pytest.approx(2 / 3))
+    assert (found.median, found.mean, found.signed) == (
+        pytest.approx(0.15),
+        pytest.approx(0.15),
+        pytest.approx(-0.05),
+    )
+
+
+def run_with(tpot: float, rate: float, **more: Any) -> Run:
+    given = {
+        "model": "m", "hardware": "h", "precision": "fp8", "spec": "none", "isl": 1.0, "osl": 1.0,
+        "tpot_mean_s": tpot, "measured_tok_per_s_per_gpu": rate, "counts_for_tpot": 0 < tpot < 0.3,
+        "saturated_prefill": False, "ttft_mean_s": 1.0, "ttft_median_s": 1.0,
+    }  # fmt: skip
+    return SimpleNamespace(**(given | more))  # type: ignore[return-value]
+
+
+def test_a_tpot_of_a_third_of_a_second_is_no_serving_result() -> None:
+    found = residuals([run_with(0.31, 1.0)], predictions([0.3], [1.0]))
+    assert not found.counts["tpot"][0]
+
+
+EIGHT = [run_with(0.005 * (i + 1), 100.0 * (i + 1)) for i in range(8)]
+"""TPOT 5, 10 … 40 ms for 100, 200 … 800 tokens/s/GPU."""
+
+
+def test_a_perfect_prediction_has_no_regret() -> None:
+    tpot = [r.tpot_mean_s for r in EIGHT]
+    found = choice_regret(EIGHT, predictions(tpot, [r.measured_tok_per_s_per_gpu for r in EIGHT]))
+    assert (found.choices, found.median, found.mean) == (6, 0.0, 0.0)
+
+
+def test_regret_by_hand() -> None:
+    # Everything predicted within every limit and the last run best: 800 tokens/s/GPU at 40 ms.
+    found = choice_regret(EIGHT, predictions([0.001] * 8, list(range(8))))
+    # Within 10, 15, 20, 30 ms the best are 200, 300, 400, 600, and the pick counts 800·limit/40 ms.
+    expected = [1 - 200 / 200, 1 - 300 / 300, 1 - 400 / 400, 1 - 600 / 600, 0.0, 0.0]
+    assert found.mean == pytest.approx(np.mean(expected))
+    # The slowest choice: the first run, 100 tokens/s/GPU at 5 ms, against the best within each limit.
+    found = choice_regret(EIGHT, predictions([0.001] * 8, list(range(8, 0, -1))))
+    expected = [1 - 100 / best for best in (200, 300, 400, 600, 800, 800)]
+    assert found.mean == pytest.approx(np.mean(expected))
+
+
+def test_seven_runs_are_no_choice() -> None:
+    assert choice_regret(EIGHT[:7], predictions([0.01] * 7, [1.0] * 7)).choices == 0
+
+
+# ------------------------------------------------------------------------ error bars
+
+
+def test_bars_are_wider_where_less_is_known() -> None:
+    known = spread_of("tpot", "llama-3.1-70b", "h200", "vllm", "colocated")
+    unseen = spread_of("tpot", "llama-4", "h200", "vllm", "colocated")
+    engine = spread_of("tpot", "llama-3.1-70b", "h200", "mine", "colocated")
+    assert unseen.high / unseen.low >= known.high / known.low > 1.2
+    assert engine.high > known.high and engine.low < known.low
+
+
+def test_intervals_hold_the_prediction(tmp_path: Path) -> None:
+    runs = read_runs(table(tmp_path, {}))
+    found = predict(runs, Catalog())
+    bars = interval("tpot", runs, found.tpot_mean_s)
+    assert bars.low[0] < found.tpot_mean_s[0] < bars.high[0]
+    assert covered(runs, found)["tpot"] in (0.0, 1.0)
+
+
+# ------------------------------------------------------------------------ the command
+
+
+def test_validate_writes_predictions_and_reports(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = table(tmp_path, {}, {"id": "b", "model": "lama-3"}), tmp_path / "predictions.csv"
+    assert pdplan(["validate", str(path), "--by", "model,hardware", "--output", str(out), "--format", "json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["rows"], answer["predicted_rows"], len(answer["groups"])) == (2, 1, 2)
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert list(rows[0]) == [
+        "id", "predicted_tpot_mean_s", "predicted_tpot_low_s", "predicted_tpot_high_s", "predicted_ttft_mean_s",
+        "predicted_ttft_low_s", "predicted_ttft_high_s", "predicted_total_tok_per_s_per_gpu", "reason",
+    ]  # fmt: skip
+    assert rows[1]["predicted_tpot_mean_s"] == "" and "lama-3" in rows[1]["reason"]
+
+
+def test_validate_knows_its_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pdplan(["validate", str(table(tmp_path, {})), "--by", "modle"]) == 2
+    assert "did you mean 'mode' or 'model'" in capsys.readouterr().err
