@@ -124,8 +124,7 @@ def fit(data: Sample, document: Mapping[str, Any], used: Array | None = None) ->
     mask = np.ones(len(data.runs), dtype=bool) if used is None else np.asarray(used)
     step = _fit_step(data, document, mask)
     halfway = with_values(document, step)
-    ttft = _fit_ttft(data, halfway, mask)
-    values = step | ttft
+    values = step | _fit_ttft(data, halfway, mask)
     return values, with_values(document, values)
 
 
@@ -154,6 +153,16 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
     return _minimise(STEP, predicted, measured[index], weight)
 
 
+def _prompt_s(data: Sample, document: Mapping[str, Any], rows: list[int]) -> Array:
+    """Seconds of one prompt alone on its server."""
+    index = np.array(rows)
+    parts = _between([p.take(index) for p in data.parts], document["common"]["expert_skew"]["value"])
+    engines = [engine_constants(data.runs[i].engine, data.generation[i], document) for i in rows]
+    share = np.array([e.kernel_overhead_share for e in engines])
+    slower = np.array([e.kernel_time_factor for e in engines])
+    return parts.prompt_kernels * slower + parts.prompt_messages + share * parts.prompt_starts
+
+
 def _fit_ttft(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
     """Request handling and first chunk; all else of TTFT stands."""
     rows = [
@@ -162,11 +171,8 @@ def _fit_ttft(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
         if used[i] and data.weight[i] and r.counts_for_tpot and not r.saturated_prefill and r.ttft_s > 0
     ]
     index = np.array(rows)
-    parts = _between([p.take(index) for p in data.parts], document["common"]["expert_skew"]["value"])
-    engines = [engine_constants(data.runs[i].engine, data.generation[i], document) for i in rows]
-    share = np.array([e.kernel_overhead_share for e in engines])
-    slower = np.array([e.kernel_time_factor for e in engines])
-    prompt = parts.prompt_kernels * slower + parts.prompt_messages + share * parts.prompt_starts
+    parts = data.parts[0].take(index)
+    prompt = _prompt_s(data, document, rows)
     has_mean = np.array([not np.isnan(data.runs[i].ttft_mean_s) for i in rows])
     burst = float(document["benchmarks"]["any"]["burst_share"]["value"])
     fixed = prompt * (1.0 + np.where(has_mean, burst * parts.prompts_ahead, 0.0))
