@@ -152,7 +152,8 @@ def engine_sources(name: str, generation: str = "") -> dict[str, str]:
     document = _engine_file()
     entries = {**_engine_entries(name, document), **_generation_entries(generation, document)}
     return {
-        key: f"{document['sources'][entry['source']].strip()}" + (f" ({entry['note']})" if "note" in entry else "")
+        key: f"{document['sources'][entry['source']].strip()}"
+        + (f" ({entry['note']})" if "note" in entry else "")
         for key, entry in entries.items()
     }
 
@@ -175,7 +176,9 @@ def _generation_entries(generation: str, document: Mapping[str, Any]) -> dict[st
     return {k: v for k, v in block.items() if k != "inherits"}
 
 
-def benchmark_settings(source: str, engine: str, generation: str, document: Mapping[str, Any] | None = None) -> dict[str, float]:
+def benchmark_settings(
+    source: str, engine: str, generation: str, document: Mapping[str, Any] | None = None
+) -> dict[str, float]:
     """How a benchmark drove its servers: share of the opening burst, tokens of the first streamed chunk."""
     document = _engine_file() if document is None else document
     benches = document["benchmarks"]

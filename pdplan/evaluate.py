@@ -282,7 +282,7 @@ def opening_burst_s(servers: ArrayLike, prompt_s: ArrayLike, workload: Workload)
     if workload.concurrency is None or not workload.burst_share:
         return np.zeros(())
     ahead = np.asarray(workload.concurrency, dtype=float) / servers - 1.0
-    return np.asarray(workload.burst_share * prompt_s * np.maximum(ahead, 0.0) / 2.0)
+    return workload.burst_share * np.asarray(prompt_s, dtype=float) * np.maximum(ahead, 0.0) / 2.0
 
 
 def _benchmark_parts(workload: Workload, burst_s: Array, streamed_s: Array) -> dict[str, Array]:

@@ -113,6 +113,8 @@ class Recommendation:
     question: Question
     world: World
     best: Candidate | None
+    compared_by: Goal = "cost"
+    """What plans were ranked by: GPUs instead of cost where any accelerator has no price."""
     alternatives: tuple[Candidate, ...] = ()
     """The next best, each different in layout or accelerator, cheapest first."""
     best_other_mode: Candidate | None = None

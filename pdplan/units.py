@@ -450,9 +450,9 @@ def _scaled(value: float, scales: tuple[tuple[float, str], ...], starts: tuple[f
     special = _not_finite(value)
     if special:
         return special
-    if value == 0:
-        return zero
     size = abs(value)
+    if size < scales[0][0] * 1e-3:  # a thousandth of the smallest unit is nothing to a person
+        return zero
     chosen = 0
     for i, start in enumerate(starts):
         below = scales[max(i - 1, 0)][0]

@@ -106,7 +106,9 @@ def test_an_unknown_model_is_a_reason_and_no_error(tmp_path: Path) -> None:
     runs = read_runs(table(tmp_path, {"model": "lama-3"}, {}))
     found = predict(runs, Catalog())
     assert "lama-3" in found.reasons[0]
-    assert np.isnan(found.tpot_mean_s[0]) and found.reasons[1] == "" and found.tpot_mean_s[1] > 0
+    assert np.isnan(found.tpot_mean_s[0])
+    assert found.reasons[1] == ""
+    assert found.tpot_mean_s[1] > 0
 
 
 # ------------------------------------------------------------------------ the protocol
@@ -170,7 +172,8 @@ def test_bars_are_wider_where_less_is_known() -> None:
     unseen = spread_of("tpot", "llama-4", "h200", "vllm", "colocated")
     engine = spread_of("tpot", "llama-3.1-70b", "h200", "mine", "colocated")
     assert unseen.high / unseen.low >= known.high / known.low > 1.2
-    assert engine.high > known.high and engine.low < known.low
+    assert engine.high > known.high
+    assert engine.low < known.low
 
 
 def test_intervals_hold_the_prediction(tmp_path: Path) -> None:
@@ -184,19 +187,21 @@ def test_intervals_hold_the_prediction(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------ the command
 
 
-def test_validate_writes_predictions_and_reports(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_validate_writes_predictions_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, out = table(tmp_path, {}, {"id": "b", "model": "lama-3"}), tmp_path / "predictions.csv"
-    assert pdplan(["validate", str(path), "--by", "model,hardware", "--output", str(out), "--format", "json"]) == 0
+    assert (
+        pdplan(["validate", str(path), "--by", "model,hardware", "--output", str(out), "--format", "json"])
+        == 0
+    )
     answer = json.loads(capsys.readouterr().out)
     assert (answer["rows"], answer["predicted_rows"], len(answer["groups"])) == (2, 1, 2)
     rows = list(csv.DictReader(out.read_text().splitlines()))
-    assert list(rows[0]) == [
-        "id", "predicted_tpot_mean_s", "predicted_tpot_low_s", "predicted_tpot_high_s", "predicted_ttft_mean_s",
-        "predicted_ttft_low_s", "predicted_ttft_high_s", "predicted_total_tok_per_s_per_gpu", "reason",
-    ]  # fmt: skip
-    assert rows[1]["predicted_tpot_mean_s"] == "" and "lama-3" in rows[1]["reason"]
+    expected = "id"
+    for quantity in ("tpot", "ttft"):
+        expected += "".join(f" predicted_{quantity}_{kind}_s" for kind in ("mean", "low", "high"))
+    assert list(rows[0]) == [*expected.split(), "predicted_total_tok_per_s_per_gpu", "reason"]
+    assert rows[1]["predicted_tpot_mean_s"] == ""
+    assert "lama-3" in rows[1]["reason"]
 
 
 def test_validate_knows_its_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

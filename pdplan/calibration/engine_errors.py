@@ -29,7 +29,9 @@ def write_errors(
 ) -> None:
     """Write the spreads of all tiers, modes and quantities."""
     kernels = json.loads(read_text(CONSTANTS_DIRECTORY / "kernels.json"))
-    with_tables = [n for n, block in kernels["accelerators"].items() if "gemm" in block and "decode_attention" in block]
+    with_tables = [
+        n for n, block in kernels["accelerators"].items() if "gemm" in block and "decode_attention" in block
+    ]
     tables = np.array([r.hardware in with_tables for r in runs])
     lines = [HEAD.rstrip(), "measured:"]
     for name, values in (

@@ -29,7 +29,8 @@ def with_values(document: Mapping[str, Any], values: Fitted) -> dict[str, Any]:
 def write_values(source: Path, target: Path, values: Fitted) -> None:
     """Write `source` to `target` with the lines of the fitted values replaced."""
     left = set(values)
-    lines, stack = [], []
+    lines: list[str] = []
+    stack: list[str] = []
     for line in read_text(source).splitlines():
         match = _KEY.match(line)
         if match:

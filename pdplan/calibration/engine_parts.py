@@ -143,7 +143,7 @@ def _split(step: StepTime) -> tuple[Array, Array, Array]:
 
 
 def running_sequences(runs: Sequence[Run]) -> Array:
-    """Sequences that decode, on average over the run, in all workers; half a second of TTFT where none is known."""
+    """Sequences that decode, on average over the run, in all workers; TTFT is half a second if unknown."""
     ttft = np.array([run.ttft_s for run in runs])
     ttft = np.where(np.isfinite(ttft), ttft, 0.5)
     answer = np.array([run.tpot_mean_s * (run.mean_osl - 1.0) for run in runs])

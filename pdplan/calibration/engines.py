@@ -119,7 +119,9 @@ def sample(runs: list[Run], catalog: Catalog, document: Mapping[str, Any]) -> Sa
     )
 
 
-def fit(data: Sample, document: Mapping[str, Any], used: Array | None = None) -> tuple[Fitted, dict[str, Any]]:
+def fit(
+    data: Sample, document: Mapping[str, Any], used: Array | None = None
+) -> tuple[Fitted, dict[str, Any]]:
     """Constants fitted to the runs in `used` (all where None), and the document with them in place."""
     mask = np.ones(len(data.runs), dtype=bool) if used is None else np.asarray(used)
     step = _fit_step(data, document, mask)
@@ -135,7 +137,9 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
     weight = data.weight[index]
     at_skew = [p.take(index) for p in data.parts]
     generation = np.array(data.generation)[index]
-    drafted = np.array([int(document["common"]["mtp_drafted"]["value"]) * (r.spec != "none") for r in data.runs])
+    drafted = np.array(
+        [int(document["common"]["mtp_drafted"]["value"]) * (r.spec != "none") for r in data.runs]
+    )
     drafted = drafted[index]
 
     def predicted(x: Array) -> Array:
@@ -272,16 +276,22 @@ def report(title: str, runs: list[Run], predictions: Predictions) -> list[str]:
                 f"{s.median:6.1%} median  {s.mean:6.1%} mean  {s.p90:6.1%} p90  {s.signed:+6.1%} signed"
             )
     regret = choice_regret(runs, predictions)
-    lines.append(f"  choice regret over {regret.choices} choices: {regret.median:.1%} median, {regret.mean:.1%} mean")
+    lines.append(
+        f"  choice regret over {regret.choices} choices: {regret.median:.1%} median, {regret.mean:.1%} mean"
+    )
     return lines
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m pdplan.calibration.engines", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m pdplan.calibration.engines", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--runs", type=Path, required=True, help="measured runs, see docs/measured-runs.md")
     parser.add_argument("-o", "--output", type=Path, help="engines.yaml to write the constants into")
     parser.add_argument("--errors", type=Path, help="errors.yaml to write the error bars into")
-    parser.add_argument("--cross-validate", action="store_true", help="leave out each model, each accelerator")
+    parser.add_argument(
+        "--cross-validate", action="store_true", help="leave out each model, each accelerator"
+    )
     options = parser.parse_args(arguments)
     catalog, runs = Catalog(), read_runs(options.runs)
     path = CONSTANTS_DIRECTORY / "engines.yaml"

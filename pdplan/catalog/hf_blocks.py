@@ -51,7 +51,10 @@ def grouped_query(fields: Fields, **more: Any) -> Block:
         "bias": fields.flag("attention_bias"),
         "output_bias": fields.flag("attention_bias"),
     }
-    return block("gqa", **(values | more))
+    chosen = values | more
+    if chosen["heads"] % chosen["kv_heads"]:
+        fields.fault(f"{chosen['heads']} query heads cannot share {chosen['kv_heads']} KV heads evenly")
+    return block("gqa", **chosen)
 
 
 def latent(fields: Fields, **more: Any) -> Block:

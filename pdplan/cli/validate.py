@@ -9,7 +9,9 @@ from pdplan.cli.options import COMMON, Flag, Flags, takes
 from pdplan.cli.output import ANSWERED, NO, emit, say, working
 
 OWN = (
-    Flag("by", "Columns to group by: model, hardware, engine, precision, spec, ... [default: mode]", "COLUMNS"),
+    Flag(
+        "by", "Columns to group by: model, hardware, engine, precision, spec, ... [default: mode]", "COLUMNS"
+    ),
     Flag("output", "Also write each run's prediction with its 80 % interval into a CSV file.", "FILE"),
 )
 
@@ -18,7 +20,8 @@ OWN = (
 def validate(
     flags: Flags,
     runs: Annotated[
-        str, typer.Argument(metavar="RUNS", help="Measured runs in CSV; docs/measured-runs.md has the columns.")
+        str,
+        typer.Argument(metavar="RUNS", help="Measured runs in CSV; docs/measured-runs.md has the columns."),
     ],
 ) -> int:
     """Predict measured runs and say how far off the predictions are.

@@ -96,11 +96,30 @@ def engine_from(values: Values, findings: Findings) -> str:
     return name
 
 
+_IN_NAME = dict.fromkeys(("fp4", "nvfp4", "mxfp4"), "fp4") | {
+    "fp8": "fp8",
+    "int8": "int8",
+    "int4": "int4",
+    "awq": "int4",
+}
+
+
+def precision_in_name(name: str) -> str | None:
+    """The precision that the name of a quantised repository states.
+
+    >>> precision_in_name("nvidia/DeepSeek-R1-0528-NVFP4"), precision_in_name("deepseek-r1")
+    ('fp4', None)
+    """
+    words = name.casefold().replace("_", "-").split("-")
+    return next((_IN_NAME[w] for w in reversed(words) if w in _IN_NAME), None)
+
+
 def precision_from(values: Values, model: Model, findings: Findings) -> str:
     """The format asked for, or that of the publisher's own checkpoint."""
     native = next(iter(model.checkpoints))
     if "precision" not in values:
-        return native
+        named = precision_in_name(str(values["model"].value)) if "model" in values else None
+        return named or native
     given = values["precision"]
     name = str(given.value).strip().casefold()
     try:

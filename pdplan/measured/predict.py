@@ -22,6 +22,9 @@ from pdplan.step import Setting
 from pdplan.workload import Slo, Speculation, Workload
 
 
+NO_SPECULATION = Speculation()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
     """One number per run, NaN where `reasons` says why not."""
@@ -134,7 +137,7 @@ def _no_prices(*pools: str) -> Economics:
     return Economics(usd_per_gpu_h=nothing, watt_per_gpu=nothing)
 
 
-def _pool(setting: Setting, plans: list[PoolPlan], speculation: Speculation = Speculation()) -> Pool:
+def _pool(setting: Setting, plans: list[PoolPlan], speculation: Speculation = NO_SPECULATION) -> Pool:
     axes = {axis: np.asarray([float(getattr(p, axis)) for p in plans]) for axis in ("tp", "pp", "dp", "ep")}
     layout = Layout(**axes)
     return Pool(

@@ -13,7 +13,19 @@ from pdplan.errors import InputError, nearest
 from pdplan.files import read_text
 from pdplan.plan import PoolPlan
 
-REQUIRED = ("id", "model", "hardware", "engine", "precision", "mode", "isl", "osl", "concurrency", "workers", "tp")
+REQUIRED = (
+    "id",
+    "model",
+    "hardware",
+    "engine",
+    "precision",
+    "mode",
+    "isl",
+    "osl",
+    "concurrency",
+    "workers",
+    "tp",
+)
 GPUS_PER_NODE = 8
 _COUNTS = {
     "workers": 1,
@@ -77,7 +89,7 @@ class Run:
 
     @property
     def saturated_prefill(self) -> bool:
-        """A disaggregated run whose TTFT is over 5 s is limited by prefill: its throughput counts, not its TTFT."""
+        """Disaggregated, with a TTFT over 5 s: prefill is the limit, throughput counts and TTFT does not."""
         return self.prefill is not None and self.ttft_s > 5.0
 
     @property
@@ -96,8 +108,12 @@ def read_runs(path: Path) -> list[Run]:
     header = reader.fieldnames or []
     missing = [name for name in REQUIRED if name not in header]
     if missing:
-        hints = [f"'{m}'" + (f" (is it '{near[0]}'?)" if (near := nearest(m, header)) else "") for m in missing]
-        raise InputError(f"{path}:1: missing column {', '.join(hints)}; see docs/measured-runs.md for the table")
+        hints = [
+            f"'{m}'" + (f" (is it '{near[0]}'?)" if (near := nearest(m, header)) else "") for m in missing
+        ]
+        raise InputError(
+            f"{path}:1: missing column {', '.join(hints)}; see docs/measured-runs.md for the table"
+        )
     runs, findings = [], []
     for row in reader:
         try:

@@ -141,7 +141,7 @@ def _certificate_json(certificate: Certificate | None) -> dict[str, float] | Non
 def _certificate_words(certificate: Certificate, found: Recommendation) -> str:
     """What the integer programme proves about mixes of worker types."""
     assert found.best is not None
-    goal = goal_of(found.question.objective, found.best.metrics)
+    goal = goal_of(found.compared_by, found.best.metrics)
     bound = f"{format_money(certificate.lower_bound)}/h"
     if goal == "gpus":
         bound = counted(math.ceil(certificate.lower_bound - 1e-6), "GPU")
@@ -159,7 +159,7 @@ def _other_words(found: Recommendation, best: Candidate) -> str:
     other = found.best_other_mode
     if other is not None:
         question = found.question
-        return ratio_words(best, other, goodput=question.wants_goodput, objective=question.objective)
+        return ratio_words(best, other, goodput=question.wants_goodput, objective=found.compared_by)
     mode = "disaggregated" if best.plan.mode == "colocated" else "colocated"
     if found.question.mode != "any":
         return f"{mode} plans were not asked for (--mode {found.question.mode})"
@@ -168,7 +168,7 @@ def _other_words(found: Recommendation, best: Candidate) -> str:
 
 def _alternatives(found: Recommendation, best: Candidate) -> Table:
     at = percentile_name(found.question.slo.percentile)
-    goodput, objective = found.question.wants_goodput, found.question.objective
+    goodput, objective = found.question.wants_goodput, found.compared_by
     rows: list[tuple[Cell | str, ...]] = []
     for candidate in found.alternatives:
         metrics = candidate.metrics

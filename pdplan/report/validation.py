@@ -164,7 +164,7 @@ def _summary_json(summary: ErrorSummary) -> dict[str, Any]:
     }
 
 
-def _plain(value: float) -> float | None:
+def _plain(value: Any) -> Any:
     """JSON has no NaN."""
     return None if isinstance(value, float) and math.isnan(value) else value
 

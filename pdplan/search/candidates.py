@@ -13,11 +13,13 @@ import numpy as np
 from pdplan.compose import World, build_setting
 from pdplan.evaluate import peak_running, pool_memory
 from pdplan.laws.roofline import Array
+from pdplan.layout import Layout
 from pdplan.plan import PoolPlan, Serving
 from pdplan.pools import Pool, PrefillService, pool_tpot_s, prefill_service
 from pdplan.queueing import mean_for_peak
 from pdplan.roots import increasing_root
 from pdplan.search.layouts import layouts
+from pdplan.step import Setting
 from pdplan.workload import Slo, Speculation, Workload
 
 PROMPTS_PER_SERVER = (1, 2, 4, 8, 16, 32)
@@ -63,22 +65,27 @@ class Candidates:
         )
 
 
-def fitting_candidates(
-    world: World, serving: Serving, hardware: str, workload: Workload, unit_price: float, max_gpus: int | None
-) -> Candidates:
-    """All layouts of the model on one accelerator that hold their weights and at least one request."""
+def possible_layouts(world: World, setting: Setting, hardware: str, max_gpus: int | None) -> Layout:
+    """Layouts that the model's shape and the accelerator's links allow, whether or not they fit in memory."""
     accelerator = world.accelerator(hardware)
-    setting = build_setting(world, serving, hardware)
     limits = [g for g in (max_gpus, 1 if accelerator.scale_up is None else None) if g is not None]
-    if accelerator.scale_out is None:
+    if accelerator.scale_out is None:  # no network is known: no worker beyond a scale-up domain
         limits.append(max(accelerator.scale_up_domain_size, 1))
-    found = layouts(
+    return layouts(
         setting.stack,
         accelerator.scale_up_domain_size,
         accelerator.accelerators_per_node,
         min(limits) if limits else None,
         bool(setting.constants.engine.partial_ep),
     )
+
+
+def fitting_candidates(
+    world: World, serving: Serving, hardware: str, workload: Workload, unit_price: float, max_gpus: int | None
+) -> Candidates:
+    """All layouts of the model on one accelerator that hold their weights and at least one request."""
+    setting = build_setting(world, serving, hardware)
+    found = possible_layouts(world, setting, hardware, max_gpus)
     count = int(np.size(found.tp))
     pool = Pool(
         setting=setting,

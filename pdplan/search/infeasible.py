@@ -8,7 +8,7 @@ the loosened limits are what to relax.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,11 +16,10 @@ import numpy as np
 
 from pdplan.compose import World, build_setting
 from pdplan.evaluate import pool_memory
-from pdplan.memory import MemoryBudget
+from pdplan.memory import request_cache_bytes
 from pdplan.pools import Pool
 from pdplan.question import Infeasible, Question, Recommendation
-from pdplan.search.candidates import decode_choices
-from pdplan.search.layouts import layouts
+from pdplan.search.candidates import decode_choices, possible_layouts
 from pdplan.units import format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
@@ -70,11 +69,21 @@ def explain_infeasible(question: Question, world: World, space: Space, search: S
                 misses=_misses(unlimited, question),
                 relax=(*_slo_flags(question, loosened), *relax),
             )
-    # Queues: loosen TTFT until a pool of some size meets it.
+    # Does any TTFT do? If not, no queue is to blame: something cannot carry the load at all.
+    boundless = replace(loosened, slo=replace(loosened.slo, ttft_s=None, request_latency_s=None))
+    if search(boundless, world).best is None:
+        return Infeasible(
+            binding="; ".join([*binding, *_overload(question, space)]), nearest=None, relax=_OVERLOAD
+        )
+    # Queues: loosen TTFT and latency until a pool of some size meets them.
     factor = 1.0
     while factor <= MAX_TIMES and factor * (loosened.slo.ttft_s or 0.0) <= MAX_TTFT_S:
-        slo = replace(loosened.slo, ttft_s=loosened.slo.ttft_s * factor if loosened.slo.ttft_s else None)
-        answer = search(replace(loosened, slo=slo), world) if _worth_trying(question, slo) else None
+        slo = loosened.slo
+        if slo.ttft_s:
+            slo = replace(slo, ttft_s=_nice(slo.ttft_s * factor))
+        elif slo.request_latency_s:
+            slo = replace(slo, request_latency_s=_nice(slo.request_latency_s * factor))
+        answer = search(replace(loosened, slo=slo), world) if slo != question.slo else None
         if answer is not None and answer.best is not None:
             return Infeasible(
                 binding="; ".join(binding) or _limit_in_words(answer, question),
@@ -86,8 +95,20 @@ def explain_infeasible(question: Question, world: World, space: Space, search: S
     return Infeasible(binding="; ".join(binding) or "no layout meets the limits", nearest=None)
 
 
-def _worth_trying(question: Question, slo: object) -> bool:
-    return slo != question.slo
+_OVERLOAD = ("a faster --network", "a lower --rate", "--mode any")
+
+
+def _overload(question: Question, space: Space) -> Iterator[str]:
+    """What carries no load at all, whatever is allowed to take long: the network between the pools."""
+    if not space.prefill:
+        yield "no layout of these accelerators can prefill the prompts at this rate"
+        return
+    setting = next(iter(space.prefill.values())).candidates.pool.setting
+    size = request_cache_bytes(setting.stack, setting.formats, question.workload.isl)
+    yield (
+        f"KV transfer: {format_bytes(size)} a request at {float(question.workload.rate or 0):g} requests/s "
+        "is more than the network between the pools carries"
+    )
 
 
 def _loosen(question: Question, space: Space) -> tuple[Question, list[str]]:
@@ -182,23 +203,27 @@ def _misses(nearest: Recommendation, question: Question) -> dict[str, tuple[floa
 
 
 def _fits_nowhere(question: Question, world: World, space: Space) -> Infeasible:
-    """The model fits on no worker: say by how much the best layout misses."""
+    """The model fits on no worker: say by how much the best layout misses, and what would change that."""
     best: tuple[float, str] | None = None
+    weights_fit = False
     for hardware in space.fitting:
-        budget, pool = _every_layout(question, world, space, hardware)
-        if budget is None or pool is None:
+        setting = build_setting(world, space.serving, hardware)
+        limits = [g for g in (question.max_gpus, question.max_gpus_per_worker) if g is not None]
+        found = possible_layouts(world, setting, hardware, min(limits) if limits else None)
+        shape = np.shape(found.tp)
+        if not found.tp.size:
             continue
-        index = int(np.argmax(np.broadcast_to(budget.cache, np.shape(pool.layout.tp))))
-        missing = float(np.broadcast_to(budget.sequence - budget.cache, np.shape(pool.layout.tp))[index])
-        gpus = int(pool.layout.gpus[index])
-        need = float(
-            np.broadcast_to(budget.weights + budget.reserve + budget.sequence, np.shape(pool.layout.tp))[
-                index
-            ]
-        )
+        pool = Pool(setting=setting, layout=found, workers=np.ones(shape), max_batch=np.ones(shape))
+        budget = pool_memory(pool, question.workload)
+        spare = np.broadcast_to(budget.cache, shape)
+        weights_fit = weights_fit or bool(np.any(spare > 0))
+        index = int(np.argmax(spare))
+        need = budget.weights + budget.reserve + budget.sequence
+        missing = float(np.broadcast_to(budget.sequence - budget.cache, shape)[index])
+        gpus = counted_accelerators(int(found.gpus[index]))
         text = (
-            f"{question.model} in {question.precision} fits on no layout of {hardware}: "
-            f"on {gpus} accelerators it needs {format_bytes(need)} each "
+            f"{question.model} in {question.precision} fits on no layout of {hardware}: on {gpus} it needs "
+            f"{format_bytes(float(np.broadcast_to(need, shape)[index]))} each "
             f"and finds {format_bytes(float(budget.usable))}"
         )
         if best is None or missing < best[0]:
@@ -209,25 +234,15 @@ def _fits_nowhere(question: Question, world: World, space: Space) -> Infeasible:
         relax.insert(0, "more accelerators (--max-gpus, --max-gpus-per-worker)")
     if question.precision not in ("fp4", "int4"):
         relax.append("a smaller --precision")
-    relax.append("a shorter --isl + --osl")
+    if weights_fit:
+        relax.append("a shorter --isl + --osl")
     return Infeasible(binding=text, nearest=None, relax=tuple(relax))
 
 
-def _every_layout(
-    question: Question, world: World, space: Space, hardware: str
-) -> tuple[MemoryBudget | None, Pool | None]:
-    accelerator = world.accelerator(hardware)
-    setting = build_setting(world, space.serving, hardware)
-    limits = [g for g in (question.max_gpus, question.max_gpus_per_worker) if g is not None]
-    found = layouts(
-        setting.stack,
-        accelerator.scale_up_domain_size,
-        accelerator.accelerators_per_node,
-        min(limits) if limits else None,
-        bool(setting.constants.engine.partial_ep),
-    )
-    if not np.size(found.tp):
-        return None, None
-    ones = np.ones(np.size(found.tp))
-    pool = Pool(setting=setting, layout=found, workers=ones, max_batch=ones)
-    return pool_memory(pool, question.workload), pool
+def counted_accelerators(count: int) -> str:
+    """How many, in words.
+
+    >>> counted_accelerators(1), counted_accelerators(8)
+    ('1 accelerator', '8 accelerators')
+    """
+    return f"{count} accelerator{'' if count == 1 else 's'}"

@@ -90,10 +90,10 @@ def ttft_limit_s(slo: Slo, osl: float, tpot_slo_s: Array) -> Array:
     return limit
 
 
-def tightness(metrics: Metrics, slo: Slo) -> float:
-    """The largest share of a limit that a plan uses: 1 is on the edge. Ties in cost go to the loosest."""
-    shares = [
-        found / limit
+def limit_shares(metrics: Metrics, slo: Slo) -> list[float]:
+    """The share of each limit that a plan uses: 1 is on the edge."""
+    return [
+        float(found / limit)
         for found, limit in (
             (metrics.ttft_slo_s, slo.ttft_s),
             (metrics.tpot_slo_s, slo.tpot_s),
@@ -101,7 +101,10 @@ def tightness(metrics: Metrics, slo: Slo) -> float:
         )
         if limit
     ]
-    return float(max(shares, default=0.0))
+
+
+PLAINNESS = 0.05
+"""Margin, as a share of a limit, that one unusual thing has to bring: less is noise beside the laws'."""
 
 
 def intricacy(candidate: Candidate, objective: Objective) -> int:
@@ -118,18 +121,16 @@ def intricacy(candidate: Candidate, objective: Objective) -> int:
 
 
 def rank(candidates: Iterable[Candidate], objective: Objective, slo: Slo) -> list[Candidate]:
-    """Cheapest first; equal cost: the plainest layout, then the most margin.
+    """Cheapest first; equal cost: the most margin, unless a plainer layout has nearly as much.
 
-    The last key is the plan in words, so the order never depends on that of the input.
+    Then the smallest shares of all limits together. The last key is the plan in words, so
+    the order never depends on that of the input.
     """
 
-    def key(c: Candidate) -> tuple[float, int, float, str]:
-        return (
-            round(objective.cost(c), 9),
-            intricacy(c, objective),
-            round(tightness(c.metrics, slo), 9),
-            repr(c.plan),
-        )
+    def key(c: Candidate) -> tuple[float, float, float, str]:
+        shares = limit_shares(c.metrics, slo)
+        worst = max(shares, default=0.0) + PLAINNESS * intricacy(c, objective)
+        return (round(objective.cost(c), 9), round(worst, 9), round(sum(shares), 9), repr(c.plan))
 
     return sorted(candidates, key=key)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from pdplan.compose import World
 from pdplan.question import Candidate, Question
@@ -30,30 +31,51 @@ def binding_sentence(best: Candidate, question: Question, objective: Objective) 
     shares.sort(key=lambda s: -s[0])
     share, text = shares[0]
     if share < 0.6 and all(p.workers == 1 for p in best.plan.pools.values()):
-        return f"no limit binds: this is the smallest deployment that holds the model ({text})"
+        return f"no limit binds: one worker of each pool is the least there is ({text})"
     return text
 
 
 def notes_for(question: Question, world: World, counts_gpus: bool) -> tuple[str, ...]:
     """Caveats that travel with the answer."""
-    names = dict.fromkeys(
-        (*question.prefill_hardware, *question.decode_hardware, *question.colocated_hardware)
-    )
-    notes: list[str] = []
-    for name in names:
-        accelerator = world.accelerator(name)
-        if not accelerator.released:
-            notes.append(f"{name} is announced, not released: its numbers are promises")
-        elif accelerator.confidence == "low":
-            notes.append(f"{name}: catalog numbers of low confidence (pdplan hardware show {name})")
-        if math.isnan(world.price(name)):
-            notes.append(f"{name} has no price in the catalog; give one with --price {name}=USD_PER_HOUR")
-        if accelerator.scale_out is None and world.network.bandwidth_bytes_per_s is None:
-            notes.append(f"{name} has no network in the catalog: not disaggregated; give one with --network")
+    names = sorted({*question.prefill_hardware, *question.decode_hardware, *question.colocated_hardware})
+    notes = [note for name in names for note in _hardware_notes(name, world)]
     if counts_gpus:
         notes.append("a price is missing, so plans are ranked by number of accelerators")
-    if question.slo.ttft_s is None:
+    elif len(names) > 1:
+        notes += _price_notes(names, world)
+    slo = question.slo
+    if slo.ttft_s is None:
         notes.append("no TTFT limit: prefill is sized to keep up, its queue may be long")
-    if question.slo.tpot_s is None and question.slo.request_latency_s is None:
+    if question.workload.osl <= 1:
+        notes.append("one output token: there is no time per token after it, a TPOT limit does not apply")
+    elif slo.tpot_s is None and slo.request_latency_s is None:
         notes.append("no TPOT limit: decode batches are as large as memory allows")
+    if slo.tpot_s is not None and slo.tpot_s > 1.0:
+        notes.append(
+            f"a TPOT limit of {format_duration(slo.tpot_s)} is no limit; bare numbers are seconds, "
+            f"write {slo.tpot_s:g}ms for milliseconds"
+        )
     return tuple(notes)
+
+
+def _hardware_notes(name: str, world: World) -> Iterator[str]:
+    accelerator = world.accelerator(name)
+    if not accelerator.released:
+        yield f"{name} is announced, not released: its numbers are promises"
+    elif accelerator.confidence == "low":
+        yield f"{name}: catalog numbers of low confidence (pdplan hardware show {name})"
+    if math.isnan(world.price(name)):
+        yield f"{name} has no price in the catalog; give one with --price {name}=USD_PER_HOUR"
+    if accelerator.scale_out is None and world.network.bandwidth_bytes_per_s is None:
+        yield f"{name} has no network in the catalog: not disaggregated; give one with --network"
+
+
+def _price_notes(names: list[str], world: World) -> Iterator[str]:
+    """Where prices that are compared come from: list prices of different sellers are not one market."""
+    words = []
+    for name in names:
+        price = world.accelerator(name).default_price()
+        if name not in world.prices and price is not None:
+            words.append(f"{name} ${price.usd_per_h:g} ({price.kind}, {price.provider}, {price.date})")
+    if len(words) > 1:
+        yield f"catalog prices: {', '.join(words)}; your own with --price"

@@ -42,8 +42,22 @@ def recommend(question: Question, world: World) -> Recommendation:
     """The cheapest deployment that meets the SLO, beside the best of the other mode.
 
     With a rate: least cost. Without: the highest rate that `max_gpus` serve within the SLO.
+    Infeasible: what binds, the nearest miss, and what to relax.
     """
+    found = _recommend(question, world)
+    if found.best is not None:
+        return found
+    space = build_space(found.question, world)
+    return replace(found, infeasible=explain_infeasible(found.question, world, space, _recommend))
+
+
+def _recommend(question: Question, world: World) -> Recommendation:
+    """The answer, or none, without asking why."""
+    question = without_idle_limits(question)
     space = build_space(question, world)
+    compared_by = (
+        "gpus" if space.objective.counts_gpus and question.objective == "cost" else question.objective
+    )
     if question.wants_goodput:
         found = most_goodput(question, world, space.serving, space.prefill, space.decode, space.colocated)
         ranked = sorted(
@@ -59,12 +73,11 @@ def recommend(question: Question, world: World) -> Recommendation:
         ranked = rank(found, space.objective, question.slo)
     notes = notes_for(question, world, space.objective.counts_gpus)
     if not ranked:
-        infeasible = explain_infeasible(question, world, space, recommend)
         return Recommendation(
             question=question,
             world=world,
             best=None,
-            infeasible=infeasible,
+            compared_by=compared_by,
             notes=notes,
             layouts=space.enumerated,
         )
@@ -88,6 +101,7 @@ def recommend(question: Question, world: World) -> Recommendation:
         question=question,
         world=world,
         best=as_planned(best, question, world),
+        compared_by=compared_by,
         alternatives=tuple(
             as_planned(c, question, world) for c in distinct(ranked, question.alternatives + 1)[1:]
         ),
@@ -98,6 +112,13 @@ def recommend(question: Question, world: World) -> Recommendation:
         notes=notes,
         layouts=space.enumerated,
     )
+
+
+def without_idle_limits(question: Question) -> Question:
+    """An answer of one token has no time per token after the first: its TPOT limit says nothing."""
+    if question.workload.osl > 1 or question.slo.tpot_s is None:
+        return question
+    return replace(question, slo=replace(question.slo, tpot_s=None))
 
 
 def build_space(question: Question, world: World) -> Space:

@@ -27,9 +27,10 @@ def with_spare_workers(plan: Plan, spare: int) -> Plan:
 
 
 def as_planned(sized: Candidate, question: Question, world: World) -> Candidate:
-    """A candidate of the search with its spare workers, and what it does with all of them up."""
-    if not question.is_robust:
-        return sized
+    """A candidate of the search with its spare workers, and what it does with all of them up.
+
+    Evaluated on its own, as `pdplan evaluate` does: to the last digit the same.
+    """
     plan = with_spare_workers(sized.plan, question.spare_workers)
     asked = _asked(sized, question)
     return Candidate(plan=plan, metrics=evaluate_plan(world, plan, asked, question.slo))
