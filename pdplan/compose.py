@@ -88,6 +88,15 @@ def kv_precision_for(kv_precision: str, precision: str, engine: str) -> str:
 def build_setting(world: World, serving: Serving, hardware: str) -> Setting:
     """A model in its formats on an accelerator under an engine."""
     model, accelerator = world.model(serving.model), world.accelerator(hardware)
+    constants = _constants(world, accelerator, serving.engine)
+    usable = accelerator.memory.usable_bytes.value
+    if usable < constants.engine.small_memory_bytes:
+        engine = replace(
+            constants.engine,
+            sampler_sequences=constants.engine.small_sampler_sequences,
+            max_step_tokens=constants.engine.small_step_tokens,
+        )
+        constants = replace(constants, engine=engine)
     peaks = {t: float(p) for t in ARITHMETIC if (p := accelerator.peak(t)) is not None}  # type: ignore[arg-type]
     formats = Formats(
         precision=serving.precision,
@@ -100,8 +109,8 @@ def build_setting(world: World, serving: Serving, hardware: str) -> Setting:
         draft=fold_draft(model),
         formats=formats,
         bandwidth_bytes_per_s=accelerator.memory.bandwidth_bytes_per_s.value,
-        usable_bytes=accelerator.memory.usable_bytes.value,
-        constants=_constants(world, accelerator, serving.engine),
+        usable_bytes=usable,
+        constants=constants,
     )
 
 

@@ -38,6 +38,10 @@ class Engine:
     sampler_bytes_per_logit: float = 0.0
     sampler_sequences: float = 0.0
     max_step_tokens: float = 8192.0
+    small_memory_bytes: float = 0.0
+    """Below this much memory the engine's defaults for the two above are the small ones."""
+    small_sampler_sequences: float = 0.0
+    small_step_tokens: float = 8192.0
     mixes_prefill: float = 1.0
     kv_follows_weights: float = 0.0
     transfer_overlap: float = 0.0

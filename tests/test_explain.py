@@ -140,7 +140,11 @@ CASES: dict[str, tuple[Plan, Workload, dict[str, object]]] = {
         Workload(isl=20000, osl=200, rate=1),
         {},
     ),
-    "a lossy RDMA network": (R1, Workload(isl=4096, osl=1024, rate=10), {"network": NetworkSpec(loss=1e-4, jitter_s=2e-3)}),
+    "a lossy RDMA network": (
+        R1,
+        Workload(isl=4096, osl=1024, rate=10),
+        {"network": NetworkSpec(loss=1e-4, jitter_s=2e-3)},
+    ),
     "a lossy TCP network": (
         R1,
         Workload(isl=4096, osl=1024, rate=10),
