@@ -15,9 +15,10 @@ from pdplan.catalog.store import Catalog
 from pdplan.cli.app import run as pdplan
 from pdplan.errors import InputError
 from pdplan.measured.accuracy import choice_regret, residuals, summarise
-from pdplan.measured.intervals import covered, interval, spread_of
+from pdplan.measured.intervals import covered, interval
 from pdplan.measured.predict import Predictions, predict
 from pdplan.measured.runs import Run, read_runs, repaired
+from pdplan.uncertainty import spread_of
 
 ROW = {
     "id": "a", "source": "inferencex", "date": "2026-03-01", "model": "llama-3.1-70b", "hardware": "h200",

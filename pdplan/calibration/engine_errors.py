@@ -12,14 +12,14 @@ from pdplan.catalog.store import Catalog
 from pdplan.efficiency import CONSTANTS_DIRECTORY
 from pdplan.files import read_text
 from pdplan.measured.accuracy import QUANTITIES, residuals
-from pdplan.measured.intervals import TIERS
 from pdplan.measured.predict import Predictions
 from pdplan.measured.runs import Run
+from pdplan.uncertainty import TIERS
 
 TAILS = (0.1, 0.9)
 HEAD = """\
 # Between which factors of the prediction 80 % of the measurements lay, by tier (see
-# pdplan/measured/intervals.py). Written by `python -m pdplan.calibration.engines --errors`: tier
+# pdplan/uncertainty.py). Written by `python -m pdplan.calibration.engines --errors`: tier
 # `measured` from the fit itself, the others from each model and each accelerator left out in turn.
 """
 

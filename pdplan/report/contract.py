@@ -10,6 +10,7 @@ from pdplan.compose import World
 from pdplan.plan import Metrics, Plan, PoolPlan
 from pdplan.question import Candidate, Infeasible, Question
 from pdplan.report.contract_version import SCHEMA_VERSION
+from pdplan.uncertainty import error_bars
 from pdplan.workload import Slo, Workload
 
 _RENAMED = {"parts", "problem"}
@@ -48,6 +49,12 @@ def metrics_json(metrics: Metrics) -> dict[str, Any]:
     found["ttft_parts_s"] = {snake(name): value for name, value in metrics.parts.items()}
     found["problem"] = metrics.reason or None
     return found
+
+
+def error_bars_json(plan: Plan, metrics: Metrics) -> dict[str, Any]:
+    """80 % intervals of the means, by the name of the metric."""
+    bars = error_bars(plan, metrics)
+    return {"confidence": 0.8} | {name: {"low": bar.low, "high": bar.high} for name, bar in bars.items()}
 
 
 def candidate_json(candidate: Candidate | None) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from pdplan.plan import Metrics
 from pdplan.question import Candidate
 from pdplan.report.blocks import Block, Headline, Paragraph, Report
 from pdplan.report.contract import (
+    error_bars_json,
     header,
     metrics_json,
     plan_json,
@@ -17,6 +18,7 @@ from pdplan.report.contract import (
     world_json,
 )
 from pdplan.report.parts import (
+    error_bars_block,
     figures_table,
     notes_block,
     objectives_table,
@@ -42,6 +44,7 @@ def evaluation_report(deployment: Deployment, metrics: Metrics) -> Report:
         },
         "plan": plan_json(plan),
         "metrics": metrics_json(metrics),
+        "error_bars": error_bars_json(plan, metrics),
         "notes": list(deployment.notes),
     }
     words = f"{plan_words(plan)}: {cost_words(metrics)}"
@@ -55,6 +58,7 @@ def evaluation_report(deployment: Deployment, metrics: Metrics) -> Report:
         Paragraph(f"{serving_words(plan)}; for {workload_words(deployment.workload)}, {slo_words(slo)}"),
         pools_table(plan, metrics),
         objectives_table(metrics, slo),
+        error_bars_block(plan, metrics),
         figures_table(metrics),
         ttft_paragraph(metrics),
     ]

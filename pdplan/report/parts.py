@@ -7,6 +7,7 @@ import math
 from pdplan.plan import Metrics, Plan
 from pdplan.report.blocks import Bullets, Cell, Paragraph, Table, table
 from pdplan.report.words import OBJECTIVES, per_cent, percentile_name
+from pdplan.uncertainty import error_bars
 from pdplan.units import format_duration, format_money, format_rate
 from pdplan.workload import Slo
 
@@ -51,6 +52,18 @@ def objectives_table(metrics: Metrics, slo: Slo) -> Table:
             )
         )
     return table("Objectives", f"objective|>mean|>{at}|>limit|margin", rows)
+
+
+def error_bars_block(plan: Plan, metrics: Metrics) -> Paragraph:
+    """Where measurements would lie, in words."""
+    bars = error_bars(plan, metrics)
+    ttft, tpot = bars["ttft_mean_s"], bars["tpot_mean_s"]
+    return Paragraph(
+        f"of 10 such deployments 8 would measure a mean TTFT of {format_duration(ttft.low)} to "
+        f"{format_duration(ttft.high)} and a mean TPOT of {format_duration(tpot.low)} to "
+        f"{format_duration(tpot.high)}, as measured runs differ from their predictions",
+        title="Error bars",
+    )
 
 
 def margin(found: float, limit: float) -> Cell:

@@ -9,6 +9,7 @@ from pdplan.question import Candidate, Certificate, Goal, Infeasible, Question, 
 from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, Table, table
 from pdplan.report.contract import (
     candidate_json,
+    error_bars_json,
     header,
     infeasible_json,
     metrics_json,
@@ -17,6 +18,7 @@ from pdplan.report.contract import (
     record,
 )
 from pdplan.report.parts import (
+    error_bars_block,
     figures_table,
     margin,
     notes_block,
@@ -56,6 +58,7 @@ def recommendation_report(
         "inputs": question_json(found.question, found.world),
         "plan": plan_json(best.plan) if best else None,
         "metrics": metrics_json(best.metrics) if best else None,
+        "error_bars": error_bars_json(best.plan, best.metrics) if best else None,
         "alternatives": [candidate_json(c) for c in found.alternatives],
         "best_other_mode": candidate_json(found.best_other_mode),
         "binding": found.binding or (found.infeasible.binding if found.infeasible else ""),
@@ -114,6 +117,7 @@ def _answer(found: Recommendation, best: Candidate) -> list[Block]:
         Paragraph(f"{serving_words(best.plan)}; {wanted_words(question)}"),
         pools_table(best.plan, best.metrics),
         objectives_table(best.metrics, question.slo),
+        error_bars_block(best.plan, best.metrics),
         figures_table(best.metrics),
         ttft_paragraph(best.metrics),
     ]
