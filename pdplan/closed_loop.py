@@ -1,0 +1,108 @@
+"""Closed loops: a fixed number of requests always in flight, as benchmarks drive a server.
+
+The rate is not given but follows: requests that do not decode are at prefill, and
+Little's law ties both. An open loop has no use for this file.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pdplan.laws.kv_transfer import Network, exposed_transfer_time_s, transfer_links, transfer_time_s
+from pdplan.laws.roofline import Array
+from pdplan.memory import request_cache_bytes
+from pdplan.pools import Pool, PrefillService, decode_tpot_s, mixed_step
+from pdplan.roots import increasing_root
+from pdplan.workload import Workload
+
+
+def opening_burst_s(servers: ArrayLike, prompt_s: ArrayLike, workload: Workload) -> Array:
+    """What the requests that all arrive first add to the mean TTFT of a closed loop [s].
+
+    With N requests over c servers and S seconds a prompt the burst's mean wait is S·(N/c − 1)/2;
+    it weighs `burst_share`. Zero for open loops and for loops long under way.
+    """
+    if workload.concurrency is None or not workload.burst_share:
+        return np.zeros(())
+    ahead = np.asarray(workload.concurrency, dtype=float) / servers - 1.0
+    return workload.burst_share * np.asarray(prompt_s, dtype=float) * np.maximum(ahead, 0.0) / 2.0
+
+
+def closed_colocated(pool: Pool, workload: Workload) -> tuple[Array, Array, Array]:
+    """Rate, running per worker and mean wait of a closed loop over one pool.
+
+    With N requests per worker, r of them decoding: throughput X = r/(OSL·TPOT(r)),
+    the others are at prefill, N − r = X·R (Little). R follows from Schweitzer's
+    approximation of mean-value analysis for c servers (Seidmann):
+        R = S/c·(1 + Q·(N−1)/N) + S·(c−1)/c,  Q = N − r.
+    Source: Lazowska et al., Quantitative System Performance, 1984, chapters 6 and 7.
+    """
+    assert workload.concurrency is not None
+    each = np.broadcast_to(np.asarray(workload.concurrency, dtype=float) / pool.workers, _shape(pool))
+    servers = pool.servers_per_worker
+
+    def residence(running: Array) -> tuple[Array, Array, Array]:
+        step = mixed_step(pool, workload, running)
+        rate = running / (workload.osl * step.tpot_s)
+        queue = each - running
+        own = step.prefill_service_s
+        at_prefill = (
+            own / servers * (1 + queue * np.maximum(each - 1, 0) / each) + own * (servers - 1) / servers
+        )
+        other = step.decode_s / 2 + pool.setting.constants.engine.request_overhead_s
+        return rate, at_prefill, other
+
+    def surplus(running: Array) -> Array:
+        rate, at_prefill, other = residence(running)
+        return rate * (at_prefill + other) - (each - running)
+
+    limit = np.minimum(each, np.broadcast_to(pool.max_batch, each.shape))
+    running = increasing_root(surplus, np.full(each.shape, 1e-6), limit)
+    rate, _at_prefill, other = residence(running)
+    step = mixed_step(pool, workload, running)
+    # Slots may be short: then requests wait for one, and Little's law says how long.
+    wait = np.maximum((each - running) / rate - other - step.prefill_service_s, 0.0)
+    return rate * pool.workers, running, wait
+
+
+def closed_disaggregated(
+    prefill: Pool, decode: Pool, workload: Workload, network: Network, service: PrefillService
+) -> tuple[Array, Array, Array]:
+    """Rate, running per decode worker and mean wait for prefill of a closed loop over two pools."""
+    assert workload.concurrency is not None
+    total = np.broadcast_to(np.asarray(workload.concurrency, dtype=float), _shape(prefill, decode))
+    servers = prefill.servers
+    handling = prefill.setting.constants.engine.request_overhead_s
+    size = request_cache_bytes(prefill.setting.stack, prefill.setting.formats, workload.isl)
+    links = transfer_links(prefill.layout.tp, prefill.layout.pp, decode.layout.tp, decode.layout.pp)
+    alone = transfer_time_s(size, links, network, prefill.setting.stack.layers)
+    overlap = prefill.setting.constants.engine.transfer_overlap
+    exposed = exposed_transfer_time_s(alone, service.time_s, prefill.setting.stack.layers, overlap)
+    per_prompt = service.time_s / service.prompts
+
+    def residence(running: Array) -> tuple[Array, Array, Array]:
+        tpot = decode_tpot_s(decode, workload, running)
+        rate = decode.workers * running / (workload.osl * tpot)
+        queue = total - running * decode.workers
+        at_prefill = (
+            per_prompt / servers * (1 + queue * np.maximum(total - 1, 0) / total)
+            + service.time_s
+            - per_prompt / servers
+        )
+        return rate, at_prefill, exposed + tpot + handling
+
+    def surplus(running: Array) -> Array:
+        rate, at_prefill, other = residence(running)
+        return rate * (at_prefill + other) - (total - running * decode.workers)
+
+    limit = np.minimum(total / decode.workers, np.broadcast_to(decode.max_batch, total.shape))
+    running = increasing_root(surplus, np.full(total.shape, 1e-6), limit)
+    rate, _at_prefill, other = residence(running)
+    wait = np.maximum((total - running * decode.workers) / rate - other - service.time_s, 0.0)
+    return rate, running, wait
+
+
+def _shape(*pools: Pool) -> tuple[int, ...]:
+    shapes = [np.shape(x) for p in pools for x in (p.layout.tp, p.workers, p.max_batch)]
+    return np.broadcast_shapes(*shapes)
