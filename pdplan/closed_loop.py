@@ -35,7 +35,8 @@ def closed_colocated(pool: Pool, workload: Workload) -> tuple[Array, Array, Arra
     With N requests per worker, r of them decoding: throughput X = r/(OSL·TPOT(r)),
     the others are at prefill, N − r = X·R (Little). R follows from Schweitzer's
     approximation of mean-value analysis for c servers (Seidmann):
-        R = S/c·(1 + Q·(N−1)/N) + S·(c−1)/c,  Q = N − r.
+        R = S + S_q/c·Q·(N−1)/N,  Q = N − r,
+    with S a prompt's own service and S_q what those ahead of it take of a server.
     Source: Lazowska et al., Quantitative System Performance, 1984, chapters 6 and 7.
     """
     assert workload.concurrency is not None
@@ -46,10 +47,8 @@ def closed_colocated(pool: Pool, workload: Workload) -> tuple[Array, Array, Arra
         step = mixed_step(pool, workload, running)
         rate = running / (workload.osl * step.tpot_s)
         queue = each - running
-        own = step.prefill_service_s
-        at_prefill = (
-            own / servers * (1 + queue * np.maximum(each - 1, 0) / each) + own * (servers - 1) / servers
-        )
+        ahead = queue * np.maximum(each - 1, 0) / each
+        at_prefill = step.prefill_service_s + step.prefill_work_s / servers * ahead
         other = step.decode_s / 2 + pool.setting.constants.engine.request_overhead_s
         return rate, at_prefill, other
 

@@ -172,12 +172,12 @@ def evaluate_colocated(pool: Pool, workload: Workload, slo: Slo, economics: Econ
         z = np.asarray(slo.z)
         wait = np.zeros(())
     step = mixed_step(pool, workload, running)
-    offered = rate * step.prefill_service_s
+    offered = rate * step.prefill_work_s
     if workload.concurrency is None:
-        wait = mean_wait_s(pool.servers, rate, step.prefill_service_s, workload.arrival_cv, workload.isl_cv)
+        wait = mean_wait_s(pool.servers, rate, step.prefill_work_s, workload.arrival_cv, workload.isl_cv)
     handling = pool.setting.constants.engine.request_overhead_s
     fixed = handling + step.decode_s / 2
-    burst = opening_burst_s(pool.servers, step.prefill_service_s, workload)
+    burst = opening_burst_s(pool.servers, step.prefill_work_s, workload)
     streamed = (workload.first_chunk_tokens - 1.0) * step.tpot_s
     ttft = queued_latency(
         pool.servers, offered, wait, step.prefill_service_s, fixed + streamed, workload, burst

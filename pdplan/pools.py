@@ -137,6 +137,8 @@ class MixedStep:
     """What one prompt per server adds to the worker's steps, altogether."""
     prefill_service_s: Array
     """How long that prompt takes beside the running decodes."""
+    prefill_work_s: Array
+    """What it takes of its server in a queue: prompts that wait together share steps."""
     steps: Array
     """Chunks that the prompt is cut into."""
     decode: StepTime
@@ -154,6 +156,8 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
     steps pay only for the added tokens (the weights are read anyway):
         t_extra = n · [t_step(decode + chunk) − t_step(decode)];
     engines that run prefills on their own pay for whole steps.
+    In a queue a prompt takes t_work = t_extra + n · t_step(decode)/K, K = floor(step tokens/new
+    tokens): the decodes' own step is shared by all prompts that a mixed step holds.
     """
     engine = pool.setting.constants.engine
     load = decode_load(
@@ -170,9 +174,11 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
     if engine.mixes_prefill:
         chunked = step_time(pool.setting, pool.layout, mixed_load(load, prefill))
         extra, service = steps * (chunked.total_s - decode), steps * chunked.total_s
+        together = max(engine.max_step_tokens // workload.new_tokens, 1.0)
+        work = extra + steps * decode / together
     else:
         chunked = step_time(pool.setting, pool.layout, prefill)
-        extra = service = steps * chunked.total_s
+        extra = service = work = steps * chunked.total_s
     per_token = tokens_per_step(pool.speculation.drafted, pool.speculation.acceptance)
     alone = (decode + draft_step_s(pool, workload, running)) / per_token
     share = np.asarray(running, dtype=float) / workload.osl / pool.servers_per_worker
@@ -181,6 +187,7 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
         decode_s=np.asarray(decode),
         prefill_extra_s=np.asarray(extra),
         prefill_service_s=np.asarray(service),
+        prefill_work_s=np.asarray(work),
         steps=steps,
         decode=plain,
         prefill=chunked,

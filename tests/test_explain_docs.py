@@ -63,7 +63,7 @@ def squeezed(text: str) -> str:
         (queueing, "W = C(c, λS)/(c/S − λ) · v"),
         (queueing, "v = (c_a² − 1)/2 + c_s² + (1 − c_s²)·g/2 for c_s ≤ 1, (c_a² + c_s²)/2 above"),
         (queueing, "g = 1 + (1 − ρ)(c − 1)(√(4 + 5c) − 2)/(16ρc), at most 2"),
-        (closed_loop, "R = S/c·(1 + Q·(N−1)/N) + S·(c−1)/c"),
+        (closed_loop, "R = S + S_q/c·Q·(N−1)/N"),
         (
             evaluate,
             "TTFT = request handling + wait for prefill + prefill + exposed KV transfer + first decode step",

@@ -41,7 +41,8 @@ def write_prefill(b: Builder, case: Case) -> dict[str, Quantity]:
         "prompts",
         value=service.prompts,
     )
-    known, steps = _prompt_load(b, case, "prefill", prompts)
+    known, cut = _prompt_load(b, case, "prefill", prompts)
+    steps = cut["N_s"]
     known["m"] = b.line("m", "tokens of a step", "b_p*n", {"b_p": prompts, "n": known["n"]}, "tokens")
     known["o"] = prompts
     t = write_step(b, sources, service.step, known, "prefill step")
@@ -56,7 +57,7 @@ def write_prefill(b: Builder, case: Case) -> dict[str, Quantity]:
     return {"S": total, "prompts": prompts}
 
 
-def _prompt_load(b: Builder, case: Case, name: str, prompts: Quantity) -> tuple[Known, Quantity]:
+def _prompt_load(b: Builder, case: Case, name: str, prompts: Quantity) -> tuple[Known, dict[str, Quantity]]:
     """Chunks of a prompt: steps, tokens per prompt and step, cached tokens before them."""
     workload = case.workload
     reuse = Quantity(workload.prefix_reuse, "", QUESTION)
@@ -81,7 +82,8 @@ def _prompt_load(b: Builder, case: Case, name: str, prompts: Quantity) -> tuple[
         "tokens",
     )
     dp = Quantity(float(case.plan.pools[name].dp), "ranks", PLAN)
-    return {"b_p": prompts, "n": chunk, "p": past, "dp": dp}, steps
+    cut = {"N_s": steps, "n_0": new, "M": limit}
+    return {"b_p": prompts, "n": chunk, "p": past, "dp": dp}, cut
 
 
 def _answer_load(b: Builder, case: Case, name: str, running: Quantity) -> Known:
@@ -220,7 +222,8 @@ def mixed_tpot(b: Builder, case: Case, running: Quantity, what: str, *, detail: 
     known = _answer_load(b, case, name, running)
     plain = write_step(b, sources, mixed.decode, known, f"{what} without prefill", detail=detail)
     prompts = Quantity(1.0, "prompts", "one prompt is worked on by a server at a time")
-    prefill, steps = _prompt_load(b, case, name, prompts)
+    prefill, cut = _prompt_load(b, case, name, prompts)
+    steps = cut["N_s"]
     beside = bool(sources.setting.constants.engine.mixes_prefill)
     if beside:
         used = {"b_d": known["b_d"], "q": known["q"], "b_p": prompts, "n": prefill["n"]}
@@ -247,6 +250,17 @@ def mixed_tpot(b: Builder, case: Case, running: Quantity, what: str, *, detail: 
         "s",
         value=mixed.prefill_service_s,
     )
+    work = added
+    if beside:
+        used_q = cut | {"t_x": added, "t": plain}
+        work = b.line(
+            "S_q",
+            "what a prompt takes of its server: those that wait together share steps",
+            "t_x+N_s*t/max(floor(M/n_0),1)",
+            used_q,
+            "s",
+            value=mixed.prefill_work_s,
+        )
     top, alone = _with_drafts(b, case, name, running, known, {"t": plain}, what, detail=detail)
     used = alone | {"N": running, "OSL": case.osl, "servers": case.servers_per_worker(name), "t_x": added}
     tpot = b.line(
@@ -257,7 +271,7 @@ def mixed_tpot(b: Builder, case: Case, running: Quantity, what: str, *, detail: 
         "s",
         value=mixed.tpot_s,
     )
-    return {"tpot": tpot, "S": service, "t_decode": plain}
+    return {"tpot": tpot, "S": service, "S_q": work, "t_decode": plain}
 
 
 def write_mixed(b: Builder, case: Case) -> dict[str, Quantity]:

@@ -195,6 +195,8 @@ def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[s
         else "Arrivals meet the servers of the pool as a G/G/c queue.",
     )
     service, prompts = found["S"], found["prompts"]
+    work = found.get("S_q", service)
+    queued = "S_q" if "S_q" in found else "S"
     servers = b.line(
         "c",
         "servers of the pool",
@@ -205,7 +207,7 @@ def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[s
     arrivals = case.rate
     if prompts.value != 1:
         arrivals = b.line("lam_b", "batches of prompts", "lam/b_p", {"lam": case.rate, "b_p": prompts}, "1/s")
-    offered = b.line("a", "servers busy, mean", "lam*S", {"lam": arrivals, "S": service}, "erlang")
+    offered = b.line("a", "servers busy, mean", f"lam*{queued}", {"lam": arrivals, queued: work}, "erlang")
     b.line("rho", "utilisation of the servers", "a/c", {"a": offered, "c": servers}, "")
     cv = Quantity(case.workload.isl_cv, "", QUESTION)
     value = case.metrics.parts["wait for prefill"]
@@ -215,7 +217,7 @@ def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[s
         )
         wait = _write_closed_wait(b, case, found, service, value)
     else:
-        waits, wait = _write_wait(b, case, servers, offered, arrivals, service, cv, value)
+        waits, wait = _write_wait(b, case, servers, offered, arrivals, work, cv, value)
     percentile = Quantity(case.slo.percentile, "", "the SLO")
     used = {"S": service, "W": wait, "C": waits, "pct": percentile}
     if cv.value > 0:

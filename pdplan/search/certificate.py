@@ -73,7 +73,7 @@ def _decode_rates(choices: DecodeChoices) -> Types:
 def _colocated_rates(choices: DecodeChoices, workload: Workload) -> Types:
     """A colocated worker is bounded by its decoding and by its prefill servers."""
     pool = choices.candidates.pool
-    idle = mixed_step(pool, workload, np.full(len(choices), 1e-6)).prefill_service_s
+    idle = mixed_step(pool, workload, np.full(len(choices), 1e-6)).prefill_work_s
     prefilling = pool.servers_per_worker / idle
     return choices.candidates.unit_cost, pool.layout.gpus, np.minimum(choices.rate_per_worker, prefilling)
 
