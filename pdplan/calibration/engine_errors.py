@@ -22,6 +22,10 @@ HEAD = """\
 # pdplan/uncertainty.py). Written by `python -m pdplan.calibration.engines --errors`: tier
 # `measured` from the fit itself, the others from each model and each accelerator left out in turn.
 """
+UNMEASURED_ENGINE = (
+    'unmeasured_engine: {stretch: 1.25, source: "assumed, not measured: an engine that took no part in the '
+    'fit widens the interval by this power"}'
+)
 
 
 def write_errors(
@@ -42,7 +46,7 @@ def write_errors(
         lines.append(f"  {name}: [{', '.join(sorted(values))}]")
     lines.append(f"with_tables: [{', '.join(sorted(with_tables))}]")
     without = sorted({r.hardware for r in runs} - set(with_tables))
-    lines += [f"without_tables: [{', '.join(without)}]", "spread:"]
+    lines += [f"without_tables: [{', '.join(without)}]", UNMEASURED_ENGINE, "spread:"]
     for tier in TIERS:
         sources = [inside] if tier == "measured" else folds
         where = tables if tier != "no-tables" else ~tables

@@ -59,9 +59,9 @@ def error_bars_block(plan: Plan, metrics: Metrics) -> Paragraph:
     bars = error_bars(plan, metrics)
     ttft, tpot = bars["ttft_mean_s"], bars["tpot_mean_s"]
     return Paragraph(
-        f"of 10 such deployments 8 would measure a mean TTFT of {format_duration(ttft.low)} to "
-        f"{format_duration(ttft.high)} and a mean TPOT of {format_duration(tpot.low)} to "
-        f"{format_duration(tpot.high)}, as measured runs differ from their predictions",
+        f"mean TTFT {format_duration(ttft.low)} to {format_duration(ttft.high)}, mean TPOT "
+        f"{format_duration(tpot.low)} to {format_duration(tpot.high)}: as far from the prediction as "
+        "8 of 10 measured closed-loop benchmarks were",
         title="Error bars",
     )
 

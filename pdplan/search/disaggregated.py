@@ -4,7 +4,8 @@ Decode workers are counted first: their number depends on the rate and the TPOT
 limit alone. Prefill workers depend on the decode pool through the first decode
 step and the KV transfer, so pairs are tried in the order of a lower bound of
 their cost (prefill counted as if both were free) until no bound is below the
-best pair found. Nothing is pruned by rule of thumb.
+best pair found. The one rule of thumb: decode pools of more than MOST_EXTRA workers
+beyond the least, which shorten the first step a little, are not tried.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ FIRST_PAIRS = 4096
 """Bounds sorted at once; more follow if these do not settle it."""
 TIES = 4
 """Blocks tried beyond the first optimum, for pairs of equal cost with more margin."""
+MOST_EXTRA = 8
+"""Decode workers beyond the least that a pair is tried with, to save prefill workers."""
 NEARLY, OTHER_PAIRS = 1.25, 3
 """Accelerator pairs within this factor of the best are searched too, so many at most: the alternatives."""
 
@@ -225,7 +228,7 @@ def _size_block(
     while True:
         saving = (np.minimum(workers, 1e9) - bound) * unit_p - extra * unit_d
         index = np.flatnonzero(saving > 1e-12)
-        if not len(index) or extra > 8:
+        if not len(index) or extra > MOST_EXTRA:
             return found
         more = size_decode(decode.choices.take(index), problem.rate, problem.workload, problem.slo, extra)
         part = prefill.take(index)

@@ -28,10 +28,11 @@ def most_goodput(
     decode: Mapping[str, DecodeChoices],
     colocated: Mapping[str, DecodeChoices],
 ) -> list[Candidate]:
-    """Candidates of both modes, the one with the highest rate within `max_gpus` among them.
+    """Candidates of both modes within `max_gpus`, the highest rates among them.
 
     Every split of the accelerators between the pools is bounded by what each pool could
-    serve without queues; splits are tried best bound first until none can beat the best.
+    serve without queues; splits are tried best bound first until none can beat the best. Of the
+    prefill types for one split the BLOCK with the most capacity are tried, not all.
     """
     assert question.max_gpus is not None
     found: list[Candidate] = []
