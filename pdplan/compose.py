@@ -50,6 +50,16 @@ class NetworkSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Variation:
+    """What a sensitivity analysis turns beside inputs and catalog: factors on fitted constants."""
+
+    engine: tuple[tuple[str, float], ...] = ()
+    """(field of Engine, factor)."""
+    network: float = 1.0
+    """Factor on the bandwidth between pools."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class World:
     """Everything that is given: entries by name, prices, network, whether constants are ideal."""
 
@@ -58,6 +68,7 @@ class World:
     prices: Mapping[str, float]
     network: NetworkSpec = NetworkSpec()
     ideal: bool = False
+    varied: Variation = Variation()
 
     def model(self, name: str) -> Model:
         return self.models[name]
@@ -88,7 +99,7 @@ def kv_precision_for(kv_precision: str, precision: str, engine: str) -> str:
 def build_setting(world: World, serving: Serving, hardware: str) -> Setting:
     """A model in its formats on an accelerator under an engine."""
     model, accelerator = world.model(serving.model), world.accelerator(hardware)
-    constants = _constants(world, accelerator, serving.engine)
+    constants = _varied(_constants(world, accelerator, serving.engine), world.varied)
     usable = accelerator.memory.usable_bytes.value
     if usable < constants.engine.small_memory_bytes:
         engine = replace(
@@ -112,6 +123,15 @@ def build_setting(world: World, serving: Serving, hardware: str) -> Setting:
         usable_bytes=usable,
         constants=constants,
     )
+
+
+def _varied(constants: Constants, varied: Variation) -> Constants:
+    """Constants with the factors of a sensitivity analysis on their engine."""
+    if not varied.engine:
+        return constants
+    engine = constants.engine
+    factors = {name: getattr(engine, name) * factor for name, factor in varied.engine}
+    return replace(constants, engine=replace(engine, **factors))
 
 
 def _constants(world: World, accelerator: Accelerator, engine: str) -> Constants:
@@ -150,7 +170,7 @@ def build_network(world: World, prefill_hardware: str, decode_hardware: str) -> 
             f"scale-out link for {' and '.join(dict.fromkeys(missing))}; give one, e.g. --network 400Gbps"
         )
     return Network(
-        bandwidth_bytes_per_s=bandwidth,
+        bandwidth_bytes_per_s=bandwidth * world.varied.network,
         efficiency=constants["efficiency"],
         latency_s=constants["latency_s"] if spec.latency_s is None else spec.latency_s,
         layer_latency_s=constants["layer_latency_s"],

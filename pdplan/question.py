@@ -68,6 +68,17 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OtherKind:
+    """A plan that differs from the best in kind, and why it comes after it."""
+
+    candidate: Candidate
+    differs_in: tuple[str, ...]
+    """mode, or the pool with accelerator or parallelism: "prefill accelerator"."""
+    why: str
+    """What it needs more, or what it has less, in a sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Infeasible:
     """Why there is no answer, how near the nearest miss is, and what would help."""
 
@@ -119,6 +130,8 @@ class Recommendation:
     """The next best, each different in layout or accelerator, cheapest first."""
     best_other_mode: Candidate | None = None
     """The best disaggregated plan where the best is colocated, and the other way round."""
+    best_other_kind: OtherKind | None = None
+    """The best plan that differs in kind."""
     binding: str = ""
     """What keeps the best plan from being cheaper, in a sentence."""
     certificate: Certificate | None = None

@@ -151,7 +151,9 @@ def test_colour_only_where_it_is_asked_for():
 
 def test_the_csv_has_one_row_a_plan_and_equal_columns():
     rows = list(csv.DictReader(io.StringIO(render(REPORTS["recommend"](), "csv"))))
-    assert [r["answer"] for r in rows] == ["best", "alternative", "alternative", "best_other_mode"]
+    assert [r["answer"] for r in rows] == [
+        *("best", "alternative", "alternative", "best_other_mode", "best_other_kind")
+    ]
     assert float(rows[0]["usd_per_h"]) == 143.6
     assert rows[0]["prefill_workers"] == "3"
     assert rows[3]["prefill_workers"] == ""

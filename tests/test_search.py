@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -49,8 +50,17 @@ def _pool(w: World, q: Question, hardware: str, rows: np.ndarray, role: str) -> 
     return replace(pool, max_batch=np.maximum(pool_memory(pool, q.workload).max_sequences, 1e-9))
 
 
-def brute_force_cost(w: World, q: Question, layouts: list[tuple[int, ...]], most: int) -> float:
-    """Cheapest $/h over every layout, every number of workers up to `most` and every pair of accelerators."""
+def brute_force_cost(
+    w: World,
+    q: Question,
+    layouts: list[tuple[int, ...]],
+    most: int,
+    counts_as: Callable[[dict[str, str], dict[str, np.ndarray]], np.ndarray] = lambda _, rows: np.True_,
+) -> float:
+    """Cheapest $/h over every layout, every number of workers up to `most` and every pair of accelerators.
+
+    `counts_as`: which rows count, given the accelerator and the rows (tp, pp, ...) of each role.
+    """
     best = np.inf
     counts = range(1, most + 1)
     single = np.array([(*lay, n, 1) for lay in layouts for n in counts])
@@ -60,7 +70,7 @@ def brute_force_cost(w: World, q: Question, layouts: list[tuple[int, ...]], most
         money = Economics(usd_per_gpu_h={"colocated": w.price(hardware)}, watt_per_gpu={"colocated": 0.0})
         pool = _pool(w, q, hardware, single, "colocated")
         metrics = evaluate_colocated(pool, q.workload, q.slo, money)
-        good = meets(metrics, q.slo)
+        good = meets(metrics, q.slo) & counts_as({"colocated": hardware}, {"colocated": single})
         best = min(best, np.min(metrics.usd_per_h, where=good, initial=np.inf))
     for p in q.prefill_hardware:
         for d in q.decode_hardware:
@@ -75,7 +85,8 @@ def brute_force_cost(w: World, q: Question, layouts: list[tuple[int, ...]], most
                 sending, receiving, q.workload, q.slo, build_network(w, p, d), money
             )
             held = pool_memory(sending, q.workload).max_sequences >= sending.max_batch
-            good = meets(metrics, q.slo) & held & (receiving.max_batch >= receiving.servers_per_worker)
+            good = counts_as({"prefill": p, "decode": d}, {"prefill": left, "decode": right})
+            good = good & meets(metrics, q.slo) & held & (receiving.max_batch >= receiving.servers_per_worker)
             best = min(best, np.min(metrics.usd_per_h, where=good, initial=np.inf))
     return float(best)
 

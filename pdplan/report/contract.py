@@ -8,7 +8,7 @@ from typing import Any
 from pdplan import __version__
 from pdplan.compose import World
 from pdplan.plan import Metrics, Plan, PoolPlan
-from pdplan.question import Candidate, Infeasible, Question
+from pdplan.question import Candidate, Infeasible, OtherKind, Question
 from pdplan.report.contract_version import SCHEMA_VERSION
 from pdplan.uncertainty import error_bars
 from pdplan.workload import Slo, Workload
@@ -61,6 +61,18 @@ def candidate_json(candidate: Candidate | None) -> dict[str, Any] | None:
     if candidate is None:
         return None
     return {"plan": plan_json(candidate.plan), "metrics": metrics_json(candidate.metrics)}
+
+
+def other_kind_json(other: OtherKind | None) -> dict[str, Any] | None:
+    """A plan and its metrics, in what it differs from the best, and why it comes after it."""
+    if other is None:
+        return None
+    return {
+        "plan": plan_json(other.candidate.plan),
+        "metrics": metrics_json(other.candidate.metrics),
+        "differs_in": list(other.differs_in),
+        "why": other.why,
+    }
 
 
 def workload_json(workload: Workload) -> dict[str, Any]:

@@ -26,7 +26,7 @@ COLOURS = {"disaggregated": "#0072B2", "colocated": "#D55E00"}
 INK, FAINT, RULE = "#222222", "#666666", "#e4e4e4"
 LABELLED = 6
 """Points whose layout is written beside them."""
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {  # matplotlib's own type lists every key there is
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
     "font.size": 10,
     "svg.hashsalt": "pdplan",  # the same input, the same bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pdplan.question import Candidate, Certificate, Goal, Infeasible, Question, Recommendation
+from pdplan.question import Candidate, Certificate, Goal, Infeasible, OtherKind, Question, Recommendation
 from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, Table, table
 from pdplan.report.contract import (
     candidate_json,
@@ -13,6 +13,7 @@ from pdplan.report.contract import (
     header,
     infeasible_json,
     metrics_json,
+    other_kind_json,
     plan_json,
     question_json,
     record,
@@ -61,6 +62,7 @@ def recommendation_report(
         "error_bars": error_bars_json(best.plan, best.metrics) if best else None,
         "alternatives": [candidate_json(c) for c in found.alternatives],
         "best_other_mode": candidate_json(found.best_other_mode),
+        "best_other_kind": other_kind_json(found.best_other_kind),
         "binding": found.binding or (found.infeasible.binding if found.infeasible else ""),
         "certificate": _certificate_json(found.certificate),
         "robustness": robustness_json(found),
@@ -127,6 +129,9 @@ def _answer(found: Recommendation, best: Candidate) -> list[Block]:
         blocks.append(Paragraph(_certificate_words(found.certificate, found), title="Certificate"))
     blocks += robustness_blocks(found)
     blocks.append(Paragraph(_other_words(found, best), title="The other way"))
+    if found.best_other_kind:
+        words = other_kind_words(found, best, found.best_other_kind)
+        blocks.append(Paragraph(words, title="Next best of another kind"))
     if found.alternatives:
         blocks.append(_alternatives(found, best))
     return blocks
@@ -168,6 +173,20 @@ def _other_words(found: Recommendation, best: Candidate) -> str:
     if found.question.mode != "any":
         return f"{mode} plans were not asked for (--mode {found.question.mode})"
     return f"no {mode} plan meets the objectives"
+
+
+def other_kind_words(found: Recommendation, best: Candidate, other: OtherKind) -> str:
+    """The best plan that differs in kind, what it costs more and why."""
+    metrics, question = other.candidate.metrics, found.question
+    words = f"{plan_words(other.candidate.plan)}: {cost_words(metrics)}"
+    if question.wants_goodput:
+        share = metrics.requests_per_s / best.metrics.requests_per_s
+        words += f", {share:.2f} times the requests"
+    else:
+        goal = goal_of(found.compared_by, best.metrics, metrics)
+        share = amount(goal, metrics) / amount(goal, best.metrics)
+        words += f", the same {GOALS[goal]}" if share == 1 else f", {share:.2f} times the {GOALS[goal]}"
+    return f"{words}; differs in {' and '.join(other.differs_in)}\n{other.why}"
 
 
 def _alternatives(found: Recommendation, best: Candidate) -> Table:
@@ -236,6 +255,8 @@ def _records(found: Recommendation) -> tuple[dict[str, Any], ...]:
     rows += [("alternative", c) for c in found.alternatives]
     if found.best_other_mode:
         rows.append(("best_other_mode", found.best_other_mode))
+    if found.best_other_kind:
+        rows.append(("best_other_kind", found.best_other_kind.candidate))
     if found.infeasible and found.infeasible.nearest:
         rows.append(("nearest_miss", found.infeasible.nearest))
     return tuple({"answer": name, **record(candidate)} for name, candidate in rows)

@@ -33,7 +33,7 @@ class Candidates:
     pool: Pool
     """workers is 1; max_batch is the most that a worker takes."""
     unit_cost: Array
-    """Of one worker: $/h, or accelerators where prices are unknown."""
+    """Of one worker: $/h, or accelerators where prices are unknown (and until they are `priced`)."""
     enumerated: int
     """Layouts looked at, those that do not fit included."""
 
@@ -48,6 +48,10 @@ class Candidates:
             max_batch=self.pool.max_batch[index],
         )
         return replace(self, pool=pool, unit_cost=self.unit_cost[index])
+
+    def priced(self, unit_price: float) -> Candidates:
+        """At so much for one accelerator."""
+        return replace(self, unit_cost=self.pool.layout.gpus * unit_price)
 
     def with_workers(self, workers: Array) -> Pool:
         return replace(self.pool, workers=np.asarray(workers, dtype=float))
@@ -81,7 +85,7 @@ def possible_layouts(world: World, setting: Setting, hardware: str, max_gpus: in
 
 
 def fitting_candidates(
-    world: World, serving: Serving, hardware: str, workload: Workload, unit_price: float, max_gpus: int | None
+    world: World, serving: Serving, hardware: str, workload: Workload, max_gpus: int | None
 ) -> Candidates:
     """All layouts of the model on one accelerator that hold their weights and at least one request."""
     setting = build_setting(world, serving, hardware)
@@ -98,7 +102,7 @@ def fitting_candidates(
         return Candidates(hardware=hardware, pool=pool, unit_cost=np.ones(0), enumerated=0)
     held = pool_memory(pool, workload).max_sequences
     pool = replace(pool, max_batch=held)
-    everything = Candidates(hardware=hardware, pool=pool, unit_cost=found.gpus * unit_price, enumerated=count)
+    everything = Candidates(hardware=hardware, pool=pool, unit_cost=found.gpus, enumerated=count)
     # Every attention rank and stage needs a sequence of its own to be worth having.
     return everything.take(np.flatnonzero(held >= np.maximum(pool.servers_per_worker, 1.0)))
 
@@ -122,6 +126,9 @@ class PrefillChoices:
             steps=np.broadcast_to(service.steps, service.time_s.shape)[index],
         )
         return replace(self, candidates=self.candidates.take(index), service=picked)
+
+    def priced(self, unit_price: float) -> PrefillChoices:
+        return replace(self, candidates=self.candidates.priced(unit_price))
 
 
 def prefill_choices(fitting: Candidates, workload: Workload) -> PrefillChoices:
@@ -177,6 +184,9 @@ class DecodeChoices:
             rate_per_worker=self.rate_per_worker[index],
             fastest_tpot_s=self.fastest_tpot_s[index],
         )
+
+    def priced(self, unit_price: float) -> DecodeChoices:
+        return replace(self, candidates=self.candidates.priced(unit_price))
 
 
 def decode_choices(

@@ -47,12 +47,12 @@ def search_colocated(
             ]
     bounds.sort()
     candidates: list[Candidate] = []
-    best, ties = np.inf, 0
+    best, ties = objective.ceiling, 0
     while bounds:
         if bounds[0][0] > best * (1 + 1e-9):
             break
         ties += bounds[0][0] >= best * (1 - 1e-9)
-        if ties > TIES:
+        if ties > (TIES if objective.thorough else 0):
             break
         hardware = bounds[0][2]
         block = [b for b in bounds[: 4 * BLOCK] if b[2] == hardware][:BLOCK]

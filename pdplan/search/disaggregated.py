@@ -187,7 +187,7 @@ def cheapest_pairs(
             break
         if best < np.inf and lowest >= best * (1 - 1e-9):
             blocks_after += 1
-            if blocks_after > TIES:
+            if blocks_after > (TIES if problem.objective.thorough else 0):
                 break
         block = _size_block(problem, prefill.choices.take(i), prefill.workers[i], decode.take(j))
         found += block
@@ -324,12 +324,12 @@ def search_disaggregated(
         if p in bounded and len(bounded[p].choices)
     )
     found: list[Candidate] = []
-    incumbent = np.inf
+    incumbent = objective.ceiling
     others = 0
     for bound, p, d in bounds:
         if bound <= incumbent * (1 + 1e-9):
             pairs, incumbent = cheapest_pairs(problem(p, d), bounded[p], sized[d], incumbent)
-        elif bound <= incumbent * NEARLY and others < OTHER_PAIRS:
+        elif objective.thorough and bound <= incumbent * NEARLY and others < OTHER_PAIRS:
             others += 1  # cannot be the best, may be the next best
             pairs, _ = cheapest_pairs(problem(p, d), bounded[p], sized[d], np.inf)
         else:

@@ -28,6 +28,10 @@ class Objective:
     node_size: dict[str, int]
     spare_workers: int = 0
     """Paid for in each pool beside the workers that a candidate of the search counts."""
+    thorough: bool = True
+    """Also look for plans of equal cost with more margin, and the next best; else the least cost alone."""
+    ceiling: float = np.inf
+    """What costs more is of no interest: the cost of a plan that is known."""
 
     def cost(self, candidate: Candidate) -> float:
         """Of a candidate as searched: its workers and the spare ones."""

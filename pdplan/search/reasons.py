@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pdplan.compose import World
 from pdplan.question import Candidate, Question
-from pdplan.search.objective import Objective
+from pdplan.search.objective import Objective, intricacy, limit_shares
 from pdplan.units import format_duration, format_percent
 
 
@@ -33,6 +33,43 @@ def binding_sentence(best: Candidate, question: Question, objective: Objective) 
     if share < 0.6 and all(p.workers == 1 for p in best.plan.pools.values()):
         return f"no limit binds: one worker of each pool is the least there is ({text})"
     return text
+
+
+def why_after(best: Candidate, other: Candidate, question: Question, objective: Objective) -> str:
+    """Why a plan comes after the best: what it needs more, and what binds it; else its margin."""
+    binds = binding_sentence(other, question, objective)
+    if question.wants_goodput:
+        return binds
+    if objective.cost(other) <= objective.cost(best) * (1 + 1e-9):
+        return _why_equal(best, other, question, objective)
+    needs = []
+    if best.plan.mode == other.plan.mode:
+        for role, pool in other.plan.pools.items():
+            mine = best.plan.pools[role]
+            if (pool.hardware, pool.gpus) != (mine.hardware, mine.gpus):
+                needs.append(
+                    f"{role} takes {pool.gpus:,} {pool.hardware} instead of {mine.gpus:,} {mine.hardware}"
+                )
+    else:
+        counts = [
+            " and ".join(f"{p.gpus:,} {p.hardware}" for p in plan.pools.values())
+            for plan in (other.plan, best.plan)
+        ]
+        needs.append(f"it takes {counts[0]} instead of {counts[1]}")
+    return "; ".join([*needs, binds])
+
+
+def _why_equal(best: Candidate, other: Candidate, question: Question, objective: Objective) -> str:
+    """What decides between plans of equal cost, as `rank` does."""
+    here, there = (max(limit_shares(c.metrics, question.slo), default=0.0) for c in (best, other))
+    if there > here:
+        return (
+            f"as cheap with less margin: {format_percent(there)} of its tightest limit used, "
+            f"{format_percent(here)} here"
+        )
+    if intricacy(other, objective) > intricacy(best, objective):
+        return "as cheap, and less plain: pipeline stages, partly spread experts or workers over nodes"
+    return "as cheap, and no better in its margins"
 
 
 def notes_for(question: Question, world: World, counts_gpus: bool) -> tuple[str, ...]:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pdplan.compose import World, kv_precision_for
 from pdplan.plan import Serving
-from pdplan.question import Candidate, Question, Recommendation
+from pdplan.question import Candidate, OtherKind, Question, Recommendation
 from pdplan.search.candidates import (
     Candidates,
     DecodeChoices,
     PrefillChoices,
-    decode_choices,
-    fitting_candidates,
-    prefill_choices,
 )
 from pdplan.search.certificate import certify
 from pdplan.search.colocated import search_colocated
 from pdplan.search.disaggregated import search_disaggregated
 from pdplan.search.goodput import most_goodput
 from pdplan.search.infeasible import explain_infeasible
+from pdplan.search.kinds import differences, second_kind
 from pdplan.search.objective import HAIR, Objective, build_objective, distinct, rank, tpot_limit_s
-from pdplan.search.reasons import binding_sentence, notes_for
+from pdplan.search.reasons import binding_sentence, notes_for, why_after
 from pdplan.search.robust import as_planned, robustness_of
+from pdplan.search.worker_types import WorkerTypes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,19 +58,7 @@ def _recommend(question: Question, world: World) -> Recommendation:
     compared_by = (
         "gpus" if space.objective.counts_gpus and question.objective == "cost" else question.objective
     )
-    if question.wants_goodput:
-        found = most_goodput(question, world, space.serving, space.prefill, space.decode, space.colocated)
-        ranked = sorted(
-            found,
-            key=lambda c: (
-                -round(c.metrics.requests_per_s, 9),
-                round(space.objective.cost(c), 9),
-                repr(c.plan),
-            ),
-        )
-    else:
-        found = _search(question, world, space)
-        ranked = rank(found, space.objective, question.slo)
+    ranked = ranked_plans(question, world, space)
     notes = notes_for(question, world, space.objective.counts_gpus)
     if not ranked:
         return Recommendation(
@@ -97,6 +85,7 @@ def _recommend(question: Question, world: World) -> Recommendation:
             bound = certificate.lower_bound / (1.0 + HAIR)
             certificate = replace(certificate, lower_bound=bound)
     others = [c for c in ranked[1:] if c.plan.mode != best.plan.mode]
+    other_kind = second_kind(question, world, space, ranked)
     return Recommendation(
         question=question,
         world=world,
@@ -106,11 +95,45 @@ def _recommend(question: Question, world: World) -> Recommendation:
             as_planned(c, question, world) for c in distinct(ranked, question.alternatives + 1)[1:]
         ),
         best_other_mode=as_planned(others[0], question, world) if others else None,
+        best_other_kind=_beside(best, other_kind, question, world, space.objective),
         binding=binding_sentence(best, question, space.objective),
         certificate=certificate,
         robustness=robustness_of(best, question, world),
         notes=notes,
         layouts=space.enumerated,
+    )
+
+
+def _beside(
+    best: Candidate, other: Candidate | None, question: Question, world: World, objective: Objective
+) -> OtherKind | None:
+    if other is None:
+        return None
+    return OtherKind(
+        candidate=as_planned(other, question, world),
+        differs_in=differences(best.plan, other.plan),
+        why=why_after(best, other, question, objective),
+    )
+
+
+def ranked_plans(question: Question, world: World, space: Space) -> list[Candidate]:
+    """What the search finds in a space, best first, without spare workers.
+
+    The first of each mode is the best of that mode; nothing where no plan keeps the limits.
+    """
+    if question.wants_goodput:
+        found = most_goodput(question, world, space.serving, space.prefill, space.decode, space.colocated)
+    else:
+        found = _search(question, world, space)
+    return best_first(found, question, space.objective)
+
+
+def best_first(found: Iterable[Candidate], question: Question, objective: Objective) -> list[Candidate]:
+    """Plans in the order of what the question asks for; equal ones: see `rank`."""
+    if not question.wants_goodput:
+        return rank(found, objective, question.slo)
+    return sorted(
+        found, key=lambda c: (-round(c.metrics.requests_per_s, 9), round(objective.cost(c), 9), repr(c.plan))
     )
 
 
@@ -121,8 +144,9 @@ def without_idle_limits(question: Question) -> Question:
     return replace(question, slo=replace(question.slo, tpot_s=None))
 
 
-def build_space(question: Question, world: World) -> Space:
-    """Enumerate and evaluate the worker types of every role."""
+def build_space(question: Question, world: World, types: WorkerTypes | None = None) -> Space:
+    """Enumerate and evaluate the worker types of every role; `types` remembers those of other questions."""
+    types = types or WorkerTypes()
     workload, slo = question.workload, question.slo
     serving = Serving(
         model=question.model,
@@ -140,23 +164,28 @@ def build_space(question: Question, world: World) -> Space:
     objective = build_objective(question, world, names)
     limits = [g for g in (question.max_gpus, question.max_gpus_per_worker) if g is not None]
     fitting = {
-        hw: fitting_candidates(
-            world, serving, hw, workload, objective.unit_price[hw], min(limits) if limits else None
-        )
-        for hw in names
+        hw: types.fitting(world, serving, hw, workload, min(limits) if limits else None) for hw in names
     }
+    some = [hw for hw in names if len(fitting[hw])]
+    price = objective.unit_price
     limit = tpot_limit_s(slo, workload.osl)
     disaggregated, colocated = question.mode != "colocated", question.mode != "disaggregated"
     prefill: dict[str, PrefillChoices] = {}
     decode: dict[str, DecodeChoices] = {}
     pools: dict[str, DecodeChoices] = {}
     if disaggregated:
-        prefill = {hw: prefill_choices(fitting[hw], workload) for hw in senders if len(fitting[hw])}
+        prefill = {hw: types.prefill(fitting[hw], workload).priced(price[hw]) for hw in senders if hw in some}
         decode = {
-            hw: decode_choices(fitting[hw], workload, limit, False) for hw in receivers if len(fitting[hw])
+            hw: types.decode(fitting[hw], workload, limit, False).priced(price[hw])
+            for hw in receivers
+            if hw in some
         }
     if colocated:
-        pools = {hw: decode_choices(fitting[hw], workload, limit, True) for hw in alone if len(fitting[hw])}
+        pools = {
+            hw: types.decode(fitting[hw], workload, limit, True).priced(price[hw])
+            for hw in alone
+            if hw in some
+        }
     return Space(
         serving=serving,
         objective=objective,
