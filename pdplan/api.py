@@ -43,6 +43,10 @@ class _Traffic(TypedDict, total=False):
     percentile: Quantity
     network: str | Mapping[str, Quantity]
     prices: Mapping[str, Quantity]
+    inventory: Mapping[str, Any]
+    price_kind: str
+    provider: str
+    granularity: str
 
 
 class DeploymentInputs(_Traffic, total=False):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -96,7 +96,7 @@ def compare_questions(file: Values, flags: Values, catalog: Catalog) -> Comparis
         workload=question.workload,
         slo=question.slo,
         catalog_sha256=catalog.digest_of([*models.values(), *accelerators.values()]),
-        world=World(models=models, accelerators=accelerators, prices=prices, network=asked.world.network),
+        world=replace(asked.world, models=models, accelerators=accelerators, prices=prices),
         notes=tuple(dict.fromkeys(notes)),
         by_goodput=question.wants_goodput,
     )
@@ -149,6 +149,7 @@ def compare_files(files: Sequence[str | Path], flags: Values, catalog: Catalog) 
             accelerators=accelerators,
             prices={k: v for d in deployments for k, v in d.world.prices.items()},
             network=first.world.network,
+            market=first.world.market,
         ),
         notes=tuple(dict.fromkeys(notes)),
     )

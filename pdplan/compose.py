@@ -6,7 +6,7 @@ Formulas know no catalog class; this is where its numbers are handed over.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from pdplan.formats import Formats
 from pdplan.laws.collectives import Links
 from pdplan.laws.kv_transfer import Network
 from pdplan.layout import Layout
+from pdplan.market import Bill, Lot, Market, Tariff, bill_of
 from pdplan.plan import Colocated, Disaggregated, Metrics, Plan, PoolPlan, Serving
 from pdplan.pools import Pool
 from pdplan.step import Setting
@@ -69,6 +70,7 @@ class World:
     network: NetworkSpec = NetworkSpec()
     ideal: bool = False
     varied: Variation = Variation()
+    market: Market = field(default_factory=Market)
 
     def model(self, name: str) -> Model:
         return self.models[name]
@@ -76,12 +78,24 @@ class World:
     def accelerator(self, name: str) -> Accelerator:
         return self.accelerators[name]
 
-    def price(self, hardware: str) -> float:
-        """Dollars per accelerator and hour, NaN where none is known."""
+    def lots(self, hardware: str) -> tuple[Lot, ...]:
+        """What there is of an accelerator at which price, cheapest first; the price may be NaN."""
+        if hardware in self.market.inventory:
+            return self.market.inventory[hardware]
         if hardware in self.prices:
-            return self.prices[hardware]
-        price = self.accelerators[hardware].default_price()
-        return price.usd_per_h if price else float("nan")
+            return (Lot(usd_per_h=self.prices[hardware]),)
+        price = self.accelerators[hardware].default_price(self.market.price_kind, self.market.provider)
+        if price is None:
+            return (Lot(usd_per_h=float("nan")),)
+        return (Lot(usd_per_h=price.usd_per_h, kind=price.kind, provider=price.provider, date=price.date),)
+
+    def price(self, hardware: str) -> float:
+        """Dollars per accelerator and hour, of the cheapest lot; NaN where none is known."""
+        return self.lots(hardware)[0].usd_per_h
+
+    def tariff(self, hardware: str) -> Tariff:
+        """What a number of accelerators costs, up to as many as there are."""
+        return Tariff(lots=self.lots(hardware), unit=self.market.unit(self.accelerators[hardware]))
 
     def watts(self, hardware: str) -> float:
         power = self.accelerators[hardware].power_w
@@ -224,8 +238,49 @@ def economics(world: World, pools: Mapping[str, PoolPlan]) -> Economics:
     )
 
 
+def plan_bill(world: World, plan: Plan) -> Bill:
+    """What a plan buys: lots, whole nodes where the market sells no less, what is missing."""
+    workers: dict[str, list[tuple[int, int]]] = {}
+    for pool in plan.pools.values():
+        workers.setdefault(pool.hardware, []).append((pool.gpus_per_worker, pool.workers))
+    return bill_of(workers, {hardware: world.tariff(hardware) for hardware in workers})
+
+
+def mean_prices_usd_per_h(world: World, plan: Plan) -> dict[str, float]:
+    """Dollars per accelerator of the plan and hour, by name: its bill over those that it uses."""
+    used: dict[str, int] = {}
+    for pool in plan.pools.values():
+        used[pool.hardware] = used.get(pool.hardware, 0) + pool.gpus
+    bill = plan_bill(world, plan)
+    found: dict[str, float] = {}
+    for hardware, count in used.items():
+        lines = [line for line in bill.lines if line.hardware == hardware]
+        one = len(lines) == 1 and lines[0].gpus == count
+        found[hardware] = lines[0].lot.usd_per_h if one else sum(x.usd_per_h for x in lines) / count
+    return found
+
+
+def billed(metrics: Metrics, world: World, plan: Plan) -> Metrics:
+    """Metrics with the cost of the plan's bill, where that is more than price times accelerators."""
+    if all(world.tariff(pool.hardware).is_plain for pool in plan.pools.values()):
+        return metrics
+    usd_per_h = plan_bill(world, plan).usd_per_h
+    share = usd_per_h / metrics.usd_per_h
+    return replace(
+        metrics,
+        usd_per_h=usd_per_h,
+        usd_per_million_output_tokens=metrics.usd_per_million_output_tokens * share,
+        usd_per_million_tokens=metrics.usd_per_million_tokens * share,
+    )
+
+
 def evaluate_plan(world: World, plan: Plan, workload: Workload, slo: Slo) -> Metrics:
     """Metrics of one plan: the composition point for a single deployment."""
+    return billed(_evaluate_pools(world, plan, workload, slo), world, plan)
+
+
+def _evaluate_pools(world: World, plan: Plan, workload: Workload, slo: Slo) -> Metrics:
+    """Metrics of one plan, every accelerator at its cheapest price."""
     money = economics(world, plan.pools)
     if isinstance(plan, Colocated):
         pool = build_pool(world, plan, plan.colocated, "colocated", workload)

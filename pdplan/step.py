@@ -17,7 +17,7 @@ from pdplan.laws.collectives import (
     all_gather_time_s,
     all_reduce_time_s,
     expert_exchange_time_s,
-    point_to_point_time_s,
+    stage_hops_time_s,
 )
 from pdplan.laws.kernel import kernel_time
 from pdplan.laws.roofline import Array
@@ -132,8 +132,8 @@ def _message_term(message: Message, constants: Constants) -> Term | None:
     elif message.exchange == "all_gather":
         each = all_gather_time_s(message.message_bytes, message.ranks, links)
     elif message.exchange == "stage_hop":
-        hops = np.maximum(np.asarray(message.ranks) - 1.0, 0.0)
-        each = hops * point_to_point_time_s(message.message_bytes, False, links)
+        assert message.spread is not None
+        each = stage_hops_time_s(message.message_bytes, message.ranks, message.spread, links)
     else:
         assert message.tokens is not None
         each = expert_exchange_time_s(

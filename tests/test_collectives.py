@@ -18,6 +18,7 @@ from pdplan.laws.collectives import (
     all_reduce_time_s,
     expert_exchange_time_s,
     point_to_point_time_s,
+    stage_hops_time_s,
 )
 
 IDEAL = Links(scale_up_bytes_per_s=450e9, scale_out_bytes_per_s=50e9, domain_size=8)
@@ -181,6 +182,21 @@ def test_node_limit_only_helps() -> None:
     # by hand: 7/8 of 4·(1 − (3/4)^8) = 3.5996 node copies, 7168 bytes each, over 50 GB/s
     assert float(limited) == pytest.approx(4096 * 7 / 8 * 4 * (1 - 0.75**8) * 7168 / 50e9)
     assert limited < free
+
+
+@pytest.mark.parametrize(
+    ("stages", "gpus_per_stage", "crossing"),
+    [(1, 8, 0), (2, 4, 0), (2, 8, 1), (4, 4, 1), (8, 1, 0), (8, 2, 1), (8, 8, 7), (2, 16, 1)],
+)
+def test_stages_pay_the_slower_link_where_they_leave_a_domain_of_eight(
+    stages: int, gpus_per_stage: int, crossing: int
+) -> None:
+    # Stages lie one after the other; counted by hand from the GPU numbers at each hop.
+    ends = [k * gpus_per_stage for k in range(1, stages)]
+    assert crossing == sum((end - 1) // 8 != end // 8 for end in ends)
+    inside, across = (float(point_to_point_time_s(1e9, c, REAL)) for c in (False, True))
+    found = float(stage_hops_time_s(1e9, stages, gpus_per_stage, REAL))
+    assert found == pytest.approx((stages - 1 - crossing) * inside + crossing * across)
 
 
 def test_stage_hop_is_one_message() -> None:

@@ -159,15 +159,16 @@ class Accelerator:
             number = self.peak_flop_per_s.get("fp16")
         return number.value if number else None
 
-    def default_price(self) -> Price | None:
-        """The price that costs a plan when the user names none.
+    def default_price(self, kind: PriceKind | None = None, provider: str | None = None) -> Price | None:
+        """The price that costs a plan when the user names none, of one kind or provider where asked for.
 
         The lower median of the first kind in `PRICE_KIND_ORDER` that has any price: the lower
         one, so that it is a price someone quoted and not a mean that nobody did.
         """
-        for kind in PRICE_KIND_ORDER:
+        offered = [p for p in self.prices if provider in (None, p.provider)]
+        for each in PRICE_KIND_ORDER if kind is None else (kind,):
             quoted = sorted(
-                (p for p in self.prices if p.kind == kind), key=lambda p: (p.usd_per_h, p.date, p.provider)
+                (p for p in offered if p.kind == each), key=lambda p: (p.usd_per_h, p.date, p.provider)
             )
             if quoted:
                 return quoted[(len(quoted) - 1) // 2]

@@ -8,6 +8,7 @@ from pdplan.cli.options import (
     COMMON,
     CONCURRENCY,
     LENGTHS,
+    MARKET,
     OBJECTIVES,
     RATE,
     SIZES,
@@ -40,7 +41,19 @@ VARIED = (
 )
 
 
-@takes(*VARIED, *LENGTHS, *RATE, *CONCURRENCY, *SIZES, *TRAFFIC, *OBJECTIVES, *WORLD, *SPECULATION, *COMMON)
+@takes(
+    *VARIED,
+    *LENGTHS,
+    *RATE,
+    *CONCURRENCY,
+    *SIZES,
+    *TRAFFIC,
+    *OBJECTIVES,
+    *WORLD,
+    *MARKET,
+    *SPECULATION,
+    *COMMON,
+)
 def compare(
     flags: Flags,
     files: Annotated[

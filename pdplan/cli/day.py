@@ -9,6 +9,7 @@ from pdplan.cli.options import (
     GOAL,
     HARDWARE,
     LENGTHS,
+    MARKET,
     MODE,
     MODEL,
     OBJECTIVES,
@@ -38,8 +39,8 @@ RATES = (
 
 
 @takes(
-    *RATES, *MODEL, *HARDWARE, *LENGTHS, *SIZES, *TRAFFIC, *OBJECTIVES, *MODE, *WORLD, *SPECULATION, *GOAL,
-    *ROBUST, *COMMON,
+    *RATES, *MODEL, *HARDWARE, *LENGTHS, *SIZES, *TRAFFIC, *OBJECTIVES, *MODE, *WORLD, *MARKET, *SPECULATION,
+    *GOAL, *ROBUST, *COMMON,
 )  # fmt: skip
 def day(
     flags: Flags,

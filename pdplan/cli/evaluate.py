@@ -4,11 +4,22 @@ from typing import Annotated
 
 import typer
 
-from pdplan.cli.options import COMMON, CONCURRENCY, LENGTHS, OBJECTIVES, RATE, TRAFFIC, WORLD, Flags, takes
+from pdplan.cli.options import (
+    COMMON,
+    CONCURRENCY,
+    LENGTHS,
+    MARKET,
+    OBJECTIVES,
+    RATE,
+    TRAFFIC,
+    WORLD,
+    Flags,
+    takes,
+)
 from pdplan.cli.output import ANSWERED, NO, emit
 
 
-@takes(*LENGTHS, *RATE, *CONCURRENCY, *TRAFFIC, *OBJECTIVES, *WORLD, *COMMON)
+@takes(*LENGTHS, *RATE, *CONCURRENCY, *TRAFFIC, *OBJECTIVES, *WORLD, *MARKET, *COMMON)
 def evaluate(
     flags: Flags,
     plan: Annotated[

@@ -88,6 +88,18 @@ WORLD = (
         "prices", "Dollars per accelerator and hour, e.g. h200=2.60; repeatable.", "NAME=USD", True, "--price"
     ),
 )
+MARKET = (
+    Flag(
+        "inventory",
+        "How many there are: h100=16, at a price h100=16@2.10, of a kind h100=16:reserved; h100=any@3.90 "
+        "for the rest; repeatable.",
+        "NAME=N",
+        many=True,
+    ),
+    Flag("price_kind", "Which catalog prices: on-demand, reserved, spot, market, ...", "KIND"),
+    Flag("provider", "Whose catalog prices.", "NAME"),
+    Flag("granularity", "What is bought at least: gpu, node or rack. [default: gpu]", "UNIT"),
+)
 SPECULATION = (
     Flag("drafted", "Tokens that speculative decoding drafts a step. [default: 0]", "N"),
     Flag("acceptance", "Share of drafted tokens accepted. [default: 0.7]", "SHARE"),
@@ -108,7 +120,8 @@ CATALOG = (
 OUTPUT = (Flag("format", "text, json, markdown or csv. [default: text]", "FORMAT"),)
 
 QUESTION = (
-    *MODEL, *HARDWARE, *LENGTHS, *RATE, *SIZES, *TRAFFIC, *OBJECTIVES, *MODE, *WORLD, *SPECULATION
+    *MODEL, *HARDWARE, *LENGTHS, *RATE, *SIZES, *TRAFFIC, *OBJECTIVES, *MODE, *WORLD,
+    *MARKET, *SPECULATION
 )  # fmt: skip
 """Everything that asks a question."""
 COMMON = (*CATALOG, *OUTPUT)

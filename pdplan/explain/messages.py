@@ -192,16 +192,25 @@ def _all_gather(writer: Writer, message: Message, group: str, size: Quantity, ea
 
 def _stage_hop(writer: Writer, message: Message, group: str, size: Quantity, each: float) -> Quantity:
     links, sources = writer.sources.setting.constants.links, writer.sources
+    stages = sources.plan(number(message.ranks), "stages")
+    assert message.spread is not None
+    fill = {"pp": stages, "D": sources.domain(), "s": sources.plan(number(message.spread), "GPUs")}
+    crossing = writer.line(
+        group, "x", "hops that leave a scale-up domain", "ceil(pp/max(floor(D/s),1))-1", fill, "hops"
+    )
     used = {
-        "pp": sources.plan(number(message.ranks), "stages"),
+        "pp": stages,
+        "x": crossing,
         "alpha_r": sources.link(links.ring_latency_s, "s"),
         "S": size,
         "eta_r": sources.link(links.scale_up_efficiency, ""),
         "U": sources.scale_up(),
     }
-    return writer.line(
-        group, "t", "hops between stages", "(pp-1)*(alpha_r+S/(eta_r*U))", used, "s", value=each
-    )
+    expression = "(pp-1-x)*(alpha_r+S/(eta_r*U))"
+    if crossing.value > 0:
+        used |= _out(writer)
+        expression += "+x*(alpha_o+S/(eta_o*O))"
+    return writer.line(group, "t", "hops between stages", expression, used, "s", value=each)
 
 
 def _expert_exchange(writer: Writer, message: Message, group: str, size: Quantity, each: float) -> Quantity:

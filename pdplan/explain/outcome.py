@@ -7,6 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from pdplan.compose import mean_prices_usd_per_h
 from pdplan.evaluate import peak_running
 from pdplan.explain.builder import Builder, Quantity
 from pdplan.explain.case import Case
@@ -225,8 +226,9 @@ def write_cost(b: Builder, case: Case, found: Found) -> None:
     )
     pools = case.plan.pools
     gpus = {f"G_{n[0]}": Quantity(float(p.gpus), "GPUs", f"{PLAN}, {n}") for n, p in pools.items()}
+    mean_prices = mean_prices_usd_per_h(case.world, case.plan)
     prices = {
-        f"c_{n[0]}": Quantity(case.world.price(p.hardware), "USD/h", price_source(case.world, p.hardware))
+        f"c_{n[0]}": Quantity(mean_prices[p.hardware], "USD/h", price_source(case.world, p.hardware))
         for n, p in pools.items()
     }
     watts = {

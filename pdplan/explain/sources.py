@@ -109,9 +109,12 @@ def network_constant(world: World, name: str, value: float, unit: str) -> Quanti
 
 def price_source(world: World, hardware: str) -> str:
     """Who asks the price that a plan is costed with."""
+    if hardware in world.market.inventory:
+        lots = ", ".join(f"{lot.gpus:g} at ${lot.usd_per_h:g}" for lot in world.market.inventory[hardware])
+        return f"price of {hardware}: mean of what the plan buys, idle ones included; inventory: {lots}"
     if hardware in world.prices:
         return f"price of {hardware}: given with the question"
-    price = world.accelerator(hardware).default_price()
+    price = world.accelerator(hardware).default_price(world.market.price_kind, world.market.provider)
     if price is None:
         return f"price of {hardware}: none known; give one with --price {hardware}=..."
     note = f"; {price.note}" if price.note else ""

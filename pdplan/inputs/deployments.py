@@ -14,6 +14,7 @@ from pdplan.errors import InputError
 from pdplan.files import Document, read_yaml
 from pdplan.inputs.consistency import pool_findings, pool_notes
 from pdplan.inputs.given import Findings, Given, Values, given_in
+from pdplan.inputs.markets import market_from
 from pdplan.inputs.names import Entries, engine_from, kv_precision_from, precision_from
 from pdplan.inputs.printed import from_printed
 from pdplan.inputs.quantities import network_from, slo_from, speculation_from, workload_from
@@ -69,7 +70,8 @@ def deployment_from(document: Document, catalog: Catalog, flags: Values | None =
     workload = workload_from(values, findings, needs_load=True)
     slo = slo_from(values, findings)
     prices = entries.prices(values, findings)
-    world = entries.world(prices, network_from(values, findings))
+    market = market_from(values, entries, prices, findings)
+    world = entries.world(prices, network_from(values, findings), market)
     findings.check()
     assert workload is not None
     assert slo is not None

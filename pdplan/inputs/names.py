@@ -14,6 +14,7 @@ from pdplan.efficiency import engine_constants
 from pdplan.errors import InputError
 from pdplan.inputs.given import Findings, Given, Values
 from pdplan.inputs.quantities import choice, prices_from
+from pdplan.market import Market
 
 DEFAULT_ENGINE = "vllm"
 POPULAR_MODELS = ("deepseek-r1", "llama-3.3-70b", "qwen3-235b-a22b", "gpt-oss-120b")
@@ -68,9 +69,13 @@ class Entries:
                 found[accelerator.name] = price
         return found
 
-    def world(self, prices: dict[str, float], network: NetworkSpec, *, ideal: bool = False) -> World:
+    def world(self, prices: dict[str, float], network: NetworkSpec, market: Market | None = None) -> World:
         return World(
-            models=self.models, accelerators=self.accelerators, prices=prices, network=network, ideal=ideal
+            models=self.models,
+            accelerators=self.accelerators,
+            prices=prices,
+            network=network,
+            market=market or Market(),
         )
 
     def digest(self) -> str:

@@ -59,11 +59,33 @@ def from_printed(document: Document) -> Document:
     if isinstance(inputs.get("prices_usd_per_h"), dict):
         found["prices"] = {k: v for k, v in inputs["prices_usd_per_h"].items() if v is not None}
         children["prices"] = inputs_place.children.get("prices_usd_per_h", none)
+    found.update(_market(inputs.get("market")))
     network = inputs.get("network")
     if isinstance(network, dict):
         found["network"] = _network(network)
         children["network"] = inputs_place.children.get("network", none)
     return replace(document, data=found, place=top._replace(children=children))
+
+
+def _market(printed: Any) -> dict[str, Any]:
+    """Inventory and granularity; kind and provider of prices have become the prices printed beside."""
+    if not isinstance(printed, Mapping):
+        return {}
+    found: dict[str, Any] = {"granularity": printed.get("granularity")}
+    inventory = printed.get("inventory")
+    if isinstance(inventory, Mapping) and inventory:
+        found["inventory"] = {
+            name: [
+                {
+                    "count": "any" if lot.get("gpus") is None else lot["gpus"],
+                    **{k: lot[k] for k in ("kind", "provider") if lot.get(k) is not None},
+                    **({} if lot.get("usd_per_gpu_h") is None else {"price": lot["usd_per_gpu_h"]}),
+                }
+                for lot in lots
+            ]
+            for name, lots in inventory.items()
+        }
+    return found
 
 
 def _take_goodput(found: dict[str, Any], metrics: Any) -> None:

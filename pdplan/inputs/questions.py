@@ -11,6 +11,7 @@ from pdplan.catalog.store import Catalog
 from pdplan.compose import World
 from pdplan.files import Document, read_yaml
 from pdplan.inputs.given import Findings, Given, Values, given_in
+from pdplan.inputs.markets import inventory_names, market_from
 from pdplan.inputs.names import (
     POPULAR_HARDWARE,
     Entries,
@@ -29,6 +30,7 @@ from pdplan.inputs.quantities import (
     workload_from,
 )
 from pdplan.inputs.schemas import QuestionKeys
+from pdplan.market import Market
 from pdplan.question import Goal, Mode, Question
 from pdplan.validation import validate
 
@@ -73,7 +75,7 @@ def question_from(values: Values, catalog: Catalog, *, needs_load: bool = True) 
     workload = workload_from(values, findings, needs_load=False)
     slo = slo_from(values, findings)
     max_gpus = count_from(values, "max_gpus", findings)
-    if needs_load and not {"rate", "max_gpus"} & values.keys() and "concurrency" not in values:
+    if needs_load and not {"rate", "max_gpus", "inventory"} & values.keys() and "concurrency" not in values:
         findings.messages.append(
             "the load is missing; give --rate (requests/s, for the cheapest plan) or --max-gpus "
             "(for the most goodput)"
@@ -90,7 +92,10 @@ def question_from(values: Values, catalog: Catalog, *, needs_load: bool = True) 
     objective = choice(values["objective"], GOALS, findings) if "objective" in values else "cost"
     spare_workers, headroom = spare_from(values, findings), headroom_from(values, findings)
     prices = entries.prices(values, findings)
-    world = entries.world(prices, network_from(values, findings))
+    market = market_from(values, entries, prices, findings)
+    world = entries.world(prices, network_from(values, findings), market)
+    if "rate" not in values and "max_gpus" not in values:
+        _require_limits(market, entries, values, findings)
     findings.check()
     assert model is not None
     assert workload is not None
@@ -126,6 +131,8 @@ def question_from(values: Values, catalog: Catalog, *, needs_load: bool = True) 
 
 def _roles(values: Values, entries: Entries, findings: Findings) -> dict[str, Any]:
     """Accelerators by role; where --hardware is absent, colocated pools may use either role's."""
+    if not {"hardware", *ROLE_KEYS} & values.keys() and (named := inventory_names(values)):
+        values = {**values, "hardware": Given(named, values["inventory"].where)}
     both = entries.hardware(values, "hardware", findings)
     prefill, decode = (entries.hardware(values, key, findings) or both for key in ROLE_KEYS)
     if "hardware" not in values:
@@ -148,6 +155,17 @@ def _roles(values: Values, entries: Entries, findings: Findings) -> dict[str, An
     }
 
 
+def _require_limits(market: Market, entries: Entries, values: Values, findings: Findings) -> None:
+    """The most goodput of an inventory: of every accelerator there must be only so many."""
+    endless = [name for name in entries.accelerators if name not in market.limited]
+    if "inventory" in values and endless:
+        findings.say(
+            values["inventory"].where,
+            f"there is no limit on {' and '.join(endless)}, and no rate; give a number of each, --max-gpus, "
+            "or --rate",
+        )
+
+
 def _notes(question: Question, world: World, catalog: Catalog) -> list[str]:
     notes: list[str] = []
     model, workload = world.model(question.model), question.workload
@@ -155,6 +173,11 @@ def _notes(question: Question, world: World, catalog: Catalog) -> list[str]:
         notes.append(context_note(model.name, workload.isl + workload.osl, model.max_context))
     unused = [name for name in world.prices if name not in world.accelerators]
     notes += [f"the price of '{name}' is not used: no role may use it" for name in unused]
+    unused = [name for name in world.market.inventory if name not in world.accelerators]
+    notes += [f"the inventory of '{name}' is not used: no role may use it" for name in unused]
+    if world.market.limited:
+        endless = [name for name in world.accelerators if name not in world.market.limited]
+        notes += [f"there is no limit on {name}: the inventory does not name one" for name in endless]
     notes += [f"catalog: {problem}" for problem in catalog.problems]
     return notes
 

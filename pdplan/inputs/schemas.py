@@ -35,6 +35,31 @@ class NetworkKeys:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LotKeys:
+    """Accelerators of one kind at one price."""
+
+    __pydantic_config__ = _STRICT
+    count: Quantity = "any"
+    kind: str | None = None
+    provider: str | None = None
+    price: Quantity | None = None
+
+
+LotEntry = str | float | LotKeys
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarketKeys:
+    """Which prices count, what there is, in which units it is bought."""
+
+    __pydantic_config__ = _STRICT
+    inventory: dict[str, LotEntry | tuple[LotEntry, ...]] | None = None
+    price_kind: str | None = None
+    provider: str | None = None
+    granularity: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkloadKeys:
     __pydantic_config__ = _STRICT
     isl: Quantity | None = None
@@ -57,7 +82,7 @@ class SloKeys:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuestionKeys(WorkloadKeys, SloKeys):
+class QuestionKeys(WorkloadKeys, SloKeys, MarketKeys):
     """The flags of `pdplan recommend`, as keys."""
 
     __pydantic_config__ = _STRICT
@@ -95,7 +120,7 @@ class PoolKeys:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanKeys:
+class PlanKeys(MarketKeys):
     """A deployment: the `plan` object of the JSON output, its workload and its objectives."""
 
     __pydantic_config__ = _STRICT

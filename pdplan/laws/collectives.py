@@ -207,3 +207,23 @@ def point_to_point_time_s(message_bytes: ArrayLike, crosses_domain: ArrayLike, l
         links.scale_out_latency_s + size / links.out,
         links.ring_latency_s + size / links.up,
     )
+
+
+def stage_hops_time_s(
+    message_bytes: ArrayLike, stages: ArrayLike, gpus_per_stage: ArrayLike, links: Links
+) -> Array:
+    """A message through all stages of a pipeline [s]; stages fill a domain before they cross to the next.
+
+    t = (pp − 1 − x)·t_up + x·t_out, with x = ceil(pp / max(floor(domain / stage), 1)) − 1 hops that
+    leave a domain: a worker that straddles nodes pays for the slower link.
+
+    >>> links = Links(scale_up_bytes_per_s=100e9, scale_out_bytes_per_s=10e9, domain_size=8)
+    >>> [round(float(stage_hops_time_s(1e9, pp, 4, links)), 6) for pp in (1, 2, 4)]
+    [0.0, 0.01, 0.12]
+    """
+    pp = np.asarray(stages, dtype=float)
+    held = np.maximum(np.floor(links.domain_size / np.asarray(gpus_per_stage, dtype=float)), 1.0)
+    out = np.ceil(pp / held) - 1.0
+    return (pp - 1.0 - out) * point_to_point_time_s(
+        message_bytes, False, links
+    ) + out * point_to_point_time_s(message_bytes, True, links)

@@ -77,7 +77,7 @@ class Message:
     deduplicate: bool = False
     """High-throughput kernels, which send a token once to a node (prefill); else low-latency ones."""
     spread: Array | None = None
-    """Accelerators that share one expert, so that `ranks` lie that far apart."""
+    """Accelerators that share one expert, or make up a stage, so that `ranks` lie that far apart."""
     mask: Array | None = None
     """Where the collective happens at all (layouts differ)."""
     inputs: Mapping[str, Any] = field(default_factory=dict)

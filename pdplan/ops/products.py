@@ -125,6 +125,7 @@ def edge_messages(stack: Stack, layout: Layout, load: Load) -> list[Message]:
             layers=1,
             message_bytes=load.tokens * stack.hidden_size * ACTIVATION_BYTES / layout.tp,
             ranks=layout.pp,
+            spread=layout.tp * layout.dp,
             inputs={"m": load.tokens, "H": stack.hidden_size, "a": ACTIVATION_BYTES, "tp": layout.tp},
             counted="m*H*a/tp",
         ),

@@ -10,6 +10,7 @@ from pdplan.compose import World
 from pdplan.plan import Metrics, Plan, PoolPlan
 from pdplan.question import Candidate, Infeasible, OtherKind, Question
 from pdplan.report.contract_version import SCHEMA_VERSION
+from pdplan.report.market import market_json
 from pdplan.uncertainty import error_bars
 from pdplan.workload import Slo, Workload
 
@@ -97,6 +98,7 @@ def world_json(world: World) -> dict[str, Any]:
     return {
         "prices_usd_per_h": {name: world.price(name) for name in world.accelerators},
         "network": asdict(world.network),
+        "market": market_json(world.market),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pdplan.compose import plan_bill
 from pdplan.plan import Metrics
 from pdplan.question import Candidate
 from pdplan.report.blocks import Block, Headline, Paragraph, Report
@@ -17,6 +18,7 @@ from pdplan.report.contract import (
     workload_json,
     world_json,
 )
+from pdplan.report.market import bill_blocks, bill_json
 from pdplan.report.parts import (
     error_bars_block,
     figures_table,
@@ -45,6 +47,7 @@ def evaluation_report(deployment: Deployment, metrics: Metrics) -> Report:
         "plan": plan_json(plan),
         "metrics": metrics_json(metrics),
         "error_bars": error_bars_json(plan, metrics),
+        "bill": bill_json(plan_bill(deployment.world, plan)),
         "notes": list(deployment.notes),
     }
     words = f"{plan_words(plan)}: {cost_words(metrics)}"
@@ -61,6 +64,7 @@ def evaluation_report(deployment: Deployment, metrics: Metrics) -> Report:
         error_bars_block(plan, metrics),
         figures_table(metrics),
         ttft_paragraph(metrics),
+        *bill_blocks(plan, deployment.world),
     ]
     blocks.append(notes_block(deployment.notes))
     return Report(blocks=tuple(blocks), data=data, records=(record(Candidate(plan=plan, metrics=metrics)),))

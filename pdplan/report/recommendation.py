@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from pdplan.compose import plan_bill
 from pdplan.question import Candidate, Certificate, Goal, Infeasible, OtherKind, Question, Recommendation
 from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, Table, table
 from pdplan.report.contract import (
@@ -18,6 +19,7 @@ from pdplan.report.contract import (
     question_json,
     record,
 )
+from pdplan.report.market import bill_blocks, bill_json
 from pdplan.report.parts import (
     error_bars_block,
     figures_table,
@@ -60,6 +62,7 @@ def recommendation_report(
         "plan": plan_json(best.plan) if best else None,
         "metrics": metrics_json(best.metrics) if best else None,
         "error_bars": error_bars_json(best.plan, best.metrics) if best else None,
+        "bill": bill_json(plan_bill(found.world, best.plan)) if best else None,
         "alternatives": [candidate_json(c) for c in found.alternatives],
         "best_other_mode": candidate_json(found.best_other_mode),
         "best_other_kind": other_kind_json(found.best_other_kind),
@@ -122,6 +125,7 @@ def _answer(found: Recommendation, best: Candidate) -> list[Block]:
         error_bars_block(best.plan, best.metrics),
         figures_table(best.metrics),
         ttft_paragraph(best.metrics),
+        *bill_blocks(best.plan, found.world),
     ]
     if found.binding:
         blocks.append(Paragraph(found.binding, title="What binds"))
@@ -232,7 +236,7 @@ def _no_answer(found: Recommendation) -> list[Block]:
     if infeasible.misses:
         rows: list[tuple[Cell | str, ...]] = [
             (
-                _LIMIT_TITLES.get(name, name),
+                _LIMIT_TITLES.get(name, name.replace("inventory_", "inventory of ")),
                 _limit(name, value),
                 _limit(name, allowed),
                 margin(value, allowed),

@@ -40,7 +40,7 @@ def search_colocated(
     for hardware, found in choices.items():
         if len(found):
             workers = workers_for_rate(found, workload.rate, workload, slo)
-            cost = (workers + objective.spare_workers) * found.candidates.unit_cost
+            cost = objective.pool_cost(hardware, found.candidates.pool.layout.gpus, workers)
             bounds += [
                 (float(cost[k]), float(found.fastest_tpot_s[k]), hardware, k, float(workers[k]))
                 for k in range(len(found))
@@ -49,7 +49,7 @@ def search_colocated(
     candidates: list[Candidate] = []
     best, ties = objective.ceiling, 0
     while bounds:
-        if bounds[0][0] > best * (1 + 1e-9):
+        if bounds[0][0] > best * (1 + 1e-9) or bounds[0][0] == np.inf:
             break
         ties += bounds[0][0] >= best * (1 - 1e-9)
         if ties > (TIES if objective.thorough else 0):
@@ -70,7 +70,9 @@ def search_colocated(
         most = np.where(np.isfinite(best), np.floor(best / unit * (1 + 1e-9)) - spare, start * 8 + 64)
         if max_gpus is not None:
             most = np.minimum(most, np.floor(max_gpus / gpus) - spare)
-        candidates += _size(part, start, most, serving, workload, slo, money)
+        most = np.minimum(most, np.floor(objective.tariffs[hardware].most / gpus) - spare)
+        sized = _size(part, start, most, serving, workload, slo, money)
+        candidates += [c for c in sized if np.isfinite(objective.cost(c))]
         best = min([best, *(objective.cost(c) for c in candidates)])
     return candidates
 

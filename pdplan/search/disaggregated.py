@@ -37,7 +37,7 @@ from pdplan.search.candidates import (
     bisect_integers,
     workers_for_rate,
 )
-from pdplan.search.objective import Objective, ttft_limit_s
+from pdplan.search.objective import Objective, Workers, ttft_limit_s
 from pdplan.workload import Slo, Workload
 
 BLOCK = 128
@@ -166,13 +166,18 @@ def bound_prefill(
 ) -> BoundedPrefill:
     """Least prefill workers if transfers were free and the first step that of the fastest decode pool."""
     pools = [d for d in decodes if len(d.choices)]
+    if not pools:
+        nothing = np.zeros(0, dtype=int)
+        return BoundedPrefill(choices=prefill.take(nothing), workers=np.zeros(0), cost=np.zeros(0))
     loosest = max(float(ttft_limit_s(problem.slo, problem.workload.osl, d.tpot_slo_s).max()) for d in pools)
     fastest = min(float(d.tpot_mean_s.min()) for d in pools)
     bound = least_prefill_workers(problem, prefill, None, np.asarray(fastest), np.asarray(loosest))
     possible = np.flatnonzero(np.isfinite(bound))
     prefill, bound = prefill.take(possible), bound[possible]
-    cost = (bound + problem.objective.spare_workers) * prefill.candidates.unit_cost
-    return BoundedPrefill(choices=prefill, workers=bound, cost=cost)
+    candidates = prefill.candidates
+    cost = problem.objective.pool_cost(candidates.hardware, candidates.pool.layout.gpus, bound)
+    there = np.flatnonzero(np.isfinite(cost))
+    return BoundedPrefill(choices=prefill.take(there), workers=bound[there], cost=cost[there])
 
 
 def cheapest_pairs(
@@ -181,9 +186,10 @@ def cheapest_pairs(
     """Feasible pairs in the order of cost, and the cheapest cost known: `incumbent` or below."""
     found: list[Candidate] = []
     best, blocks_after = incumbent, 0
-    for i, j in _by_bound(prefill.choices, prefill.cost, decode):
-        lowest = float((prefill.cost[i] + decode.cost[j]).min())
-        if lowest > best * (1 + 1e-9):
+    bounds = _pair_bounds(problem.objective, prefill, decode, problem.max_gpus)
+    for i, j in _by_bound(bounds, prefill, decode):
+        lowest = float(bounds[i, j].min())
+        if lowest > best * (1 + 1e-9) or lowest == np.inf:
             break
         if best < np.inf and lowest >= best * (1 - 1e-9):
             blocks_after += 1
@@ -195,14 +201,28 @@ def cheapest_pairs(
     return found, best
 
 
-def _by_bound(
-    prefill: PrefillChoices, prefill_cost: Array, decode: SizedDecode
-) -> Iterator[tuple[Array, Array]]:
+def _pair_bounds(
+    objective: Objective, prefill: BoundedPrefill, decode: SizedDecode, max_gpus: int | None
+) -> Array:
+    """The least that every pair can cost, prefill types by decode types; infinite beyond what there is."""
+    sending, receiving = prefill.choices.candidates, decode.choices.candidates
+    senders = Workers(sending.hardware, sending.pool.layout.gpus[:, None], prefill.workers[:, None])
+    receivers = Workers(receiving.hardware, receiving.pool.layout.gpus, decode.workers)
+    bounds = objective.pair_cost(senders, receivers)
+    if max_gpus is None:
+        return bounds
+    spare = objective.spare_workers
+    gpus = (senders.number + spare) * senders.gpus_each + (receivers.number + spare) * receivers.gpus_each
+    return np.where(gpus <= max_gpus, bounds, np.inf)
+
+
+def _by_bound(bounds: Array, prefill: BoundedPrefill, decode: SizedDecode) -> Iterator[tuple[Array, Array]]:
     """Pairs in blocks, cheapest bound first; equal bounds: quicker pairs first."""
     # A hair of each pair's latency orders ties without changing any order of cost.
-    hair_p = 1e-9 * prefill.service.time_s / prefill.service.time_s.max()
-    hair_d = 1e-9 * decode.tpot_mean_s / decode.tpot_mean_s.max()
-    keys = np.add.outer(prefill_cost * (1 + hair_p), decode.cost * (1 + hair_d)).ravel()
+    time_s = prefill.choices.service.time_s
+    hair_p = 1e-9 * prefill.cost * time_s / time_s.max()
+    hair_d = 1e-9 * decode.cost * decode.tpot_mean_s / decode.tpot_mean_s.max()
+    keys = (bounds + np.add.outer(hair_p, hair_d)).ravel()
     width, done = len(decode.cost), 0
     while done < keys.size:
         upto = min(max(done * 4, FIRST_PAIRS), keys.size)
@@ -226,7 +246,9 @@ def _size_block(
     unit_p, unit_d = prefill.candidates.unit_cost, decode.choices.candidates.unit_cost
     extra = 1
     while True:
-        saving = (np.minimum(workers, 1e9) - bound) * unit_p - extra * unit_d
+        saving = (np.minimum(workers, 1e9) - bound) * unit_p
+        if problem.objective.is_plain:  # else another worker may cost nothing: a half-empty node
+            saving = saving - extra * unit_d
         index = np.flatnonzero(saving > 1e-12)
         if not len(index) or extra > MOST_EXTRA:
             return found
@@ -243,10 +265,13 @@ def _candidates(
 ) -> list[Candidate]:
     """Evaluate sized pairs in one call and keep those that meet everything."""
     spare = problem.objective.spare_workers
-    gpus = (workers + spare) * prefill.candidates.pool.layout.gpus + (
-        decode.workers + spare
-    ) * decode.choices.candidates.pool.layout.gpus
+    each_p, each_d = prefill.candidates.pool.layout.gpus, decode.choices.candidates.pool.layout.gpus
+    gpus = (workers + spare) * each_p + (decode.workers + spare) * each_d
     allowed = np.isfinite(workers) & (gpus <= (problem.max_gpus or np.inf))
+    if not problem.objective.is_plain:
+        senders = Workers(prefill.candidates.hardware, each_p, np.where(allowed, workers, 0.0))
+        receivers = Workers(decode.choices.candidates.hardware, each_d, decode.workers)
+        allowed &= np.isfinite(problem.objective.pair_cost(senders, receivers))
     index = np.flatnonzero(allowed)
     if not len(index):
         return []
@@ -291,6 +316,8 @@ def search_disaggregated(
         for hw, choices in decodes.items()
         if len(choices)
     }
+    if not objective.is_plain:
+        sized = {hw: _within_inventory(d, objective) for hw, d in sized.items()}
 
     def problem(p: str, d: str) -> PairProblem:
         return PairProblem(
@@ -317,16 +344,15 @@ def search_disaggregated(
         for p in dict.fromkeys(p for p, _ in joined)
         if len(prefills[p])
     }
+    possible = [(p, d) for p, d in joined if p in bounded and len(bounded[p].choices) and len(sized[d].cost)]
     # The pair of the lowest bound first: a low incumbent early saves most of the work.
-    bounds = sorted(
-        (float(bounded[p].cost.min()) + float(sized[d].cost.min()), p, d)
-        for p, d in joined
-        if p in bounded and len(bounded[p].choices)
-    )
+    bounds = sorted((_least_bound(objective, bounded[p], sized[d]), p, d) for p, d in possible)
     found: list[Candidate] = []
     incumbent = objective.ceiling
     others = 0
     for bound, p, d in bounds:
+        if bound == np.inf:
+            break
         if bound <= incumbent * (1 + 1e-9):
             pairs, incumbent = cheapest_pairs(problem(p, d), bounded[p], sized[d], incumbent)
         elif objective.thorough and bound <= incumbent * NEARLY and others < OTHER_PAIRS:
@@ -336,3 +362,17 @@ def search_disaggregated(
             break
         found += pairs
     return found
+
+
+def _within_inventory(sized: SizedDecode, objective: Objective) -> SizedDecode:
+    """Worker types of which there are enough, at what they cost by the tariff."""
+    candidates = sized.choices.candidates
+    cost = objective.pool_cost(candidates.hardware, candidates.pool.layout.gpus, sized.workers)
+    return replace(sized, cost=cost).take(np.flatnonzero(np.isfinite(cost)))
+
+
+def _least_bound(objective: Objective, prefill: BoundedPrefill, decode: SizedDecode) -> float:
+    """The least that any pair can cost."""
+    if objective.is_plain:
+        return float(prefill.cost.min()) + float(decode.cost.min())
+    return float(_pair_bounds(objective, prefill, decode, None).min())

@@ -28,13 +28,12 @@ def most_goodput(
     decode: Mapping[str, DecodeChoices],
     colocated: Mapping[str, DecodeChoices],
 ) -> list[Candidate]:
-    """Candidates of both modes within `max_gpus`, the highest rates among them.
+    """Candidates of both modes within `max_gpus` and the inventory, the highest rates among them.
 
     Every split of the accelerators between the pools is bounded by what each pool could
     serve without queues; splits are tried best bound first until none can beat the best. Of the
     prefill types for one split the BLOCK with the most capacity are tried, not all.
     """
-    assert question.max_gpus is not None
     found: list[Candidate] = []
     for hardware, choices in colocated.items():
         found += _colocated(question, world, serving, hardware, choices)
@@ -42,6 +41,14 @@ def most_goodput(
         if default_bandwidth(world, p, d) or world.network.bandwidth_bytes_per_s:
             found += _pairs(question, world, serving, (p, prefill[p]), (d, decode[d]))
     return found
+
+
+def accelerators_at_hand(question: Question, world: World, *hardware: str) -> int:
+    """How many of these kinds together a plan may use: the question's limit, the inventory's."""
+    stock = sum(world.tariff(name).most for name in dict.fromkeys(hardware))
+    most = min(stock, question.max_gpus or np.inf)
+    assert np.isfinite(most), "no limit on accelerators: the rate has none either"
+    return int(most)
 
 
 def highest_rate(meets_at: Callable[[Array], Array], high: Array) -> Array:
@@ -64,7 +71,8 @@ def highest_rate(meets_at: Callable[[Array], Array], high: Array) -> Array:
 def _colocated(
     question: Question, world: World, serving: Serving, hardware: str, choices: DecodeChoices
 ) -> list[Candidate]:
-    workload, slo, total = question.workload, question.slo, float(question.max_gpus or 0)
+    workload, slo = question.workload, question.slo
+    total = float(accelerators_at_hand(question, world, hardware))
     # Spare workers take accelerators and serve nothing.
     money = Economics(
         usd_per_gpu_h={"colocated": world.price(hardware)}, watt_per_gpu={"colocated": world.watts(hardware)}
@@ -122,9 +130,11 @@ def _pairs(
     prefill_of: tuple[str, PrefillChoices],
     decode_of: tuple[str, DecodeChoices],
 ) -> list[Candidate]:
-    workload, slo, total = question.workload, question.slo, int(question.max_gpus or 0)
+    workload, slo = question.workload, question.slo
     spare = question.spare_workers
     (p, prefill), (d, decode) = prefill_of, decode_of
+    total = accelerators_at_hand(question, world, p, d)
+    stock = {name: accelerators_at_hand(question, world, name) for name in (p, d)}
     if not len(prefill) or not len(decode):
         return []
     fast = np.flatnonzero(prefill.service.time_s < (np.inf if slo.ttft_s is None else slo.ttft_s))
@@ -139,10 +149,11 @@ def _pairs(
     gpus_p = prefill.candidates.pool.layout.gpus
     per_worker = prefill.service.rate_per_server * prefill.candidates.pool.servers_per_worker
     # Every (decode type, number of decode workers), bounded by the best prefill for what is left.
-    most = np.maximum(np.floor(total / decode.candidates.pool.layout.gpus).astype(int) - spare, 0)
+    most = np.maximum(np.floor(stock[d] / decode.candidates.pool.layout.gpus).astype(int) - spare, 0)
     types = np.repeat(np.arange(len(decode)), most)
     counts = np.concatenate([np.arange(1, m + 1) for m in most]).astype(float) if types.size else np.zeros(0)
     left = total - (counts + spare) * decode.candidates.pool.layout.gpus[types]
+    left = np.minimum(left, stock[p])
     ceiling = _prefill_ceiling(per_worker, gpus_p, total, spare)
     bound = np.minimum(largest_rate(decode.take(types), counts, workload, slo), ceiling[left.astype(int)])
     order = np.argsort(-bound, kind="stable")

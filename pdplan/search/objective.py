@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from pdplan.compose import World
 from pdplan.errors import InputError
 from pdplan.laws.roofline import Array
+from pdplan.market import Tariff, packed_pair, packed_units
 from pdplan.plan import Metrics
 from pdplan.question import Candidate, Question
 from pdplan.workload import Slo
@@ -26,6 +28,8 @@ class Objective:
     counts_gpus: bool
     """Ranked by accelerators for want of a price."""
     node_size: dict[str, int]
+    tariffs: dict[str, Tariff]
+    """What a number of them counts, up to as many as there are."""
     spare_workers: int = 0
     """Paid for in each pool beside the workers that a candidate of the search counts."""
     thorough: bool = True
@@ -33,12 +37,54 @@ class Objective:
     ceiling: float = np.inf
     """What costs more is of no interest: the cost of a plan that is known."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether cost is unit price times accelerators, of which there are any number."""
+        return all(tariff.is_plain for tariff in self.tariffs.values())
+
     def cost(self, candidate: Candidate) -> float:
-        """Of a candidate as searched: its workers and the spare ones."""
-        return sum(
-            (p.workers + self.spare_workers) * p.gpus_per_worker * self.unit_price[p.hardware]
-            for p in candidate.plan.pools.values()
+        """Of a candidate as searched: its workers and the spare ones; infinite beyond the inventory."""
+        pools = list(candidate.plan.pools.values())
+        if self.is_plain:
+            return sum(
+                (p.workers + self.spare_workers) * p.gpus_per_worker * self.unit_price[p.hardware]
+                for p in pools
+            )
+        total = 0.0
+        for hardware in dict.fromkeys(p.hardware for p in pools):
+            tariff = self.tariffs[hardware]
+            workers = [
+                (p.gpus_per_worker, p.workers + self.spare_workers) for p in pools if p.hardware == hardware
+            ]
+            total += float(tariff.cost_per_h(packed_units(tariff.unit, workers) * tariff.unit))
+        return total
+
+    def pool_cost(self, hardware: str, gpus_each: Array, workers: Array) -> Array:
+        """Of so many workers, and the spare ones, of one pool."""
+        count = workers + self.spare_workers
+        if self.is_plain:
+            return np.asarray(count * (gpus_each * self.unit_price[hardware]))
+        tariff = self.tariffs[hardware]
+        units = packed_pair(tariff.unit, gpus_each, count, 1, 0)
+        return tariff.cost_per_h(units * tariff.unit)
+
+    def pair_cost(self, prefill: Workers, decode: Workers) -> Array:
+        """Of two pools, which share nodes and inventory where they are of the same accelerators."""
+        if self.is_plain or prefill.hardware != decode.hardware:
+            return self.pool_cost(*prefill) + self.pool_cost(*decode)
+        tariff, spare = self.tariffs[prefill.hardware], self.spare_workers
+        units = packed_pair(
+            tariff.unit, prefill.gpus_each, prefill.number + spare, decode.gpus_each, decode.number + spare
         )
+        return tariff.cost_per_h(units * tariff.unit)
+
+
+class Workers(NamedTuple):
+    """Workers of one pool, as arrays."""
+
+    hardware: str
+    gpus_each: Array
+    number: Array
 
 
 def build_objective(question: Question, world: World, names: Iterable[str]) -> Objective:
@@ -63,8 +109,15 @@ def build_objective(question: Question, world: World, names: Iterable[str]) -> O
             hw: max(world.accelerator(hw).accelerators_per_node, world.accelerator(hw).scale_up_domain_size)
             for hw in names
         },
+        tariffs={hw: _tariff(question, world, hw, unit_price[hw], counts_gpus) for hw in names},
         spare_workers=question.spare_workers,
     )
+
+
+def _tariff(question: Question, world: World, hardware: str, amount: float, counts_gpus: bool) -> Tariff:
+    """The price list, or as many accelerators that count `amount` each where the price is not what counts."""
+    tariff = world.tariff(hardware)
+    return tariff if question.objective == "cost" and not counts_gpus else tariff.weighed(amount)
 
 
 def _watts(world: World, names: Iterable[str]) -> dict[str, float]:

@@ -111,8 +111,8 @@ def _price_notes(names: list[str], world: World) -> Iterator[str]:
     """Where prices that are compared come from: list prices of different sellers are not one market."""
     words = []
     for name in names:
-        price = world.accelerator(name).default_price()
-        if name not in world.prices and price is not None:
-            words.append(f"{name} ${price.usd_per_h:g} ({price.kind}, {price.provider}, {price.date})")
+        lot = world.lots(name)[0]
+        if lot.date:
+            words.append(f"{name} ${lot.usd_per_h:g} ({lot.kind}, {lot.provider}, {lot.date})")
     if len(words) > 1:
         yield f"catalog prices: {', '.join(words)}; your own with --price"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,7 @@ from pdplan.search.kinds import differences, second_kind
 from pdplan.search.objective import HAIR, Objective, build_objective, distinct, rank, tpot_limit_s
 from pdplan.search.reasons import binding_sentence, notes_for, why_after
 from pdplan.search.robust import as_planned, robustness_of
+from pdplan.search.shortage import also_short, explain_shortage, limited_hardware, unlimited
 from pdplan.search.worker_types import WorkerTypes
 
 
@@ -47,8 +49,13 @@ def recommend(question: Question, world: World) -> Recommendation:
     found = _recommend(question, world)
     if found.best is not None:
         return found
-    space = build_space(found.question, world)
-    return replace(found, infeasible=explain_infeasible(found.question, world, space, _recommend))
+    question = found.question
+    shortage = explain_shortage(question, world, _recommend)
+    if shortage is not None:
+        return replace(found, infeasible=shortage)
+    free = unlimited(world, limited_hardware(question, world))
+    why = explain_infeasible(question, free, build_space(question, free), _recommend)
+    return replace(found, infeasible=also_short(why, world))
 
 
 def _recommend(question: Question, world: World) -> Recommendation:
@@ -163,8 +170,12 @@ def build_space(question: Question, world: World, types: WorkerTypes | None = No
     names = sorted({*senders, *receivers, *alone})
     objective = build_objective(question, world, names)
     limits = [g for g in (question.max_gpus, question.max_gpus_per_worker) if g is not None]
+    largest = {hw: min([*limits, objective.tariffs[hw].most]) for hw in names}
     fitting = {
-        hw: types.fitting(world, serving, hw, workload, min(limits) if limits else None) for hw in names
+        hw: types.fitting(
+            world, serving, hw, workload, int(largest[hw]) if math.isfinite(largest[hw]) else None
+        )
+        for hw in names
     }
     some = [hw for hw in names if len(fitting[hw])]
     price = objective.unit_price
