@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from pdplan.architecture.checkpoints import checkpoint_for
 from pdplan.architecture.model import Model
 from pdplan.architecture.stack import fold, fold_draft
+from pdplan.calibrated import Calibration
 from pdplan.catalog.accelerator import Accelerator
 from pdplan.efficiency import (
+    Case,
     Constants,
     LinkSpeeds,
     engine_constants,
@@ -71,6 +74,17 @@ class World:
     ideal: bool = False
     varied: Variation = Variation()
     market: Market = field(default_factory=Market)
+    calibration: Calibration | None = None
+    """The user's own runs, where they were given: constants fitted to them stand in for the shipped ones."""
+    constants: Mapping[str, Any] | None = None
+    """Stands in for constants/engines.yaml in a fit; None takes the calibration's, or the shipped file."""
+
+    @property
+    def engines(self) -> Mapping[str, Any] | None:
+        """The document of engine constants; None is the shipped one."""
+        if self.constants is None and self.calibration is not None:
+            return self.calibration.document
+        return self.constants
 
     def model(self, name: str) -> Model:
         return self.models[name]
@@ -102,18 +116,20 @@ class World:
         return power.value if power else float("nan")
 
 
-def kv_precision_for(kv_precision: str, precision: str, engine: str) -> str:
+def kv_precision_for(
+    kv_precision: str, precision: str, engine: str, engines: Mapping[str, Any] | None = None
+) -> str:
     """What `auto` means: 16 bit, or FP8 where the engine lets the cache follow quantised weights."""
     if kv_precision != "auto":
         return kv_precision
-    follows = engine_constants(engine).kv_follows_weights and precision in ("fp8", "fp4")
+    follows = engine_constants(engine, document=engines).kv_follows_weights and precision in ("fp8", "fp4")
     return "fp8" if follows else "bf16"
 
 
 def build_setting(world: World, serving: Serving, hardware: str) -> Setting:
     """A model in its formats on an accelerator under an engine."""
     model, accelerator = world.model(serving.model), world.accelerator(hardware)
-    constants = _varied(_constants(world, accelerator, serving.engine), world.varied)
+    constants = _varied(_constants(world, accelerator, serving), world.varied)
     usable = accelerator.memory.usable_bytes.value
     if usable < constants.engine.small_memory_bytes:
         engine = replace(
@@ -148,7 +164,7 @@ def _varied(constants: Constants, varied: Variation) -> Constants:
     return replace(constants, engine=replace(engine, **factors))
 
 
-def _constants(world: World, accelerator: Accelerator, engine: str) -> Constants:
+def _constants(world: World, accelerator: Accelerator, serving: Serving) -> Constants:
     up, out = accelerator.scale_up, accelerator.scale_out
     speeds = LinkSpeeds(
         # Without a link in the catalog no worker may span accelerators (see search.layouts).
@@ -164,7 +180,17 @@ def _constants(world: World, accelerator: Accelerator, engine: str) -> Constants
                 domain_size=speeds.domain_size,
             )
         )
-    return resolve_constants(accelerator.name, accelerator.generation, speeds, engine)
+    return resolve_constants(engine_case(serving, accelerator), speeds, world.engines)
+
+
+def engine_case(serving: Serving, accelerator: Accelerator) -> Case:
+    """What the engine's constants are asked for."""
+    return Case(
+        engine=serving.engine,
+        generation=accelerator.generation,
+        accelerator=accelerator.name,
+        model=serving.model,
+    )
 
 
 def build_network(world: World, prefill_hardware: str, decode_hardware: str) -> Network:

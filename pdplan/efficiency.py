@@ -108,8 +108,22 @@ class LinkSpeeds:
     domain_size: int
 
 
-def resolve_constants(accelerator: str, generation: str, speeds: LinkSpeeds, engine: str) -> Constants:
-    """The constants of one accelerator under one engine, nearest measurement first."""
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What an engine's constants are asked for; a calibration may know the accelerator and the model, too."""
+
+    engine: str
+    generation: str = ""
+    accelerator: str = ""
+    model: str = ""
+
+
+def resolve_constants(case: Case, speeds: LinkSpeeds, document: Mapping[str, Any] | None = None) -> Constants:
+    """The constants of one accelerator under one engine, nearest measurement first.
+
+    `document` stands in for constants/engines.yaml (cross-validation, a user's calibration).
+    """
+    accelerator, generation, engine = case.accelerator, case.generation, case.engine
     kernels = _kernel_file()
     chain = _scopes(kernels, accelerator, generation)
     rooflines: dict[tuple[str, str], Roofline] = {}
@@ -130,12 +144,12 @@ def resolve_constants(accelerator: str, generation: str, speeds: LinkSpeeds, eng
     links, origin = _links(chain, speeds, kernels["sources"])
     provenance[("links", "")] = origin
     return Constants(
-        links=links, engine=engine_constants(engine, generation), rooflines=rooflines, provenance=provenance
+        links=links, engine=case_constants(case, document), rooflines=rooflines, provenance=provenance
     )
 
 
 def engine_names() -> tuple[str, ...]:
-    return tuple(_engine_file()["engines"])
+    return tuple(engine_file()["engines"])
 
 
 def engine_constants(name: str, generation: str = "", document: Mapping[str, Any] | None = None) -> Engine:
@@ -144,17 +158,25 @@ def engine_constants(name: str, generation: str = "", document: Mapping[str, Any
     `document` stands in for constants/engines.yaml (cross-validation, a user's calibration).
     A name that no file knows raises UnknownNameError.
     """
-    document = _engine_file() if document is None else document
-    values = {key: float(entry["value"]) for key, entry in _engine_entries(name, document).items()}
-    for key, entry in _generation_entries(generation, document).items():
-        values[key] = values.get(key, 1.0) * float(entry["value"])
-    return Engine(name=name, **values)
+    return case_constants(Case(engine=name, generation=generation), document)
 
 
-def engine_sources(name: str, generation: str = "") -> dict[str, str]:
-    """Where each constant of an engine comes from, for `explain`."""
-    document = _engine_file()
-    entries = {**_engine_entries(name, document), **_generation_entries(generation, document)}
+def case_constants(case: Case, document: Mapping[str, Any] | None = None) -> Engine:
+    """As `engine_constants`, with the factors that a calibration has for the accelerator and the model."""
+    document = engine_file() if document is None else document
+    values = {key: float(entry["value"]) for key, entry in engine_entries(case.engine, document).items()}
+    for factors in _factors(case, document):
+        for key, entry in factors.items():
+            values[key] = values.get(key, 1.0) * float(entry["value"])
+    return Engine(name=case.engine, **values)
+
+
+def engine_sources(case: Case, document: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Where each constant of an engine comes from, for `explain`; of factors on it, the nearest."""
+    document = engine_file() if document is None else document
+    entries = engine_entries(case.engine, document)
+    for factors in _factors(case, document):
+        entries = {**entries, **factors}
     return {
         key: f"{document['sources'][entry['source']].strip()}"
         + (f" ({entry['note']})" if "note" in entry else "")
@@ -162,7 +184,7 @@ def engine_sources(name: str, generation: str = "") -> dict[str, str]:
     }
 
 
-def _engine_entries(name: str, document: Mapping[str, Any]) -> dict[str, Any]:
+def engine_entries(name: str, document: Mapping[str, Any]) -> dict[str, Any]:
     """What every engine has, then what it inherits, then its own."""
     blocks = document["engines"]
     if name not in blocks:
@@ -170,6 +192,15 @@ def _engine_entries(name: str, document: Mapping[str, Any]) -> dict[str, Any]:
     own = blocks[name]
     merged = {**document.get("common", {}), **blocks.get(own.get("inherits", ""), {}), **own}
     return {k: v for k, v in merged.items() if k != "inherits"}
+
+
+def _factors(case: Case, document: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Factors on an engine's constants: of the generation, and of a calibration's accelerator and model."""
+    return (
+        _generation_entries(case.generation, document),
+        document.get("accelerators", {}).get(case.accelerator, {}),
+        document.get("models", {}).get(case.model, {}),
+    )
 
 
 def _generation_entries(generation: str, document: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,7 +215,7 @@ def benchmark_settings(
     source: str, engine: str, generation: str, document: Mapping[str, Any] | None = None
 ) -> dict[str, float]:
     """How a benchmark drove its servers: share of the opening burst, tokens of the first streamed chunk."""
-    document = _engine_file() if document is None else document
+    document = engine_file() if document is None else document
     benches = document["benchmarks"]
     found: dict[str, float] = {}
     for block in (benches["any"], benches.get(source, {}), benches.get(f"{source} {engine}", {})):
@@ -196,12 +227,12 @@ def benchmark_settings(
 
 def network_constants() -> dict[str, float]:
     """What large KV transfers reach of the line rate, and what each one costs at least."""
-    return {k: float(v["value"]) for k, v in _engine_file()["network"]["rdma"].items()}
+    return {k: float(v["value"]) for k, v in engine_file()["network"]["rdma"].items()}
 
 
 def network_sources() -> dict[str, str]:
     """Where each of the `network_constants` comes from, for `explain`."""
-    document = _engine_file()
+    document = engine_file()
     return {
         key: f"{document['sources'][entry['source']].strip()}"
         + (f" ({entry['note']})" if "note" in entry else "")
@@ -215,7 +246,8 @@ def _kernel_file() -> dict[str, Any]:
 
 
 @functools.cache
-def _engine_file() -> dict[str, Any]:
+def engine_file() -> dict[str, Any]:
+    """constants/engines.yaml as shipped; copy it before changing anything."""
     return dict(read_yaml(CONSTANTS_DIRECTORY / "engines.yaml").data)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pdplan.catalog.accelerator import Accelerator, SourcedNumber
-from pdplan.compose import World
+from pdplan.compose import World, engine_case
 from pdplan.efficiency import Provenance, engine_sources, network_sources
 from pdplan.explain.builder import Quantity
 from pdplan.plan import Serving
@@ -89,7 +89,8 @@ class Sources:
         value = getattr(self.setting.constants.engine, name)
         if self.world.ideal:
             return Quantity(float(value), unit, f"engine constants: {IDEAL}")
-        origin = engine_sources(self.serving.engine, self.accelerator.generation).get(name, "default")
+        case = engine_case(self.serving, self.accelerator)
+        origin = engine_sources(case, self.world.engines).get(name, "default")
         return Quantity(float(value), unit, f"{self.serving.engine}, {name}: {origin}")
 
     def _catalog(self, what: str, number: SourcedNumber | None) -> str:

@@ -120,7 +120,7 @@ def choice_regret(runs: Sequence[Run], predictions: Predictions) -> Regret:
     """
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i, run in enumerate(runs):
-        if run.counts_for_tpot:
+        if run.counts_for_tpot and not np.isnan(run.measured_tok_per_s_per_gpu):
             key = (run.model, run.hardware, run.precision, run.spec, run.isl, run.osl)
             groups.setdefault(key, []).append(i)
     lost = []

@@ -10,7 +10,7 @@ import numpy as np
 
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, build_network, build_setting, kv_precision_for
-from pdplan.efficiency import benchmark_settings, engine_constants
+from pdplan.efficiency import benchmark_settings
 from pdplan.errors import PdplanError
 from pdplan.evaluate import Economics, evaluate_colocated, evaluate_disaggregated, pool_memory
 from pdplan.laws.roofline import Array
@@ -37,7 +37,7 @@ class Predictions:
 
 
 def predict(runs: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None = None) -> Predictions:
-    """Mean TPOT, TTFT and tokens/s/GPU of every run, as a closed loop of its concurrency.
+    """Mean TPOT, TTFT and tokens/s/GPU of every run, as a closed loop of its concurrency or at its rate.
 
     `engines` stands in for constants/engines.yaml: other constants for cross-validation or calibration.
     """
@@ -77,11 +77,13 @@ def run_group(group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | N
         models={first.model: catalog.model(first.model)},
         accelerators={name: catalog.accelerator(name) for name in {first.hardware, sender}},
         prices={},
+        constants=engines,
     )
     generation = world.accelerator(first.hardware).generation
     bench = benchmark_settings(first.source, first.engine, generation, engines)
-    kv_precision = kv_precision_for("auto", first.precision, first.engine)
-    if bench.pop("kv_follows_weights", 0.0) and first.precision in ("fp8", "fp4"):
+    kv_precision = kv_precision_for(first.kv_precision, first.precision, first.engine, engines)
+    follows = bench.pop("kv_follows_weights", 0.0) and first.precision in ("fp8", "fp4")
+    if follows and first.kv_precision == "auto":
         kv_precision = "fp8"
     serving = Serving(
         model=first.model, precision=first.precision, kv_precision=kv_precision, engine=first.engine
@@ -90,7 +92,7 @@ def run_group(group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | N
 
     def setting(hardware: str) -> Setting:
         built = build_setting(world, serving, hardware)
-        engine = engine_constants(first.engine, world.accelerator(hardware).generation, engines)
+        engine = built.constants.engine
         engine = replace(engine, memory_utilisation=max(engine.memory_utilisation, utilisation))
         return replace(built, constants=replace(built.constants, engine=engine))
 
@@ -98,11 +100,14 @@ def run_group(group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | N
     engine = own.constants.engine
     speculation = Speculation()
     if first.spec != "none":
-        speculation = Speculation(drafted=int(engine.mtp_drafted), acceptance=engine.mtp_acceptance)
+        drafted = first.drafted or int(engine.mtp_drafted)
+        speculation = Speculation(drafted=drafted, acceptance=engine.mtp_acceptance)
     workload = Workload(
         isl=first.mean_isl,
         osl=first.mean_osl,
-        concurrency=np.asarray([run.concurrency for run in group]),
+        rate=np.asarray([run.rate for run in group]) if first.open_loop else None,
+        concurrency=None if first.open_loop else np.asarray([run.concurrency for run in group]),
+        arrival_cv=first.arrival_cv,
         **bench,
     )
     decode = _within_memory(_pool(own, [run.decode for run in group], speculation), workload)
@@ -154,5 +159,7 @@ def _within_memory(pool: Pool, workload: Workload) -> Pool:
     what the tool knows of the engine's memory is wrong there, and no limit is set."""
     held = pool_memory(pool, workload).max_sequences
     enough = held >= 2.0 * pool.servers_per_worker
+    if workload.concurrency is None:
+        return replace(pool, max_batch=np.maximum(held, pool.servers_per_worker))
     each = np.maximum(np.asarray(workload.concurrency) / pool.workers, pool.servers_per_worker)
     return replace(pool, max_batch=np.where(enough, held, each))

@@ -22,7 +22,6 @@ REQUIRED = (
     "mode",
     "isl",
     "osl",
-    "concurrency",
     "workers",
     "tp",
 )
@@ -59,6 +58,7 @@ class Run:
     osl: float
     length_spread: float
     concurrency: float
+    """Requests in flight, a closed loop; NaN where requests came at a rate."""
     decode: PoolPlan
     """The pool of a colocated run, the decode pool of a disaggregated one."""
     prefill: PoolPlan | None
@@ -67,6 +67,17 @@ class Run:
     tpot_mean_s: float
     gpus: int
     total_tok_per_s_per_gpu: float
+    rate: float = math.nan
+    """Requests per second, an open loop; NaN for closed ones."""
+    arrival_cv: float = 1.0
+    """Of an open loop: coefficient of variation of the gaps between arrivals."""
+    kv_precision: str = "auto"
+    drafted: int = 0
+    """Tokens drafted a step; 0 takes what engines.yaml says of runs with speculation."""
+
+    @property
+    def open_loop(self) -> bool:
+        return not math.isnan(self.rate)
 
     @property
     def mean_isl(self) -> float:
@@ -94,7 +105,12 @@ class Run:
 
     @property
     def measured_tok_per_s_per_gpu(self) -> float:
-        """Published, or by the closed loop: concurrency·(ISL+OSL)/(TTFT + TPOT·(OSL−1))/GPUs."""
+        """Published, or by the closed loop: concurrency·(ISL+OSL)/(TTFT + TPOT·(OSL−1))/GPUs.
+
+        An open loop serves what comes, which says nothing about a prediction: NaN.
+        """
+        if self.open_loop:
+            return math.nan
         if not math.isnan(self.total_tok_per_s_per_gpu):
             return self.total_tok_per_s_per_gpu
         latency = self.ttft_s + self.tpot_mean_s * (self.mean_osl - 1)
@@ -103,10 +119,16 @@ class Run:
 
 def read_runs(path: Path) -> list[Run]:
     """Read a CSV of runs; all malformed rows are reported at once, by line."""
-    text = read_text(path)
+    return parse_runs(read_text(path), str(path))
+
+
+def parse_runs(text: str, path: str) -> list[Run]:
+    """The runs of a CSV's text; `path` leads every message."""
     reader = csv.DictReader(io.StringIO(text))
     header = reader.fieldnames or []
     missing = [name for name in REQUIRED if name not in header]
+    if not {"concurrency", "rate"} & set(header):
+        missing.append("concurrency")
     if missing:
         hints = [
             f"'{m}'" + (f" (is it '{near[0]}'?)" if (near := nearest(m, header)) else "") for m in missing
@@ -142,6 +164,9 @@ def _run(row: dict[str, str]) -> Run:
     own = decode.gpus + (prefill.gpus if prefill else 0)
     # A repaired row's throughput is published per GPU that ran, not per GPU of the multiplied count.
     gpus = own if decode.gpus != _product(sizes) else _integer(row, "gpus", own)
+    concurrency, rate = (_number(row, name, math.nan) for name in ("concurrency", "rate"))
+    if math.isnan(concurrency) == math.isnan(rate):
+        raise ValueError("give either concurrency or rate" + (", not both" if concurrency == concurrency else ""))
     return Run(
         id=_text(row, "id"),
         source=row.get("source") or "",
@@ -156,7 +181,11 @@ def _run(row: dict[str, str]) -> Run:
         isl=_number(row, "isl"),
         osl=_number(row, "osl"),
         length_spread=_number(row, "length_spread", 0.0),
-        concurrency=_number(row, "concurrency"),
+        concurrency=concurrency,
+        rate=rate,
+        arrival_cv=_number(row, "arrival_cv", 1.0),
+        kv_precision=row.get("kv_precision") or "auto",
+        drafted=_integer(row, "drafted", 0),
         decode=decode,
         prefill=prefill,
         ttft_mean_s=_number(row, "ttft_mean_s", math.nan),
@@ -242,6 +271,10 @@ def group_runs(runs: list[Run]) -> Iterator[list[int]]:
             run.engine,
             run.precision,
             run.spec,
+            run.drafted,
+            run.kv_precision,
+            run.arrival_cv,
+            run.open_loop,
             run.mean_isl,
             run.mean_osl,
         )

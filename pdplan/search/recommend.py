@@ -158,7 +158,9 @@ def build_space(question: Question, world: World, types: WorkerTypes | None = No
     serving = Serving(
         model=question.model,
         precision=question.precision,
-        kv_precision=kv_precision_for(question.kv_precision, question.precision, question.engine),
+        kv_precision=kv_precision_for(
+            question.kv_precision, question.precision, question.engine, world.engines
+        ),
         engine=question.engine,
         speculation=question.speculation,
     )
