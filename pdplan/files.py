@@ -61,15 +61,15 @@ def read_text(path: str | Path) -> str:
     return decode(read_bytes(path), str(path))
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """The bytes of a file; raises InputError if it is missing, a folder, unreadable or too large."""
+def read_bytes(path: str | Path, most: int = MAX_BYTES) -> bytes:
+    """The bytes of a file; raises InputError if it is missing, a folder, unreadable or above `most`."""
     try:
         with open(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            content = file.read(most + 1)
     except (OSError, ValueError) as problem:
         raise _unreadable(Path(path), problem) from None
-    if len(content) > MAX_BYTES:
-        raise InputError(f"{path}: the file is larger than {MAX_BYTES // 2**20} MiB; is this the right file?")
+    if len(content) > most:
+        raise InputError(f"{path}: the file is larger than {most // 2**20} MiB; is this the right file?")
     return content
 
 

@@ -58,6 +58,16 @@ def workload_from(values: Values, findings: Findings, *, needs_load: bool) -> Wo
     )
 
 
+def traffic_from(values: Values, key: str, findings: Findings) -> float | None:
+    """One of isl, osl, rate, concurrency on its own."""
+    if key == "rate":
+        found: float | None = _parsed(values, key, findings, _rate)
+        return found
+    if key == "concurrency":
+        return _number(values, key, findings, 1, MAX_CONCURRENCY, "requests in flight")
+    return _tokens(values, key, findings)
+
+
 def slo_from(values: Values, findings: Findings) -> Slo | None:
     """Objectives; none at all is no error here."""
     limits = {
