@@ -47,6 +47,7 @@ class _Traffic(TypedDict, total=False):
     price_kind: str
     provider: str
     granularity: str
+    calibration: str | PathLike[str]
 
 
 class DeploymentInputs(_Traffic, total=False):

@@ -150,6 +150,7 @@ def compare_files(files: Sequence[str | Path], flags: Values, catalog: Catalog) 
             prices={k: v for d in deployments for k, v in d.world.prices.items()},
             network=first.world.network,
             market=first.world.market,
+            calibration=first.world.calibration,
         ),
         notes=tuple(dict.fromkeys(notes)),
     )

@@ -16,9 +16,9 @@ from pdplan.catalog.store import Catalog
 from pdplan.errors import InputError, quoted_list
 from pdplan.files import Document, Location, read_yaml
 from pdplan.inputs import Findings, Given, deployment_from, sub_document
-from pdplan.inputs.given import given_in
+from pdplan.inputs.given import Values, given_in
 from pdplan.inputs.printed import PRINTED_NAMES, from_printed
-from pdplan.inputs.questions import merged
+from pdplan.inputs.questions import merged, with_paths
 from pdplan.inputs.schemas import NetworkKeys, Quantity, SloKeys, WorkloadKeys
 from pdplan.plan import Plan
 from pdplan.validation import validate
@@ -46,6 +46,7 @@ class DefaultKeys:
     __pydantic_config__ = _STRICT
     engine: str | None = None
     network: str | NetworkKeys | None = None
+    calibration: str | None = None
     workload: WorkloadKeys | None = None
     slo: SloKeys | None = None
     limits: Limits = field(default_factory=dict)
@@ -61,6 +62,7 @@ class DeploymentKeys:
     workload: WorkloadKeys | None = None
     slo: SloKeys | None = None
     network: str | NetworkKeys | None = None
+    calibration: str | None = None
     prices: dict[str, Quantity] | None = None
     limits: Limits = field(default_factory=dict)
 
@@ -79,13 +81,18 @@ class BudgetKeys:
     """Limits on sums over all deployments."""
 
 
-def read_budget(path: str | Path, catalog: Catalog) -> Budget:
-    """The budget of a file, plan files read relative to it; raises InputError with all findings."""
+def read_budget(path: str | Path, catalog: Catalog, flags: Values | None = None) -> Budget:
+    """The budget of a file, plan files read relative to it; raises InputError with all findings.
+
+    `flags` (a calibration) hold for every deployment, over the files.
+    """
     document = read_yaml(path)
     keys = validate(BudgetKeys, document)
     findings = Findings()
     _check_names(document, keys, findings)
-    read = [_deployment(document, keys, i, catalog, findings) for i in range(len(keys.deployments))]
+    read = [
+        _deployment(document, keys, i, catalog, findings, flags or {}) for i in range(len(keys.deployments))
+    ]
     total = _total(document, keys, findings)
     if not keys.deployments:
         findings.say(document.where(("deployments",)), "the list is empty; give at least one deployment")
@@ -130,7 +137,7 @@ class _Source:
 
 
 def _deployment(
-    document: Document, keys: BudgetKeys, index: int, catalog: Catalog, findings: Findings
+    document: Document, keys: BudgetKeys, index: int, catalog: Catalog, findings: Findings, flags: Values
 ) -> Deployment | None:
     entry = keys.deployments[index]
     at: Location = ("deployments", index)
@@ -146,7 +153,7 @@ def _deployment(
     if keys.prices is not None:
         own = merged(given_in(document, {"prices": keys.prices}), own)
     inner = Findings()
-    read = inner.attempt(deployment_from, plan_document, catalog, merged(weak, own))
+    read = inner.attempt(deployment_from, plan_document, catalog, merged(merged(weak, own), flags))
     entry_at = f"{document.where(at)}: '{entry.name}'"
     places = (f"{document.path}:", f"{plan_document.path}:")
     findings.messages += [m if m.startswith(places) else f"{entry_at}: {m}" for m in inner.messages]
@@ -201,7 +208,7 @@ def _given(document: Document, at: Location, keys: DeploymentKeys | DefaultKeys)
     found = given_in(document, {k: v for k, v in own.items() if k not in ("workload", "slo")}, at)
     for group in ("workload", "slo"):
         found.update(given_in(document, own.get(group, {}), (*at, group)))
-    return found
+    return with_paths(found, document)
 
 
 def _keys_of(plan: Document) -> set[str]:

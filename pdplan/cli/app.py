@@ -9,6 +9,7 @@ import typer
 
 from pdplan import __version__
 from pdplan.cli import (
+    calibrate,
     catalog,
     check,
     compare,
@@ -36,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for command in (recommend, compare, front, day, evaluate, explain, check, validate):
+for command in (recommend, compare, front, day, evaluate, explain, check, validate, calibrate):
     command.register(app)
 app.add_typer(models.app, name="models", help="List, show and add models.")
 app.add_typer(hardware.app, name="hardware", help="List and show accelerators.")

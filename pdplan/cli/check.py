@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pdplan.cli.options import CATALOG, Flags, takes
+from pdplan.cli.options import CALIBRATION, CATALOG, Flags, takes
 from pdplan.cli.output import ANSWERED, NO, emit, write
 from pdplan.errors import InputError, nearest, quoted_list
 
@@ -20,7 +20,7 @@ FORMATS = ("text", "json", "markdown", "csv", "github", "junit")
 SUFFIXES = {".txt": "text", ".json": "json", ".md": "markdown", ".csv": "csv", ".xml": "junit"}
 
 
-@takes(*CATALOG)
+@takes(*CALIBRATION, *CATALOG)
 def check(
     flags: Flags,
     budget: Annotated[str, typer.Argument(metavar="BUDGET", help="Budget file in YAML.")] = "budget.yaml",
@@ -53,7 +53,7 @@ def check(
     from pdplan.budget.read import read_budget
 
     catalog = flags.catalog()
-    result = check_budget(read_budget(budget, catalog))
+    result = check_budget(read_budget(budget, catalog, flags.given()))
     changes = _changes(result, baseline, against, catalog)
     if files:
         from pdplan.files import write_atomic

@@ -78,7 +78,11 @@ SIZES = (
     Flag("max_gpus_per_worker", "Most accelerators that one worker may span.", "N"),
 )
 MODE = (Flag("mode", "any, disaggregated or colocated. [default: any]", "MODE"),)
+CALIBRATION = (
+    Flag("calibration", "Engine constants fitted to your own runs by `pdplan calibrate`.", "FILE"),
+)
 WORLD = (
+    *CALIBRATION,
     Flag(
         "network",
         "Between pools, per accelerator: 400Gbps, or bandwidth=400Gbps,latency=5us,loss=1e-5.",

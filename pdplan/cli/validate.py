@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pdplan.cli.options import COMMON, Flag, Flags, takes
+from pdplan.cli.options import CALIBRATION, COMMON, Flag, Flags, takes
 from pdplan.cli.output import ANSWERED, NO, emit, say, working
 
 OWN = (
@@ -16,7 +16,7 @@ OWN = (
 )
 
 
-@takes(*OWN, *COMMON)
+@takes(*OWN, *CALIBRATION, *COMMON)
 def validate(
     flags: Flags,
     runs: Annotated[
@@ -31,6 +31,7 @@ def validate(
     \b
     pdplan validate runs.csv --by model,hardware --output predictions.csv
     """
+    from pdplan.calibrated import read_calibration
     from pdplan.files import write_atomic
     from pdplan.measured.predict import predict
     from pdplan.measured.runs import read_runs
@@ -38,10 +39,11 @@ def validate(
 
     catalog = flags.catalog()
     table = read_runs(Path(runs))
+    own = read_calibration(flags.values["calibration"]) if flags.values.get("calibration") else None
     by = [name.strip() for name in (flags.values.get("by") or "").split(",") if name.strip()]
     with working("predicting"):
-        found = predict(table, catalog)
-    report = validation_report(table, found, by, catalog.digest())
+        found = predict(table, catalog, own.document if own else None)
+    report = validation_report(table, found, by, catalog.digest(), own)
     if flags.values.get("output"):
         path = Path(flags.values["output"])
         write_atomic(path, predictions_csv(table, found))

@@ -10,7 +10,7 @@ from pdplan.errors import InputError
 from pdplan.files import Document, read_yaml
 from pdplan.inputs.given import Findings, Given, Values, given_in
 from pdplan.inputs.names import Entries
-from pdplan.inputs.questions import Asked, question_from
+from pdplan.inputs.questions import Asked, question_from, with_paths
 from pdplan.inputs.rates import Rates, listed_rates, read_rates
 from pdplan.inputs.schemas import Quantity, QuestionKeys
 from pdplan.search.day import LEAST_RATE, Day
@@ -51,7 +51,7 @@ def read_day(path: str | Path) -> dict[str, Given]:
 
 def day_values(document: Document) -> dict[str, Given]:
     keys = validate(DayKeys, document)
-    found = given_in(document, {k: v for k, v in asdict(keys).items() if v is not None})
+    found = with_paths(given_in(document, {k: v for k, v in asdict(keys).items() if v is not None}), document)
     rates = found.get("rates")
     if rates is not None and isinstance(rates.value, str) and rates.value.endswith(TABLES):
         found["rates"] = Given(str(Path(document.path).parent / rates.value), rates.where)

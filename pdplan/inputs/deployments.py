@@ -15,10 +15,10 @@ from pdplan.files import Document, read_yaml
 from pdplan.inputs.consistency import pool_findings, pool_notes
 from pdplan.inputs.given import Findings, Given, Values, given_in
 from pdplan.inputs.markets import market_from
-from pdplan.inputs.names import Entries, engine_from, kv_precision_from, precision_from
+from pdplan.inputs.names import Entries, calibration_from, engine_from, kv_precision_from, precision_from
 from pdplan.inputs.printed import from_printed
 from pdplan.inputs.quantities import network_from, slo_from, speculation_from, workload_from
-from pdplan.inputs.questions import context_note, merged
+from pdplan.inputs.questions import context_note, merged, with_paths
 from pdplan.inputs.schemas import PlanKeys
 from pdplan.plan import Colocated, Disaggregated, Plan, PoolPlan
 from pdplan.validation import validate
@@ -49,18 +49,21 @@ def read_deployment(path: str | Path, catalog: Catalog, flags: Values | None = N
 
 def deployment_from(document: Document, catalog: Catalog, flags: Values | None = None) -> Deployment:
     """The deployment of a document; raises InputError with everything that is wrong with it."""
+    printed = "schema_version" in document.data  # its paths are those of the command that printed it
     document = _flattened(document)
     keys = validate(PlanKeys, document)
     findings = Findings()
     entries = Entries(catalog)
-    values = merged(_values(document, keys), flags or {})
+    own = _values(document, keys)
+    values = merged(own if printed else with_paths(own, document), flags or {})
     model = entries.model(values, findings)
-    engine = engine_from(values, findings)
+    calibration = entries.calibration = calibration_from(values, findings)
+    engine = engine_from(values, findings, calibration)
     precision = precision_from(values, model, findings) if model else ""
     shared: dict[str, Any] = {
         "model": model.name if model else "",
         "precision": precision,
-        "kv_precision": kv_precision_from(values, precision, engine, findings),
+        "kv_precision": kv_precision_from(values, precision, engine, findings, calibration),
         "engine": engine,
         "speculation": speculation_from(values, findings),
     }
@@ -181,5 +184,7 @@ def _notes(plan: Plan, workload: Workload, world: World, catalog: Catalog) -> li
                 f"no price is known for {pool.hardware}: costs are left out; "
                 f"give one, e.g. --price {pool.hardware}=2.50"
             )
+    if world.calibration:
+        notes += world.calibration.notes(plan.model, tuple(world.accelerators), plan.engine)
     notes += [f"catalog: {problem}" for problem in catalog.problems]
     return list(dict.fromkeys(notes))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pdplan.architecture.checkpoints import PRECISIONS, checkpoint_for
 from pdplan.architecture.model import Model
+from pdplan.calibrated import Calibration, read_calibration
 from pdplan.catalog.accelerator import Accelerator
 from pdplan.catalog.store import Catalog
 from pdplan.compose import KV_PRECISIONS, NetworkSpec, World, kv_precision_for
@@ -28,6 +30,7 @@ class Entries:
     catalog: Catalog
     models: dict[str, Model] = field(default_factory=dict)
     accelerators: dict[str, Accelerator] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
     def model(self, values: Values, findings: Findings) -> Model | None:
         if "model" not in values:
@@ -76,6 +79,7 @@ class Entries:
             prices=prices,
             network=network,
             market=market or Market(),
+            calibration=self.calibration,
         )
 
     def digest(self) -> str:
@@ -94,10 +98,31 @@ def split_names(value: object) -> list[str]:
     return [name.strip() for text in texts for name in str(text).split(",") if name.strip()]
 
 
-def engine_from(values: Values, findings: Findings) -> str:
+def calibration_from(values: Values, findings: Findings) -> Calibration | None:
+    """The calibration that is named; its own errors say where in its file they are."""
+    if "calibration" not in values:
+        return None
+    given = values["calibration"]
+    try:
+        return read_calibration(str(given.value))
+    except InputError as problem:
+        own = f"{given.value}:"
+        findings.messages += [
+            m if m.startswith(own) and m[len(own) : len(own) + 1].isdigit() else f"{given.where}: {m}"
+            for m in problem.messages
+        ]
+        return None
+
+
+def _document(calibration: Calibration | None) -> Mapping[str, Any] | None:
+    """The engine constants to use; None is the shipped ones."""
+    return calibration.document if calibration else None
+
+
+def engine_from(values: Values, findings: Findings, calibration: Calibration | None = None) -> str:
     given = values.get("engine", Given(DEFAULT_ENGINE, "engine"))
     name = str(given.value).strip().casefold()
-    findings.attempt_at(given.where, engine_constants, name)
+    findings.attempt_at(given.where, engine_constants, name, "", _document(calibration))
     return name
 
 
@@ -135,11 +160,19 @@ def precision_from(values: Values, model: Model, findings: Findings) -> str:
     return name
 
 
-def kv_precision_from(values: Values, precision: str, engine: str, findings: Findings) -> str:
+def kv_precision_from(
+    values: Values,
+    precision: str,
+    engine: str,
+    findings: Findings,
+    calibration: Calibration | None = None,
+) -> str:
     before = len(findings.messages)
     given = values.get("kv_precision", Given("auto", "kv_precision"))
     name = choice(given, KV_PRECISIONS, findings)
     if name is None or len(findings.messages) > before:
         return "auto"
-    found = findings.attempt(kv_precision_for, name, precision, engine) if name == "auto" else name
+    if name != "auto":
+        return name
+    found = findings.attempt(kv_precision_for, name, precision, engine, _document(calibration))
     return found or "auto"

@@ -60,6 +60,10 @@ def from_printed(document: Document) -> Document:
         found["prices"] = {k: v for k, v in inputs["prices_usd_per_h"].items() if v is not None}
         children["prices"] = inputs_place.children.get("prices_usd_per_h", none)
     found.update(_market(inputs.get("market")))
+    calibration = inputs.get("calibration")
+    if isinstance(calibration, dict):
+        found["calibration"] = calibration.get("path")
+        children["calibration"] = inputs_place.children.get("calibration", none)
     network = inputs.get("network")
     if isinstance(network, dict):
         found["network"] = _network(network)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pdplan.inputs.markets import inventory_names, market_from
 from pdplan.inputs.names import (
     POPULAR_HARDWARE,
     Entries,
+    calibration_from,
     engine_from,
     kv_precision_from,
     precision_from,
@@ -57,7 +59,17 @@ def read_question(path: str | Path) -> dict[str, Given]:
 def question_values(document: Document) -> dict[str, Given]:
     keys = validate(QuestionKeys, document)
     present = {k: v for k, v in asdict(keys).items() if v is not None}
-    return given_in(document, present)
+    return with_paths(given_in(document, present), document)
+
+
+def with_paths(values: Values, document: Document) -> dict[str, Given]:
+    """Values with the names of files made relative to the document's folder."""
+    found = dict(values)
+    if "calibration" in found and isinstance(found["calibration"].value, str):
+        given = found["calibration"]
+        beside = os.path.join(os.path.dirname(document.path), given.value)
+        found["calibration"] = Given(os.path.normpath(beside), given.where)
+    return found
 
 
 def question_from(values: Values, catalog: Catalog, *, needs_load: bool = True) -> Asked:
@@ -69,9 +81,10 @@ def question_from(values: Values, catalog: Catalog, *, needs_load: bool = True) 
     entries = Entries(catalog)
     model = entries.model(values, findings)
     hardware = _roles(values, entries, findings)
-    engine = engine_from(values, findings)
+    calibration = entries.calibration = calibration_from(values, findings)
+    engine = engine_from(values, findings, calibration)
     precision = precision_from(values, model, findings) if model else ""
-    kv_precision = kv_precision_from(values, precision, engine, findings)
+    kv_precision = kv_precision_from(values, precision, engine, findings, calibration)
     workload = workload_from(values, findings, needs_load=False)
     slo = slo_from(values, findings)
     max_gpus = count_from(values, "max_gpus", findings)
@@ -178,6 +191,8 @@ def _notes(question: Question, world: World, catalog: Catalog) -> list[str]:
     if world.market.limited:
         endless = [name for name in world.accelerators if name not in world.market.limited]
         notes += [f"there is no limit on {name}: the inventory does not name one" for name in endless]
+    if world.calibration:
+        notes += world.calibration.notes(question.model, tuple(world.accelerators), question.engine)
     notes += [f"catalog: {problem}" for problem in catalog.problems]
     return notes
 

@@ -102,6 +102,8 @@ class QuestionKeys(WorkloadKeys, SloKeys, MarketKeys):
     headroom: Quantity | None = None
     network: str | NetworkKeys | None = None
     prices: dict[str, Quantity] | None = None
+    calibration: str | None = None
+    """A file that `pdplan calibrate` wrote, beside this one."""
     speculation: SpeculationKeys | None = None
 
 
@@ -137,3 +139,5 @@ class PlanKeys(MarketKeys):
     slo: SloKeys | None = None
     network: str | NetworkKeys | None = None
     prices: dict[str, Quantity] | None = None
+    calibration: str | None = None
+    """A file that `pdplan calibrate` wrote, beside this one."""

@@ -95,10 +95,13 @@ def slo_json(slo: Slo) -> dict[str, Any]:
 
 def world_json(world: World) -> dict[str, Any]:
     """Prices that were used, and the network as given; null where the catalog's own links serve."""
+    own = world.calibration
+    fitted = {"path": own.path, "sha256": own.sha256, "runs_used": own.keys.runs_used} if own else None
     return {
         "prices_usd_per_h": {name: world.price(name) for name in world.accelerators},
         "network": asdict(world.network),
         "market": market_json(world.market),
+        **({"calibration": fitted} if fitted else {}),
     }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from pdplan.calibrated import Calibration
 from pdplan.errors import InputError, nearest, quoted_list
 from pdplan.measured.accuracy import QUANTITIES, ErrorSummary, choice_regret, residuals, summaries
 from pdplan.measured.intervals import covered, interval
@@ -40,7 +41,11 @@ _TITLES = {"tpot": "TPOT", "ttft": "TTFT", "tok_per_s_per_gpu": "tokens/s/GPU"}
 
 
 def validation_report(
-    runs: Sequence[Run], predictions: Predictions, by: Sequence[str], catalog_sha256: str
+    runs: Sequence[Run],
+    predictions: Predictions,
+    by: Sequence[str],
+    catalog_sha256: str,
+    calibration: Calibration | None = None,
 ) -> Report:
     """The report over runs and their predictions, grouped by columns of the run table."""
     names = tuple(by) or ("mode",)
@@ -61,6 +66,7 @@ def validation_report(
         "rows": len(runs),
         "predicted_rows": len(runs) - missed,
         "by": list(names),
+        **({"calibration": {"path": calibration.path, "sha256": calibration.sha256}} if calibration else {}),
         "all": _errors_json(everything),
         "groups": [
             {**dict(zip(names, key, strict=True)), **_errors_json(entry)} for key, entry in groups.items()
