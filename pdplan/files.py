@@ -61,8 +61,10 @@ def read_text(path: str | Path) -> str:
     return decode(read_bytes(path), str(path))
 
 
-def read_bytes(path: str | Path, most: int = MAX_BYTES) -> bytes:
-    """The bytes of a file; raises InputError if it is missing, a folder, unreadable or above `most`."""
+def read_bytes(path: str | Path, most: int | None = None) -> bytes:
+    """The bytes of a file; raises InputError if it is missing, a folder, unreadable or above `most`
+    (MAX_BYTES unless given)."""
+    most = MAX_BYTES if most is None else most
     try:
         with open(path, "rb") as file:
             content = file.read(most + 1)

@@ -66,6 +66,11 @@ def is_listing(content: Content) -> bool:
 def read_results(content: Content) -> list[Result]:
     """The benchmarks of a file of any tool; InputError where none is recognised."""
     found = list(_results(content))
+    if not found and "\ncross_validation:" in content.text:
+        raise InputError(
+            f"{content.path}: this is a calibration already; give the results that it should be fitted to, "
+            "and use it with --calibration"
+        )
     if not found:
         raise InputError(f"{content.path}: no benchmark result is recognised in it; what is read: {READ}")
     return found
