@@ -18,7 +18,7 @@ from pdplan.laws.roofline import Array
 from pdplan.measured.runs import Run
 
 ROUNDS = 30
-SHARP = 2.0
+SHARP = 1.0
 """In units of the noise: residuals beyond it pull only linearly."""
 
 
