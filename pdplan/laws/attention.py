@@ -29,7 +29,8 @@ def mean_clipped_context(first: ArrayLike, last: ArrayLike, limit: float | None)
         return np.asarray((a + b) / 2)
     w = float(limit)
     span = np.where(b > a, b - a, 1.0)
-    crossing = ((w * w - a * a) / 2 + w * (b - w)) / span
+    with np.errstate(over="ignore"):  # beside the crossing: not taken
+        crossing = ((w * w - a * a) / 2 + w * (b - w)) / span
     return np.asarray(np.where(b <= w, (a + b) / 2, np.where(a >= w, w, crossing)))
 
 
