@@ -148,8 +148,8 @@ def test_reserved_is_what_runs_longer_than_the_ratio_of_prices() -> None:
 
 
 def test_without_a_price_gpu_hours_are_compared() -> None:
-    w = world((MODEL,), ("gaudi3",))
-    q = question(MODEL, ("gaudi3",), isl=2000, osl=300, rate=40, tpot=0.1)
+    w = world((MODEL,), ("h20-3e",))
+    q = question(MODEL, ("h20-3e",), isl=2000, osl=300, rate=40, tpot=0.1)
     found = plan_day(q, Day(hours=(12.0, 12.0), rates=(5.0, 40.0), reserved_prices={}), w)
     assert math.isnan(found.usd)
     assert 0 < found.gpu_hours < found.fixed.metrics.gpus * 24

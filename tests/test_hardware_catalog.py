@@ -353,3 +353,21 @@ def test_a_number_without_source_or_a_source_without_date_does_not_load() -> Non
     del data["sources"]["ml-engineering"]["date"]
     with pytest.raises(ValidationError, match="date"):
         ADAPTER.validate_python(data)
+
+
+@pytest.mark.parametrize("name", [n for n, a in CATALOG.items() if a.released])
+def test_what_is_missing_is_said(name):
+    entry = CATALOG[name]
+    notes = " ".join(entry.notes)
+    assert entry.prices or "No public price per hour was found" in notes
+    assert entry.power_w or "No public figure of its power was found" in notes
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_a_price_that_nobody_quoted_says_so(name):
+    for price in CATALOG[name].prices:
+        if price.kind == "assumed":
+            note = f"{price.note or ''} {CATALOG[name].sources[price.source].note or ''}"
+            assert (
+                price.provider in ("LMSYS", "llm-d", "DeepSeek") or "low confidence" in note or note.strip()
+            )

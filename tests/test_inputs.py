@@ -305,9 +305,9 @@ def test_a_dense_model_has_no_experts():
 
 
 def test_odd_layouts_are_noted():
-    found = deploy(PLAN.replace("tp: 8", "tp: 16").replace("h200", "gh200").replace("H200-SXM", "gh200"))
-    assert any("leaves the scale-up domain of 2" in note for note in found.notes)
-    assert any("no price is known for gh200" in note for note in found.notes)
+    found = deploy(PLAN.replace("tp: 8", "tp: 16").replace("h200", "h20-3e").replace("H200-SXM", "h20-3e"))
+    assert any("leaves the scale-up domain of 8" in note for note in found.notes)
+    assert any("no price is known for h20-3e" in note for note in found.notes)
 
 
 # ---------------------------------------------------------------- what pdplan printed

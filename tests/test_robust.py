@@ -79,9 +79,9 @@ def test_among_plans_of_as_many_gpus_the_cheaper_accelerator_wins() -> None:
 
 
 def test_energy_needs_a_power() -> None:
-    w = world((MODEL,), ("h100", "tpu-v6e"))
-    q = question(MODEL, ("h100", "tpu-v6e"), isl=1000, osl=100, rate=1, objective="energy")
-    with pytest.raises(InputError, match=r"power_w for tpu-v6e; leave it out"):
+    w = world((MODEL,), ("h100", "tpu-v5e"))
+    q = question(MODEL, ("h100", "tpu-v5e"), isl=1000, osl=100, rate=1, objective="energy")
+    with pytest.raises(InputError, match=r"power_w for tpu-v5e; leave it out"):
         recommend(q, w)
 
 
