@@ -44,7 +44,7 @@ def weight_bytes_per_gpu(stack: Stack, formats: Formats, layout: Layout, draft: 
     """Weights on the fullest accelerator of a worker [bytes].
 
     W = (Σ_layers shard(matrices) + E/ep · expert/expert_tp)/pp + (embedding + head)/tp.
-    Stages are taken as equal; embedding and head sit on the first and last stage.
+    Stages are taken as equal; embedding and head sit on the first and last stage, a vision tower on one.
     """
     table = stack.vocab_size * stack.hidden_size
     ends = table * formats.weight_bytes("embedding") / layout.tp
@@ -89,6 +89,14 @@ def weight_parts(stack: Stack, formats: Formats, layout: Layout) -> Iterator[Wei
             count=stack.projections,
             elements=2.0 * hidden * hidden,
             bytes_per_element=formats.weight_bytes("dense"),
+        )
+    if stack.other_parameters:  # in 16 bit, shared by tp ranks, on one stage
+        yield WeightPart(
+            name="vision tower and other tensors",
+            count=1.0,
+            elements=stack.other_parameters,
+            bytes_per_element=VECTOR_BYTES,
+            shards=layout.tp / layout.pp,
         )
     for block, count in (*stack.mixers, *stack.feed_forwards):
         spread = layout.ep if isinstance(block, Experts) else 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pdplan.architecture.feed_forward import Experts, FeedForward
 from pdplan.architecture.mixers import Mixer
@@ -24,6 +24,8 @@ class Stack:
     feed_forwards: tuple[tuple[FeedForward, int], ...]
     projections: int = 0
     """Draft modules: each first projects 2·hidden to hidden."""
+    other_parameters: int = 0
+    """Weights that are loaded and take no part in a step on text: a vision tower."""
 
     @property
     def has_experts(self) -> bool:
@@ -32,7 +34,7 @@ class Stack:
 
 def fold(model: Model) -> Stack:
     """The model's own layers."""
-    return _fold(model, model.layers, 0)
+    return replace(_fold(model, model.layers, 0), other_parameters=model.other_parameters)
 
 
 def fold_draft(model: Model) -> Stack | None:
