@@ -50,13 +50,18 @@ class UnknownNameError(InputError):
 
 
 def nearest(name: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
-    """The known names that read most like `name`, best first.
+    """The known names that read most like `name`, best first; else those that hold it, shortest first.
 
     >>> nearest("h20o", ["h200", "h20", "mi300x"])
     ('h20', 'h200')
+    >>> nearest("llama", ["llama-3.1-405b", "llama-3.1-8b", "qwen3-8b"])
+    ('llama-3.1-8b', 'llama-3.1-405b')
     """
     by_folded = {k.casefold(): k for k in known}
-    close = difflib.get_close_matches(name.casefold(), by_folded, n=limit, cutoff=0.6)
+    wanted = name.casefold().strip()
+    close = difflib.get_close_matches(wanted, by_folded, n=limit, cutoff=0.6)
+    if not close and len(wanted) > 1:
+        close = sorted((k for k in by_folded if wanted in k), key=lambda k: (len(k), k))[:limit]
     return tuple(by_folded[c] for c in close)
 
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pdplan.errors import InputError, nearest, quoted_list
 from pdplan.yaml_events import Place, describe, read_documents
 
 MAX_BYTES = 16 * 2**20
 """Largest file read: a thousand times the largest catalog entry, and still parsed in seconds."""
+
+STANDARD_INPUT = "-"
+"""As the name of a file to read: what is piped in."""
 
 Location = tuple[str | int, ...]
 """Keys and indices that lead from the top of a document to a value."""
@@ -58,20 +63,38 @@ def read_text(path: str | Path) -> str:
 
     Raises InputError if it is missing, a folder, unreadable, above `MAX_BYTES` or not UTF-8.
     """
-    return decode(read_bytes(path), str(path))
+    return decode(read_bytes(path), shown_name(path))
 
 
 def read_bytes(path: str | Path, most: int | None = None) -> bytes:
     """The bytes of a file; raises InputError if it is missing, a folder, unreadable or above `most`
     (MAX_BYTES unless given)."""
     most = MAX_BYTES if most is None else most
+    if str(path) == STANDARD_INPUT:
+        if sys.stdin is None:
+            raise InputError("<stdin>: standard input is closed; give the name of a file")
+        return _piped(sys.stdin.buffer)
     try:
         with open(path, "rb") as file:
             content = file.read(most + 1)
     except (OSError, ValueError) as problem:
         raise _unreadable(Path(path), problem) from None
     if len(content) > most:
-        raise InputError(f"{path}: the file is larger than {most // 2**20} MiB; is this the right file?")
+        raise _too_large(str(path), most)
+    return content
+
+
+def shown_name(path: str | Path) -> str:
+    """How messages name a file: "-" is standard input."""
+    return "<stdin>" if str(path) == STANDARD_INPUT else str(path)
+
+
+@cache
+def _piped(stream: BinaryIO) -> bytes:
+    """What stands on standard input: kept, since it can be read once only."""
+    content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise _too_large("<stdin>", MAX_BYTES)
     return content
 
 
@@ -88,7 +111,7 @@ def decode(content: bytes, name: str) -> str:
 
 def read_yaml(path: str | Path) -> Document:
     """The one mapping in a YAML file."""
-    return parse_yaml(read_text(path), str(path))
+    return parse_yaml(read_text(path), shown_name(path))
 
 
 def parse_yaml(text: str, name: str) -> Document:
@@ -122,7 +145,7 @@ def parse_yaml_documents(text: str, name: str) -> list[Document]:
 
 def read_json(path: str | Path) -> Document:
     """The one object in a JSON file, such as a model's config.json."""
-    return parse_json(read_text(path), str(path))
+    return parse_json(read_text(path), shown_name(path))
 
 
 def parse_json(text: str, name: str) -> Document:
@@ -194,6 +217,10 @@ def write_atomic(path: str | Path, text: str) -> None:
 
 
 # ------------------------------------------------------------------------ inside
+
+
+def _too_large(name: str, most: int) -> InputError:
+    return InputError(f"{name}: the file is larger than {most // 2**20} MiB; is this the right file?")
 
 
 class _DuplicateKeyError(Exception):

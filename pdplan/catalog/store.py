@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from pdplan.catalog.trusted import DoubtError, build
-from pdplan.errors import CatalogError, InputError, UnknownNameError
+from pdplan.errors import CatalogError, InputError, UnknownNameError, nearest
 from pdplan.files import Document, decode, parse_yaml, read_bytes
 from pdplan.validation import validate
 
@@ -84,6 +85,11 @@ class _File:
             return parse_yaml(decode(self.content, str(self.path)), str(self.path))
         except InputError as problem:
             raise CatalogError(*problem.messages) from None
+
+    def calls_itself(self, wanted: str) -> bool:
+        """Whether the text, which may be malformed, gives itself this (folded) name."""
+        pattern = rf"""^name-*:-*['"]?{re.escape(wanted)}['"]?-*(#|$)"""
+        return re.search(pattern, self.searchable, re.MULTILINE) is not None
 
     def describes(self) -> Kind | None:
         """What the file is about; None if its keys do not tell."""
@@ -204,9 +210,12 @@ class Catalog:
                 return self._load(kind, file)
         if broken:  # the name stands in a file that cannot be read: most likely the one asked for
             raise CatalogError(*(m for problem in broken for m in problem.messages))
-        known = self._all_names(kind)
+        known = self._all_names(kind)  # this reads every file, and notes what cannot be read
         command = "hardware list" if kind == "accelerator" else "models list"
-        raise UnknownNameError(kind, name, known, f"(`pdplan {command}` shows all)")
+        by_entry: dict[str, str] = {}  # of an entry, only the name that reads most like the wanted one
+        for close in nearest(name, known, limit=len(known) or 1):
+            by_entry.setdefault(known[close], close)
+        raise UnknownNameError(kind, name, by_entry.values(), f"(`pdplan {command}` shows all)")
 
     def _match(self, kind: Kind, wanted: str, files: list[_File], broken: list[CatalogError]) -> _File | None:
         """The file of one folder that has this name: by its own name, by its text, without organisation."""
@@ -222,11 +231,18 @@ class Catalog:
         by_short_name: _File | None = None
         for file in here:
             try:
-                if wanted not in file.searchable or file.describes() != kind:
+                if wanted not in file.searchable:
+                    continue
+                described = file.describes()
+                if described is None and wanted in map(_folded, file.names(kind)):
+                    raise CatalogError(_says_nothing(file))
+                if described != kind:
                     continue
                 names = [_folded(n) for n in file.names(kind)]
             except InputError as problem:
-                self._problems.update(dict.fromkeys(problem.messages))
+                if file.calls_itself(wanted):  # it would come before the entry of a later folder
+                    raise _as_catalog_error(problem) from None
+                self._pass_over(problem)
                 broken.append(_as_catalog_error(problem))
                 continue
             if wanted in names:
@@ -259,30 +275,34 @@ class Catalog:
                     value = self._load(kind, file).value
                     found[value.name] = value
                 except InputError as problem:
-                    self._problems.update(dict.fromkeys(problem.messages))
+                    self._pass_over(problem)
         return [found[name] for name in sorted(found)]
 
-    def _all_names(self, kind: Kind) -> list[str]:
-        """Every name under which a lookup would succeed, for suggestions."""
-        names: dict[str, None] = {}
+    def _pass_over(self, problem: InputError) -> None:
+        self._problems.update(dict.fromkeys(problem.messages))
+
+    def _all_names(self, kind: Kind) -> dict[str, str]:
+        """Every name under which a lookup would succeed, and its entry's own."""
+        names: dict[str, tuple[str, str]] = {}
         for file in (f for files in self._roots for f in files):
             try:
                 if file.describes() == kind:
                     own = file.names(kind)
-                    names.update(dict.fromkeys(own))
-                    names.update(dict.fromkeys(n.rpartition("/")[2] for n in own if kind == "model"))
-            except InputError:
-                continue
-        unique = {_folded(n): n for n in reversed(names)}
-        return sorted(unique.values())
+                    for name in own:
+                        names.setdefault(_folded(name), (name, own[0]))
+                        if kind == "model":
+                            short = name.rpartition("/")[2]
+                            names.setdefault(_folded(short), (short, own[0]))
+            except InputError as problem:
+                self._pass_over(problem)
+        return dict(sorted(names.values()))
 
     def _check_file(self, file: _File, seen: dict[tuple[Kind, str], _File]) -> Iterator[str]:
         """The file's own errors, and names that another file of the same folder has."""
         try:
             kind = file.describes()
             if kind is None:
-                keys = " nor ".join(f"'{key}' (of {k}s)" for k, key in _TELLING_KEY.items())
-                yield f"{file.document.where()}: has neither {keys}; say what it describes, or move it"
+                yield _says_nothing(file)
                 return
             document, names = file.document, file.names(kind)
         except InputError as problem:
@@ -302,6 +322,11 @@ class Catalog:
             if other is not file:
                 at = ("name",) if name == document.data.get("name") else (_OTHER_NAMES[kind],)
                 yield f"{document.where(at)}: the name '{name}' is taken by {other.path}; choose another"
+
+
+def _says_nothing(file: _File) -> str:
+    keys = " nor ".join(f"'{key}' (of {k}s)" for k, key in _TELLING_KEY.items())
+    return f"{file.document.where()}: has neither {keys}; say what it describes, or move it"
 
 
 def _class_of(kind: Kind) -> type[Any]:

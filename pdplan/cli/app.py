@@ -22,7 +22,7 @@ from pdplan.cli import (
     recommend,
     validate,
 )
-from pdplan.cli.output import BUG, INTERRUPTED, report_error, say, write
+from pdplan.cli.output import BUG, INTERRUPTED, report_error, say, unwritable, write
 from pdplan.errors import PdplanError
 
 DEBUG_VARIABLE = "PDPLAN_DEBUG"
@@ -69,20 +69,27 @@ def run(args: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except PdplanError as problem:
         return report_error(problem)
+    except OSError as problem:
+        # Help is written by typer itself; an error with a file name is about another file.
+        return _bug(problem) if problem.filename else report_error(unwritable(problem))
     except Exception as problem:
-        if os.environ.get(DEBUG_VARIABLE):
-            import traceback
-
-            say(traceback.format_exc().splitlines())
-        what = str(problem).partition("\n")[0][:200]
-        say(
-            [
-                f"internal error: {type(problem).__name__}: {what}; please report this with the command line "
-                f"(set {DEBUG_VARIABLE}=1 for a traceback)"
-            ]
-        )
-        return BUG
+        return _bug(problem)
     return 0
+
+
+def _bug(problem: Exception) -> int:
+    if os.environ.get(DEBUG_VARIABLE):
+        import traceback
+
+        say(traceback.format_exc().splitlines())
+    what = str(problem).partition("\n")[0][:200]
+    say(
+        [
+            f"internal error: {type(problem).__name__}: {what}; please report this with the command line "
+            f"(set {DEBUG_VARIABLE}=1 for a traceback)"
+        ]
+    )
+    return BUG
 
 
 def main() -> None:

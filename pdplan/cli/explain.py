@@ -10,6 +10,7 @@ from pdplan.errors import InputError, nearest, quoted_list
 
 if TYPE_CHECKING:
     from pdplan.inputs import Deployment
+    from pdplan.inputs.given import Values
 
 
 @takes(*QUESTION, *CONCURRENCY, *COMMON)
@@ -19,7 +20,8 @@ def explain(
         str | None,
         typer.Argument(
             metavar="PLAN",
-            help="Plan file, or the JSON that recommend printed; without one, the flags ask for a plan.",
+            help="Plan file, the JSON that recommend printed, or a question file; "
+            "without one, the flags ask for a plan.",
             show_default=False,
         ),
     ] = None,
@@ -45,7 +47,7 @@ def explain(
     Exit code 1 if the deployment cannot carry the load at all.
     """
     sections = _sections(section or ())
-    found = _read(plan, flags) if plan is not None else _searched(flags)
+    found = _found(plan, flags)
     if found is None:
         return NO
     from dataclasses import replace
@@ -87,19 +89,25 @@ def _sections(names: "list[str] | tuple[()]") -> tuple[str, ...]:
     return tuple(wanted)
 
 
-def _read(path: str, flags: Flags) -> "Deployment":
-    from pdplan.inputs import read_deployment
+def _found(path: str | None, flags: Flags) -> "Deployment | None":
+    """The plan of a file, or the one that a file or the flags ask for."""
+    from pdplan.inputs import read_deployment, read_question
+    from pdplan.inputs.questions import is_question_file, merged
 
+    if path is None:
+        return _searched(flags.given(), flags)
+    if is_question_file(path):
+        return _searched(merged(read_question(path), flags.given()), flags)
     return read_deployment(path, flags.catalog(), flags.given())
 
 
-def _searched(flags: Flags) -> "Deployment | None":
+def _searched(values: "Values", flags: Flags) -> "Deployment | None":
     """The plan that recommend answers with; None, its report printed, where there is no answer."""
     from pdplan.inputs import question_from
     from pdplan.inputs.deployments import Deployment
     from pdplan.search import recommend
 
-    asked = question_from(flags.given(), flags.catalog())
+    asked = question_from(values, flags.catalog())
     answer = recommend(asked.question, asked.world)
     if answer.best is None:
         from pdplan.report.recommendation import recommendation_report

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from pdplan.cli.options import COMMON, Flag, Flags, takes
-from pdplan.cli.output import emit, say
+from pdplan.cli.output import ANSWERED, emit, nothing_holds, say
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -19,8 +19,8 @@ def list_hardware(
     text: Annotated[
         str, typer.Argument(metavar="TEXT", help="Only names that hold this text.", show_default=False)
     ] = "",
-) -> None:
-    """Every accelerator of the catalogs."""
+) -> int:
+    """Every accelerator of the catalogs. Exit code 1 if no name holds the text."""
     from pdplan.errors import UnknownNameError
     from pdplan.report.accelerators import accelerators_report
 
@@ -36,6 +36,7 @@ def list_hardware(
     found = [a for a in found if any(wanted in n.casefold() for n in (a.name, a.full_name, *a.aliases))]
     say(f"warning: {problem}" for problem in catalog.problems)
     emit(accelerators_report(found), flags.format)
+    return ANSWERED if found else nothing_holds("accelerator", text, [a.name for a in catalog.accelerators()])
 
 
 @app.command("show")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pdplan.cli.options import COMMON, Flags, takes
-from pdplan.cli.output import emit, say
+from pdplan.cli.output import ANSWERED, emit, nothing_holds, say
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -18,8 +18,8 @@ def list_models(
     text: Annotated[
         str, typer.Argument(metavar="TEXT", help="Only names that hold this text.", show_default=False)
     ] = "",
-) -> None:
-    """Every model of the catalogs."""
+) -> int:
+    """Every model of the catalogs. Exit code 1 if no name holds the text."""
     from pdplan.report.entries import models_report
 
     catalog = flags.catalog()
@@ -29,6 +29,7 @@ def list_models(
     ]
     say(f"warning: {problem}" for problem in catalog.problems)
     emit(models_report(found), flags.format)
+    return ANSWERED if found else nothing_holds("model", text, [m.name for m in catalog.models()])
 
 
 @app.command("show")

@@ -7,12 +7,13 @@ Python argument are read alike and refused in the same words.
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pdplan.cli.output import report_error
+from pdplan.cli.output import report_error, say
 from pdplan.errors import InputError, PdplanError, nearest, quoted_list
 
 if TYPE_CHECKING:
@@ -150,9 +151,19 @@ class Flags:
         return [Path(p) for p in self.values.get("catalog") or ()]
 
     def catalog(self) -> "Catalog":
+        """The one catalog of this call."""
+        return self._catalog
+
+    @cached_property
+    def _catalog(self) -> "Catalog":
         from pdplan.catalog.store import Catalog
 
         return Catalog(self.folders)
+
+    def passed_over(self) -> tuple[str, ...]:
+        """What is wrong with catalog files that were read and left aside so far."""
+        made = self.__dict__.get("_catalog")  # not made by asking
+        return made.problems if made else ()
 
     @property
     def format(self) -> str:
@@ -185,6 +196,8 @@ def takes(*flags: Flag) -> Callable[[Callable[..., int | None]], Callable[..., N
                 code = command(chosen, **kwargs) or 0
             except PdplanError as problem:
                 code = report_error(problem)
+                told = getattr(problem, "messages", ())
+                say(f"warning: passed over: {m}" for m in chosen.passed_over() if m not in told)
             if code:
                 raise typer.Exit(code)
 

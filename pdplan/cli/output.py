@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
-from pdplan.errors import InputError, PdplanError
+from pdplan.errors import InputError, PdplanError, nearest, quoted_list
 
 if TYPE_CHECKING:
     from pdplan.report.blocks import Report
 
 ANSWERED, NO, BAD_INPUT, BUG, INTERRUPTED = 0, 1, 2, 70, 130
 """Exit codes."""
+
+
+class OutputError(PdplanError):
+    """The result could not be written: a full disk, a closed stream."""
 
 
 def emit(report: Report, format: str) -> None:
@@ -27,7 +32,7 @@ def emit(report: Report, format: str) -> None:
 
 def terminal(format: str) -> tuple[int | None, bool]:
     """Width and colour of text on a terminal; a pipe and other formats have neither."""
-    if format != "text" or not sys.stdout.isatty():
+    if format != "text" or sys.stdout is None or not sys.stdout.isatty():
         return None, False
     import shutil
 
@@ -38,7 +43,7 @@ def terminal(format: str) -> tuple[int | None, bool]:
 @contextlib.contextmanager
 def working(what: str, patience_s: float = 1.0) -> Iterator[None]:
     """A sign of life on a terminal's stderr for work that takes longer than `patience_s`."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield
         return
     import threading
@@ -63,8 +68,22 @@ def working(what: str, patience_s: float = 1.0) -> Iterator[None]:
 
 
 def write(text: str) -> None:
-    """Write to stdout; a reader that has gone (`| head`) is no error."""
-    _write(sys.stdout, text)
+    """Write to stdout; a reader that has gone (`| head`) is no error, a full disk is an OutputError."""
+    try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "it is closed")
+        _write(sys.stdout, text)
+    except OSError as problem:
+        raise unwritable(problem) from None
+
+
+def unwritable(problem: OSError) -> OutputError:
+    """The error of a result that did not reach its reader; drops what is still buffered of it."""
+    if sys.stdout is not None:
+        _silence(sys.stdout)
+    return OutputError(
+        f"standard output cannot be written: {problem.strerror or problem}; the answer is lost"
+    )
 
 
 def report_error(problem: PdplanError) -> int:
@@ -74,9 +93,22 @@ def report_error(problem: PdplanError) -> int:
     return BAD_INPUT
 
 
+def nothing_holds(kind: str, text: str, names: Iterable[str]) -> int:
+    """Tell that a list has no name with the text, and which names are close; the exit code."""
+    close = nearest(text, names)
+    hint = f"; did you mean {quoted_list(close)}?" if close else ""
+    say([f"no {kind}'s name holds '{text}'{hint}"])
+    return NO
+
+
 def say(lines: Iterable[str]) -> None:
-    """Write lines to stderr."""
-    _write(sys.stderr, "".join(f"{line}\n" for line in lines))
+    """Write lines to stderr; where even that fails, the exit code must do."""
+    if sys.stderr is None:
+        return
+    try:
+        _write(sys.stderr, "".join(f"{line}\n" for line in lines))
+    except OSError:
+        _silence(sys.stderr)
 
 
 def _write(stream: TextIO, text: str) -> None:

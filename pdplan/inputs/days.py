@@ -13,6 +13,7 @@ from pdplan.inputs.names import Entries
 from pdplan.inputs.questions import Asked, question_from, with_paths
 from pdplan.inputs.rates import Rates, listed_rates, read_rates
 from pdplan.inputs.schemas import Quantity, QuestionKeys
+from pdplan.inputs.spelling import as_keys
 from pdplan.search.day import LEAST_RATE, Day
 from pdplan.units import parse_duration_s
 from pdplan.validation import validate
@@ -50,6 +51,7 @@ def read_day(path: str | Path) -> dict[str, Given]:
 
 
 def day_values(document: Document) -> dict[str, Given]:
+    document = as_keys(document)
     keys = validate(DayKeys, document)
     found = with_paths(given_in(document, {k: v for k, v in asdict(keys).items() if v is not None}), document)
     rates = found.get("rates")

@@ -18,13 +18,15 @@ from pdplan.inputs.markets import market_from
 from pdplan.inputs.names import Entries, calibration_from, engine_from, kv_precision_from, precision_from
 from pdplan.inputs.printed import from_printed
 from pdplan.inputs.quantities import network_from, slo_from, speculation_from, workload_from
-from pdplan.inputs.questions import context_note, merged, with_paths
+from pdplan.inputs.questions import context_note, is_question, merged, with_paths
 from pdplan.inputs.schemas import PlanKeys
+from pdplan.inputs.spelling import as_keys
 from pdplan.plan import Colocated, Disaggregated, Plan, PoolPlan
 from pdplan.validation import validate
 from pdplan.workload import Slo, Workload
 
 POOL_NAMES = {"disaggregated": ("prefill", "decode"), "colocated": ("colocated",)}
+_OF_A_QUESTION = {"hardware", "prefill_hardware", "decode_hardware", "prefill-hardware", "decode-hardware"}
 _NOT_FLAT = ("workload", "slo", "prefill", "decode", "colocated")
 
 
@@ -49,8 +51,13 @@ def read_deployment(path: str | Path, catalog: Catalog, flags: Values | None = N
 
 def deployment_from(document: Document, catalog: Catalog, flags: Values | None = None) -> Deployment:
     """The deployment of a document; raises InputError with everything that is wrong with it."""
+    if is_question(document) and document.data.keys() & _OF_A_QUESTION:
+        raise InputError(
+            f"{document.where()}: this is a question, not a plan; `pdplan recommend` and `pdplan explain` "
+            "take it"
+        )
     printed = "schema_version" in document.data  # its paths are those of the command that printed it
-    document = _flattened(document)
+    document = as_keys(_flattened(document))
     keys = validate(PlanKeys, document)
     findings = Findings()
     entries = Entries(catalog)

@@ -54,9 +54,10 @@ class Findings:
         self.messages.append(f"{where}: {message}")
 
     def check(self) -> None:
-        """Raise InputError if anything was found."""
+        """Raise InputError if anything was found: once, and where it stands if any finding of it says so."""
         if self.messages:
-            raise InputError(*dict.fromkeys(self.messages))
+            told = dict.fromkeys(self.messages)
+            raise InputError(*(m for m in told if not any(o.endswith(f": {m}") for o in told)))
 
 
 def flag_name(key: str) -> str:

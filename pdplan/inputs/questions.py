@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World
+from pdplan.errors import InputError
 from pdplan.files import Document, read_yaml
 from pdplan.inputs.given import Findings, Given, Values, given_in
 from pdplan.inputs.markets import inventory_names, market_from
@@ -32,12 +33,14 @@ from pdplan.inputs.quantities import (
     workload_from,
 )
 from pdplan.inputs.schemas import QuestionKeys
+from pdplan.inputs.spelling import as_keys
 from pdplan.market import Market
 from pdplan.question import Goal, Mode, Question
 from pdplan.validation import validate
 
 MODES = ("any", "colocated", "disaggregated")
 GOALS = ("cost", "gpus", "energy")
+_OF_A_PLAN = {"plan", "prefill", "decode", "colocated", "workload", "schema_version"}
 ROLE_KEYS = ("prefill_hardware", "decode_hardware")
 
 
@@ -57,6 +60,12 @@ def read_question(path: str | Path) -> dict[str, Given]:
 
 
 def question_values(document: Document) -> dict[str, Given]:
+    document = as_keys(document)
+    if not is_question(document):
+        raise InputError(
+            f"{document.where()}: this holds a plan, not a question; `pdplan evaluate` and "
+            "`pdplan explain` take it"
+        )
     keys = validate(QuestionKeys, document)
     present = {k: v for k, v in asdict(keys).items() if v is not None}
     return with_paths(given_in(document, present), document)
@@ -238,5 +247,9 @@ def _joined_prices(file: Given, flags: Given) -> dict[str, Given]:
 
 def is_question_file(path: str | Path) -> bool:
     """Whether a file asks for a plan rather than holding one."""
-    data = read_yaml(path).data
-    return not data.keys() & {"plan", "prefill", "decode", "colocated", "workload", "schema_version"}
+    return is_question(read_yaml(path))
+
+
+def is_question(document: Document) -> bool:
+    """Whether a document has none of the keys of a plan file."""
+    return not document.data.keys() & _OF_A_PLAN

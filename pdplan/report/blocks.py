@@ -23,6 +23,10 @@ class Column:
     align: Literal["left", "right"] = "left"
     wraps: bool = False
     """Whether its text may be broken into lines where the terminal is narrow."""
+    optional: bool = False
+    """Whether it may be left out where the terminal is still too narrow; the last one goes first."""
+    joins: bool = False
+    """Whether it may share one wrapping column with its neighbours that join, where that helps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,16 +83,23 @@ class Report:
 
 
 def table(title: str, columns: str, rows: list[tuple[Cell | str, ...]]) -> Table:
-    """A table from a short note of its columns: ">" aligns right, "~" may wrap.
+    """A table from a short note of its columns.
+
+    ">" aligns right, "~" may wrap, "?" may be left out, "+" may join its neighbours.
 
     >>> table("", "name|>GPUs", [("h200", "8")]).columns[1]
-    Column(title='GPUs', align='right', wraps=False)
+    Column(title='GPUs', align='right', wraps=False, optional=False, joins=False)
     """
     heads = tuple(
-        Column(c.lstrip(">~"), "right" if c.startswith(">") else "left", c.startswith("~"))
-        for c in columns.split("|")
+        Column(name, "right" if ">" in marks else "left", "~" in marks, "?" in marks, "+" in marks)
+        for marks, name in (_marks(c) for c in columns.split("|"))
     )
     return Table(title=title, columns=heads, rows=tuple(rows))
+
+
+def _marks(column: str) -> tuple[str, str]:
+    name = column.lstrip(">~?+")
+    return column[: len(column) - len(name)], name
 
 
 def text_of(cell: Cell | str) -> str:

@@ -128,7 +128,7 @@ def _findings_table(title: str, findings: tuple[Finding, ...]) -> Table:
         found = "n/a" if f.found is None else _shown_apart(measure, f.found, limit.value)
         allowed = _shown_apart(measure, limit.value, limit.value if f.found is None else f.found)
         rows.append((measure.key, found, f"{sign} {allowed}", _verdict(f), str(limit.spot)))
-    return table(title, "limit|>found|>allowed|verdict|line", rows)
+    return table(title, "limit|>found|>allowed|verdict|?line", rows)
 
 
 def _verdict(finding: Finding) -> Cell:

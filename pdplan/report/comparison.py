@@ -82,8 +82,9 @@ def _table(found: Comparison) -> Block:
                 format_duration(metrics.tpot_slo_s),
             )
         )
-    columns = [*keys, "~plan", ">GPUs", ">requests" if found.by_goodput else ">cost", ">vs best"]
-    columns += [">$/M output", f">TTFT {at}", f">TPOT {at}"]
+    columns = [*(f"+{key}" for key in keys), "~plan", ">GPUs"]
+    columns += [">requests" if found.by_goodput else ">cost", ">?vs best", ">?$/M output"]
+    columns += [f">TTFT {at}", f">TPOT {at}"]
     return table("", "|".join(columns), rows)
 
 

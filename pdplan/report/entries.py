@@ -41,7 +41,7 @@ def models_report(models: Sequence[Model]) -> Report:
         )
         for r in records
     ]
-    columns = "name|>parameters|>active|>KV per token|own precision|>context|~attention"
+    columns = "name|>parameters|>active|>KV per token|?own precision|>?context|~attention"
     return Report(
         blocks=(table("", columns, rows),),
         data={**_header(), "models": records},
@@ -103,9 +103,7 @@ def model_report(model: Model, path: str) -> Report:
     stored: list[Row] = [
         (name, format_bytes(size), checkpoint_for(model, name).source) for name, size in weights.items()
     ]
-    layers: list[Row] = [
-        (str(group.count), attention_text(group), feed_forward_text(group)) for group in model.layers
-    ]
+    layers = layer_rows([(str(g.count), attention_text(g), feed_forward_text(g)) for g in model.layers])
     blocks = (
         Headline(
             f"{model.name}: {parameters_text(summary['parameters_total'])} parameters, "
@@ -148,6 +146,25 @@ def parameters_text(count: float) -> str:
             value = count / factor
             return f"{value:.{max(2 - int(math.log10(max(value, 1))), 0)}f} {unit}"
     return format_count(count)
+
+
+def layer_rows(rows: Sequence[tuple[str, str, str]]) -> list[Row]:
+    """Rows of layers, a pattern of them that repeats shown once: 18 × (1 ... 1).
+
+    >>> layer_rows([("5", "window", ""), ("1", "full", "")] * 10 + [("2", "window", "")])
+    [('10 × (5', 'window', ''), ('1)', 'full', ''), ('2', 'window', '')]
+    """
+    found: list[Row] = []
+    at = 0
+    while at < len(rows):
+        size, times = _pattern(rows, at)
+        block = [list(row) for row in rows[at : at + size]]
+        if times > 1:
+            block[0][0] = f"{times} × ({block[0][0]}"
+            block[-1][0] += ")"
+        found += [tuple(row) for row in block]
+        at += size * times
+    return found
 
 
 def attention_text(group: Layers) -> str:
@@ -217,6 +234,19 @@ def _layers_json(group: Layers) -> dict[str, Any]:
         "attention": attention_text(group),
         "feed_forward": feed_forward_text(group),
     }
+
+
+def _pattern(rows: Sequence[object], start: int) -> tuple[int, int]:
+    """Length of the pattern that repeats from `start` over the most rows, and how often; else (1, 1)."""
+    best = (1, 1)
+    for size in range(1, (len(rows) - start) // 2 + 1):
+        times = 1
+        first = rows[start : start + size]
+        while rows[start + times * size : start + (times + 1) * size] == first:
+            times += 1
+        if times > 1 and size * times > best[0] * best[1]:
+            best = (size, times)
+    return best
 
 
 def _whole(value: float) -> float:

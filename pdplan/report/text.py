@@ -9,6 +9,8 @@ from __future__ import annotations
 import textwrap
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 from pdplan.report.blocks import (
     Block,
@@ -27,13 +29,17 @@ from pdplan.report.blocks import (
 _CODES: dict[Style, str] = {"": "", "strong": "1", "good": "32", "bad": "31", "faint": "2"}
 _GAP = "  "
 _NARROWEST = 12
+_ARROW = " → "
+_WORD = 25
+"""The longest part of a plan that is kept in one line."""
 
 
 def render_text(report: Report, width: int | None = None, *, colour: bool = False) -> str:
     """The blocks of a report, one blank line between them."""
     paint = _Paint(colour)
     parts = ["\n".join(_block(block, width, paint)) for block in report.blocks]
-    return "\n\n".join(p for p in parts if p) + "\n"
+    text = "\n\n".join(p for p in parts if p)
+    return f"{text}\n" if text else ""
 
 
 class _Paint:
@@ -71,7 +77,9 @@ def _wrapped(text: str, width: int | None) -> list[str]:
         return text.splitlines()
     lines: list[str] = []
     for line in text.splitlines():
-        lines += textwrap.wrap(line, max(width, 20), break_long_words=False, break_on_hyphens=False) or [""]
+        lines += textwrap.wrap(
+            line, max(width, _NARROWEST), break_long_words=False, break_on_hyphens=False
+        ) or [""]
     return lines
 
 
@@ -80,11 +88,55 @@ def _table(block: Table, width: int | None, paint: _Paint) -> Iterator[str]:
         yield paint(block.title, "strong")
     if not block.rows:
         return
+    block, left_out = fitted(block, width)
     widths = _widths(block, width)
     if any(c.title for c in block.columns):
         yield from _row([c.title for c in block.columns], block.columns, widths, paint, "faint")
     for row in block.rows:
         yield from _row(row, block.columns, widths, paint)
+    if left_out:
+        yield paint(f"(no room for {', '.join(left_out)}: widen the terminal, or pipe)", "faint")
+
+
+def fitted(block: Table, width: int | None) -> tuple[Table, list[str]]:
+    """The table as the width allows, and the titles left out.
+
+    Columns are broken first, then left out, then joined; what is too wide even so stays as it is.
+    """
+    if width is None or _needed(block) <= width:
+        return block, []
+    for table in (block, _joined(block)):
+        left_out: list[str] = []
+        for i in reversed([i for i, c in enumerate(table.columns) if c.optional]):
+            if _needed(table) <= width:
+                break
+            left_out.insert(0, table.columns[i].title)
+            table = _without(table, i)
+        if _needed(table) <= width:
+            return table, left_out
+    return block, []
+
+
+def _needed(block: Table) -> int:
+    """The least width: columns that may wrap give way as far as they can."""
+    return sum(_widths(block, 1)) + len(_GAP) * (len(block.columns) - 1)
+
+
+def _without(block: Table, column: int) -> Table:
+    def rest(row: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (*row[:column], *row[column + 1 :])
+
+    return replace(block, columns=rest(block.columns), rows=tuple(rest(row) for row in block.rows))
+
+
+def _joined(block: Table) -> Table:
+    """The leading columns that join as one that wraps."""
+    count = next((i for i, c in enumerate(block.columns) if not c.joins), len(block.columns))
+    if count < 2:
+        return block
+    head = Column(", ".join(c.title for c in block.columns[:count]), wraps=True)
+    rows = tuple((", ".join(text_of(c) for c in row[:count]), *row[count:]) for row in block.rows)
+    return replace(block, columns=(head, *block.columns[count:]), rows=rows)
 
 
 def _widths(block: Table, width: int | None) -> list[int]:
@@ -96,10 +148,41 @@ def _widths(block: Table, width: int | None) -> list[int]:
     excess = sum(widths) + len(_GAP) * (len(widths) - 1) - width if width else 0
     for i in sorted((i for i, c in enumerate(block.columns) if c.wraps), key=lambda i: -widths[i]):
         if excess > 0:
-            cut = min(excess, max(widths[i] - _NARROWEST, 0))
+            cut = min(excess, max(widths[i] - max(_NARROWEST, _longest_word(block, i)), 0))
             widths[i] -= cut
             excess -= cut
+            if cut:  # lines break at words: what they do not need goes back
+                lines = (x for row in block.rows for x in _cell_lines(text_of(row[i]), widths[i]))
+                title = _cell_lines(block.columns[i].title, widths[i])
+                needed = max((_length(line) for line in (*title, *lines)), default=0)
+                excess -= max(widths[i] - needed, 0)
+                widths[i] = min(widths[i], needed)
     return widths
+
+
+def _longest_word(block: Table, column: int) -> int:
+    """Of a column's texts; what stands beside an arrow counts as one word while it is short."""
+    texts = (block.columns[column].title, *(text_of(row[column]) for row in block.rows))
+    return max((_length(word) for text in texts for word in _words(text)), default=0)
+
+
+def _words(text: str) -> list[str]:
+    parts = _at_arrows(text)
+    return parts if len(parts) > 1 and max(map(_length, parts)) <= _WORD else text.split()
+
+
+def _at_arrows(text: str) -> list[str]:
+    """
+    >>> _at_arrows("3 × h200 tp1 → 1 × h200 tp4")
+    ['3 × h200 tp1 →', '1 × h200 tp4']
+    """
+    return text.replace(_ARROW, _ARROW.rstrip() + "\n").split("\n")
+
+
+def _cell_lines(text: str, width: int) -> list[str]:
+    if _length(text) <= width:
+        return [text]
+    return [line for part in _at_arrows(text) for line in _wrapped(part, width)]
 
 
 def _row(
@@ -110,7 +193,7 @@ def _row(
     style: Style = "",
 ) -> Iterator[str]:
     wrapped = [
-        _wrapped(text_of(cell), widths[i]) if columns[i].wraps else [text_of(cell)]
+        _cell_lines(text_of(cell), widths[i]) if columns[i].wraps else [text_of(cell)]
         for i, cell in enumerate(cells)
     ]
     for line in range(max(len(w) for w in wrapped)):

@@ -1,0 +1,260 @@
+"""The command line at its edges: failing streams, files from a pipe, odd spellings, narrow terminals."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from pdplan.cli import app
+from pdplan.report.blocks import Report, table
+from pdplan.report.render import render
+
+QUESTION = """\
+model: llama-3.1-8b
+hardware: h100
+isl: 2k
+osl: 256
+rate: 4
+tpot: 30ms
+"""
+PLAN = """\
+model: llama-3.1-8b
+colocated: {hardware: h100, workers: 2}
+workload: {isl: 2k, osl: 256, rate: 4}
+"""
+
+
+@pytest.fixture
+def pdp(capfd, monkeypatch):
+    """Run a command line, a text on its standard input: exit code, stdout, stderr."""
+
+    def run(*args, stdin=""):
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(stdin.encode())))
+        code = app.run([str(a) for a in args])
+        out, err = capfd.readouterr()
+        assert "Traceback" not in out + err
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def question(tmp_path):
+    path = tmp_path / "question.yaml"
+    path.write_text(QUESTION)
+    return path
+
+
+# ---------------------------------------------------------------- streams
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("args", [["hardware", "show", "h100"], ["--help"], ["--version"]])
+def test_a_full_disk_is_one_line_and_2(args):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pdplan", *args],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: standard output cannot be written: No space left on device; the answer is lost\n"
+    )
+
+
+def test_a_closed_standard_output_is_2(monkeypatch, capfd):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert app.run(["hardware", "show", "h100"]) == 2
+    assert "standard output cannot be written" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "content"),
+    [
+        ("recommend", QUESTION),
+        ("compare", QUESTION),
+        ("explain", PLAN),
+        ("explain", QUESTION),
+        ("evaluate", PLAN),
+    ],
+)
+def test_a_hyphen_reads_standard_input(pdp, tmp_path, command, content):
+    path = tmp_path / "file.yaml"
+    path.write_text(content)
+    code, out, err = pdp(command, "-", stdin=content)
+    assert (code, err) == (0, "")
+    assert out == pdp(command, path)[1]
+
+
+def test_check_reads_standard_input(pdp):
+    inner = PLAN.replace("\n", "\n      ")
+    budget = f"deployments:\n  - name: one\n    plan:\n      {inner}\n    limits: {{gpus: 1}}\n"
+    code, out, _ = pdp("check", "-", stdin=budget)
+    assert code == 1
+    assert "<stdin>:" in out
+
+
+def test_an_error_on_standard_input_has_line_and_column(pdp):
+    code, out, err = pdp("recommend", "-", stdin="model: llama-3.1-8b\nrat: 4\n")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: <stdin>:2:1: unknown key 'rat'; did you mean 'rate'")
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_explain_takes_a_question_file_and_flags_over_it(pdp, question):
+    flags = [f"--{line.replace(': ', '=')}" for line in QUESTION.replace("rate: 4", "rate: 9").splitlines()]
+    by_flags = pdp("explain", *flags, "--section", "cost")
+    assert pdp("explain", question, "--rate", "9", "--section", "cost") == by_flags
+    assert by_flags[0] == 0
+
+
+def test_a_question_is_no_plan_and_a_plan_no_question(pdp, question, tmp_path):
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(PLAN)
+    assert pdp("evaluate", question) == (
+        2,
+        "",
+        f"error: {question}:1:1: this is a question, not a plan; `pdplan recommend` and `pdplan explain` "
+        "take it\n",
+    )
+    code, _, err = pdp("recommend", plan)
+    assert code == 2
+    assert "`pdplan evaluate`" in err
+
+
+def test_keys_may_be_spelled_as_flags(pdp, tmp_path):
+    keys, flags = tmp_path / "keys.yaml", tmp_path / "flags.yaml"
+    keys.write_text(QUESTION + "kv_precision: fp8\nprices: {h100-sxm: 2}\n")
+    flags.write_text(QUESTION + "kv-precision: fp8\nprice: h100-sxm=2\n")
+    expected = pdp("recommend", keys)
+    assert expected[0] == 0
+    assert "$2.00/h" in expected[1]
+    assert pdp("recommend", flags) == expected
+
+
+def test_a_flag_that_says_how_to_print_is_no_key(pdp, tmp_path):
+    path = tmp_path / "q.yaml"
+    path.write_text(QUESTION + "format: json\n")
+    code, _, err = pdp("recommend", path)
+    assert (code, err) == (2, f"error: {path}:7:1: 'format' is a flag only (--format); remove it here\n")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "close"), [("models", "qwne3", "qwen3-8b"), ("hardware", "h2000", "h200")]
+)
+def test_a_list_of_nothing_says_so(pdp, kind, text, close):
+    code, out, err = pdp(kind, "list", text)
+    assert (code, out) == (1, "")
+    assert f"'{text}'; did you mean '{close}'" in err
+
+
+def test_an_entry_is_suggested_once(pdp):
+    _, _, err = pdp("models", "show", "gpt")
+    assert "did you mean 'gpt-oss-20b' or 'gpt-oss-120b'?" in err
+
+
+def test_a_key_in_both_spellings_is_refused(pdp, tmp_path):
+    path = tmp_path / "q.yaml"
+    path.write_text(QUESTION + "kv_precision: fp8\nkv-precision: bf16\n")
+    code, _, err = pdp("recommend", path)
+    assert code == 2
+    assert "q.yaml:8:1: unknown key 'kv-precision'" in err
+
+
+# ---------------------------------------------------------------- errors
+
+
+def test_an_unknown_engine_is_told_once(pdp, question):
+    code, _, err = pdp("recommend", question, "--engine", "vlm")
+    assert code == 2
+    assert err.count("unknown engine") == 1
+    assert err.startswith("error: --engine: unknown engine 'vlm'; did you mean 'vllm'?")
+
+
+def test_part_of_a_name_suggests_names_that_hold_it(pdp, question):
+    code, _, err = pdp("recommend", question, "--model", "llama")
+    assert code == 2
+    assert "did you mean 'llama-3.1-8b', 'llama-3.2-1b' or 'llama-3.2-3b'?" in err
+
+
+@pytest.mark.parametrize("text", ["name: h100\npeak_flop_per_s: [\n", "name: 'H100'  # mine\n\tx: 1\n"])
+def test_a_malformed_file_that_would_hide_the_entry_asked_for_is_an_error(pdp, question, tmp_path, text):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "my-part.yaml").write_text(text)
+    code, out, err = pdp("recommend", question, "--catalog", mine)
+    assert (code, out) == (2, "")
+    assert "my-part.yaml:" in err
+    assert "not valid YAML" in err
+
+
+def test_a_malformed_file_that_only_mentions_the_name_is_noted(pdp, question, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "other.yaml").write_text("name: other  # like h100\npeak_flop_per_s: [\n")
+    code, out, _ = pdp("recommend", question, "--catalog", mine)
+    assert code == 0
+    assert "other.yaml:3:1: not valid YAML" in out
+
+
+def test_an_unknown_name_tells_which_files_could_not_be_read(pdp, question, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "half.yaml").write_text("layers: [\n")
+    code, _, err = pdp("recommend", question, "--catalog", mine, "--model", "my-new-model")
+    assert code == 2
+    assert "unknown model 'my-new-model'" in err
+    assert "warning: passed over:" in err
+    assert "half.yaml:2:1: not valid YAML" in err
+
+
+def test_an_entry_that_does_not_say_what_it_describes_is_an_error(pdp, question, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "new.yaml").write_text("name: my-new-model\nlayer: []\n")
+    code, _, err = pdp("recommend", question, "--catalog", mine, "--model", "my-new-model")
+    assert code == 2
+    assert "new.yaml:1:1: has neither 'peak_flop_per_s' (of accelerators) nor 'layers' (of models)" in err
+
+
+# ---------------------------------------------------------------- tables
+
+
+WIDE = [
+    ("llama-3.1-70b", "h200+mi300x", "disaggregated", "3 × h200 tp1 → 1 × mi300x tp4", "$25.13/h", "$1.36"),
+    ("llama-3.1-8b", "h100", "colocated", "4 × h100 tp2", "$28.72/h", "$1.56"),
+]
+COLUMNS = "+model|+hardware|+mode|~plan|>cost|>?$/M output"
+
+
+@pytest.mark.parametrize("width", range(40, 120, 3))
+def test_a_table_fits_where_it_can_and_its_columns_stay_in_line(width):
+    report = Report(blocks=(table("", COLUMNS, WIDE),), data={})
+    lines = render(report, "text", width=width).splitlines()
+    # The least is 14 for "llama-3.1-70b,", 14 for "3 × h200 tp1 →", 8 for "$25.13/h", and two gaps of 2.
+    assert max(map(len, lines[:-1])) <= width
+    ends = {len(line) for line in lines if line.endswith(("/h", "cost"))}
+    ends |= {line.index("  $1") for line in lines if "  $1" in line}
+    assert len(ends) == 1  # the costs end in one column, whatever was broken, left out or joined before them
+    left_out = any("no room for $/M output" in line for line in lines)
+    assert left_out != any("$1.36" in line for line in lines)
+
+
+def test_layers_that_alternate_are_shown_once(pdp):
+    code, out, _ = pdp("models", "show", "gpt-oss-120b")
+    assert code == 0
+    layers = out[out.index("Layers") : out.index("Weights")].strip().splitlines()
+    assert [line.split("  gqa")[0].strip() for line in layers[2:]] == ["18 × (1", "1)"]
+    data = json.loads(pdp("models", "show", "gpt-oss-120b", "--format", "json")[1])
+    assert sum(group["count"] for group in data["layers"]) == 36
