@@ -143,6 +143,16 @@ def test_keys_may_be_spelled_as_flags(pdp, tmp_path):
     assert pdp("recommend", flags) == expected
 
 
+def test_names_in_a_file_keep_their_hyphens(pdp, tmp_path):
+    path = tmp_path / "q.yaml"
+    path.write_text(
+        QUESTION.replace("hardware: h100\n", "") + "inventory: {h20-3e: 8}\nprices: {h20-3e: 1}\n"
+    )
+    code, out, err = pdp("recommend", path)
+    assert (code, err) == (0, "")
+    assert "h20-3e" in out
+
+
 def test_a_flag_that_says_how_to_print_is_no_key(pdp, tmp_path):
     path = tmp_path / "q.yaml"
     path.write_text(QUESTION + "format: json\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ from pdplan.errors import InputError
 from pdplan.files import Document
 from pdplan.yaml_events import Place
 
-_NAMES_INSIDE = ("prices", "reserved_prices")
+_NAMES_INSIDE = ("prices", "reserved_prices", "inventory")
 """Mappings whose keys are names from the catalog: these keep their hyphens."""
 _FLAG_TO_KEY = {"price": "prices", "reserved_price": "reserved_prices"}
 _FLAGS_ONLY = ("format", "catalog", "certify", "section", "brief", "ideal", "output", "points", "cost")
@@ -28,7 +29,7 @@ def as_keys(document: Document) -> Document:
         raise InputError(
             *(f"{document.where((k,))}: '{k}' is a flag only (--{k}); remove it here" for k in printing)
         )
-    data, place = _renamed(document.data, document.place)
+    data, place = _renamed(document.data, document.place, _FLAG_TO_KEY)
     for key in _NAMES_INSIDE:
         if isinstance(data.get(key), str):
             data[key] = _by_name(data[key])
@@ -38,14 +39,16 @@ def as_keys(document: Document) -> Document:
 # ------------------------------------------------------------------------ inside
 
 
-def _renamed(data: dict[Any, Any], place: Place | None) -> tuple[dict[Any, Any], Place | None]:
+def _renamed(
+    data: dict[Any, Any], place: Place | None, aliases: Mapping[str, str]
+) -> tuple[dict[Any, Any], Place | None]:
     found: dict[Any, Any] = {}
     children: dict[Any, Place] = {}
     for key, value in data.items():
-        name = _key(key, data)
+        name = _key(key, data, aliases)
         below = place.children.get(key) if place else None
         if isinstance(value, dict) and name not in _NAMES_INSIDE:
-            value, below = _renamed(value, below)
+            value, below = _renamed(value, below, {})
         found[name] = value
         if below:
             children[name] = below
@@ -60,9 +63,9 @@ def _by_name(text: str) -> dict[str, str] | str:
     return {name.strip(): value.strip() for name, _, value in parts}
 
 
-def _key(key: Any, siblings: dict[Any, Any]) -> Any:
+def _key(key: Any, siblings: dict[Any, Any], aliases: Mapping[str, str]) -> Any:
     if not isinstance(key, str):
         return key
     name = key.replace("-", "_")
-    name = _FLAG_TO_KEY.get(name, name)
+    name = aliases.get(name, name)
     return key if name in siblings else name

@@ -218,7 +218,7 @@ def _alternatives(found: Recommendation, best: Candidate) -> Table:
             )
         )
     title = "requests" if goodput else "power" if objective == "energy" else "cost"
-    return table("Next best", f"mode|~plan|>GPUs|>{title}|>vs best|>TTFT {at}|>TPOT {at}", rows)
+    return table("Next best", f"mode|~plan|>GPUs|>{title}|>?vs best|>TTFT {at}|>TPOT {at}", rows)
 
 
 def _no_answer(found: Recommendation) -> list[Block]:
