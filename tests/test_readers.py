@@ -379,6 +379,36 @@ def test_bad_input(tmp_path: Path, text: str, name: str, facts: dict[str, Any], 
         read(tmp_path, text, name, **facts)
 
 
+def test_a_folder_stands_for_the_results_in_it(tmp_path: Path) -> None:
+    for name in ("b.json", "a.jsonl", "notes.txt"):
+        (tmp_path / name).write_text(json.dumps(VLLM | {"label": name}))
+    found = read_own_runs([str(tmp_path)], given(FACTS), Catalog())
+    assert [Path(source.file).name for source in found.sources] == ["a.jsonl", "b.json"]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(InputError, match=r"empty: no file in this folder ends in .json, .jsonl, .csv"):
+        read_own_runs([str(empty)], given(FACTS), Catalog())
+
+
+def test_a_calibration_is_no_result(tmp_path: Path) -> None:
+    text = "schema_version: 1\ncross_validation:\n  helped: true\n"
+    with pytest.raises(InputError, match=r"mine.yaml: this is a calibration already; give the results"):
+        read(tmp_path, text, "mine.yaml")
+
+
+def test_results_as_the_tool_wrote_them() -> None:
+    """vLLM 0.20.0 on an H100, benchmarks/device: closed loops, and one Poisson run at 6 requests/s."""
+    folder = Path(__file__).parents[1] / "benchmarks" / "device" / "vllm-h100"
+    facts = given({"hardware": "h100", "tp": 1, "engine": "vllm"})
+    found = read_own_runs([str(folder)], facts, Catalog())
+    assert [run.model for run in found.runs] == ["llama-3.1-8b"] * 6
+    loads = {(run.isl, run.concurrency) for run in found.runs if not run.open_loop}
+    assert loads == {(1024, 1), (1024, 8), (1024, 32), (1024, 64), (4096, 16)}
+    (poisson,) = [run for run in found.runs if run.open_loop]
+    assert (poisson.rate, poisson.isl, poisson.osl) == (6.0, 547, 248)
+    assert poisson.ttft_mean_s == pytest.approx(0.045029, rel=1e-4)
+
+
 def test_the_same_file_twice(tmp_path: Path) -> None:
     for name in ("a.json", "b.json"):
         (tmp_path / name).write_text(json.dumps(VLLM))

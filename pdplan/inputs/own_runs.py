@@ -41,7 +41,8 @@ MODES = ("colocated", "disaggregated")
 SPECULATIONS = ("none", "mtp")
 AXES = ("workers", "tp", "pp", "dp", "ep")
 MOST = 100_000
-SILENCE = "does not say the"
+SUFFIXES = (".json", ".jsonl", ".csv")
+"""Result files in a folder; its YAML files may be anything."""
 STEADY = 3.0
 """Arrivals at a rate must last this many request latencies for the run to be a steady one."""
 
@@ -129,7 +130,7 @@ def read_own_runs(paths: Sequence[str], facts: Values, catalog: Catalog) -> OwnR
 
 
 def _files(paths: Sequence[str], facts: Values, findings: Findings) -> Iterator[tuple[Content, Values]]:
-    for path in paths:
+    for path in _inside(paths, findings):
         content = findings.attempt(read_content, path)
         if content is None:
             continue
@@ -142,6 +143,18 @@ def _files(paths: Sequence[str], facts: Values, findings: Findings) -> Iterator[
             continue
         for i, entry in enumerate(keys.runs):
             yield from _listed(document, i, entry, facts, findings)
+
+
+def _inside(paths: Sequence[str], findings: Findings) -> Iterator[str]:
+    """Files as they are; of a folder, the result files in it."""
+    for path in paths:
+        if not os.path.isdir(path):
+            yield path
+            continue
+        found = sorted(name for name in os.listdir(path) if name.endswith(SUFFIXES))
+        if not found:
+            findings.messages.append(f"{path}: no file in this folder ends in {', '.join(SUFFIXES)}")
+        yield from (os.path.join(path, name) for name in found)
 
 
 def _listed(
@@ -162,20 +175,19 @@ def _listed(
 
 
 def _together(messages: Sequence[str]) -> list[str]:
-    """One line for a fact that many results leave out.
+    """One line for what is wrong with many results alike.
 
     >>> _together(["a.json: x does not say the tp; y", "b.json: x does not say the tp; y", "c: z"])
     ['a.json and 1 more: x does not say the tp; y', 'c: z']
     """
     found: dict[str, list[str]] = {}
     for message in messages:
-        head, gap, tail = message.partition(": ")
-        told = tail if gap and SILENCE in tail else ""
-        found.setdefault(told or message, []).append(head)
+        head, _, tail = message.partition(": ")
+        found.setdefault(tail or message, []).append(head)
     lines = []
     for text, heads in found.items():
         more = f" and {len(heads) - 1:,} more" if len(heads) > 1 else ""
-        lines.append(f"{heads[0]}{more}: {text}" if SILENCE in text else text)
+        lines.append(text if heads[0] == text else f"{heads[0]}{more}: {text}")
     return lines
 
 
@@ -374,7 +386,7 @@ def _engine(values: Values, result: Result, findings: Findings) -> str:
 def _missing(result: Result, key: str, example: str, more: str = "") -> str:
     flag = "--" + key.replace("_", "-")
     return (
-        f"{result.where}: {result.format} {SILENCE} {key.replace('_', ' ')}; "
+        f"{result.where}: {result.format} does not say the {key.replace('_', ' ')}; "
         f"give it, e.g. {flag} {example}{f' ({more})' if more else ''}, or in a listing of runs"
     )
 
