@@ -18,7 +18,7 @@ from pdplan.errors import InputError, nearest, quoted_list
 from pdplan.files import Document
 from pdplan.inputs import Deployment, Given, deployment_from, question_from, read_deployment, read_question
 from pdplan.inputs.questions import merged
-from pdplan.plan import Colocated, Disaggregated, Metrics, Plan
+from pdplan.plan import Colocated, Disaggregated, Metrics, Mixed, Plan
 from pdplan.question import Candidate, Question, Recommendation
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class QuestionInputs(_Traffic, total=False):
     objective: str
     spare: int | str
     headroom: Quantity
+    mix: bool
 
 
 class ComparisonInputs(_Traffic, total=False):
@@ -184,7 +185,7 @@ def _deployment(
     values, entries = _given(inputs, DeploymentInputs), catalog or Catalog()
     if isinstance(plan, Candidate):
         plan = plan.plan
-    if isinstance(plan, Colocated | Disaggregated):
+    if isinstance(plan, Colocated | Disaggregated | Mixed):
         from pdplan.report.contract import plan_json
 
         plan = plan_json(plan)
@@ -194,4 +195,9 @@ def _deployment(
 
 
 def _plain(plan: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: _plain(v) if isinstance(v, Mapping) else v for k, v in plan.items()}
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return _plain(value)
+        return [plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+    return {k: plain(v) for k, v in plan.items()}

@@ -82,10 +82,12 @@ def kv_transfer(
     size = request_cache_bytes(setting.stack, setting.formats, workload.isl)
     links = transfer_links(prefill.layout.tp, prefill.layout.pp, decode.layout.tp, decode.layout.pp)
     alone = transfer_time_s(size, links, network, prefill.setting.stack.layers)
-    # Transfers share the links of whichever pool has fewer of them.
-    lanes = np.maximum(np.floor(np.minimum(prefill.gpus, decode.gpus) / links), 1.0)
+    # Transfers share the links of whichever pool has fewer of them for its share of the requests.
+    crowded = np.asarray(prefill.gpus) * decode.share <= np.asarray(decode.gpus) * prefill.share
+    lanes = np.maximum(np.floor(np.where(crowded, prefill.gpus, decode.gpus) / links), 1.0)
+    sent = np.asarray(rate) * np.where(crowded, prefill.share, decode.share)
     wire = transfer_time_s(size, links, replace(network, latency_s=0.0, layer_latency_s=0.0))
-    wait = mean_wait_s(lanes, rate, wire, workload.arrival_cv, 0.0)
+    wait = mean_wait_s(lanes, sent, wire, workload.arrival_cv, 0.0)
     overlap = setting.constants.engine.transfer_overlap
     exposed = exposed_transfer_time_s(alone, prefill_s, setting.stack.layers, overlap) + wait
     return Transfer(
@@ -94,14 +96,43 @@ def kv_transfer(
         alone_s=alone,
         wait_s=wait,
         exposed_s=exposed,
-        utilisation=np.asarray(rate) * wire / lanes,
+        utilisation=sent * wire / lanes,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """What pools do with their share of the requests, before it is told as metrics."""
+
+    rate: Array
+    """Requests/s of the whole role, not of the pool's share alone."""
+    ttft: Latency
+    tpots: dict[str, Array]
+    """Mean, and by name of the percentile."""
+    decoding: Pool
+    """The pool that decodes, with `decoding_running` requests on each worker."""
+    decoding_running: Array
+    colocated: bool
+    pools: dict[str, Pool]
+    utilisation: dict[str, Any]
+    running: dict[str, Any]
+    parts: dict[str, Any]
+    kv_transfer_s: Array
+    problem: Array
 
 
 def evaluate_disaggregated(
     prefill: Pool, decode: Pool, workload: Workload, slo: Slo, network: Network, economics: Economics
 ) -> Metrics:
     """Metrics of prefill and decode pools joined by a network; arrays over deployments."""
+    served = serve_disaggregated(prefill, decode, workload, slo, network)
+    return metrics_of(served, workload, slo, economics)
+
+
+def serve_disaggregated(
+    prefill: Pool, decode: Pool, workload: Workload, slo: Slo, network: Network
+) -> Served:
+    """What a prefill and a decode pool do with the requests that meet in both; arrays over deployments."""
     service = prefill_service(prefill, workload)
     decode_memory, prefill_memory = pool_memory(decode, workload), pool_memory(prefill, workload)
     if workload.concurrency is not None:
@@ -109,13 +140,14 @@ def evaluate_disaggregated(
         z = np.zeros(())
     else:
         rate = np.asarray(workload.rate, dtype=float)
-        running = solve_running(decode, workload, rate, colocated=False)
-        wait = prefill_wait_s(prefill.servers, service, rate, workload)
+        running = solve_running(decode, workload, rate * decode.share, colocated=False)
+        wait = prefill_wait_s(prefill.servers, service, rate * prefill.share, workload)
         z = np.asarray(slo.z)
     tpot = decode_tpot_s(decode, workload, running)
     transfer = kv_transfer(prefill, decode, workload, network, rate, service.time_s)
     handling = prefill.setting.constants.engine.request_overhead_s
-    offered = rate * service.time_s / service.prompts
+    entering, leaving = rate * prefill.share, rate * decode.share
+    offered = entering * service.time_s / service.prompts
     fixed = transfer.exposed_s + tpot + handling
     burst = opening_burst_s(prefill.servers, service.time_s / service.prompts, workload)
     streamed = (workload.first_chunk_tokens - 1.0) * tpot
@@ -125,7 +157,7 @@ def evaluate_disaggregated(
     capacity = (
         decode.workers * decode.max_batch / (workload.osl * decode_tpot_s(decode, workload, decode.max_batch))
     )
-    saturated = _slots_run_short(decode, workload, running, rate, capacity, z)
+    saturated = _slots_run_short(decode, workload, running, leaving, capacity, z)
     problem = first_problem(
         ((prefill_memory.cache <= 0) | (decode_memory.cache <= 0), WEIGHTS),
         ((prefill_memory.max_sequences < 1) | (decode_memory.max_sequences < 1), CACHE),
@@ -133,20 +165,20 @@ def evaluate_disaggregated(
         (saturated, DECODE_RATE),
         (~np.isfinite(transfer.wait_s), TRANSFER_RATE),
     )
-    return _metrics(
-        workload=workload,
-        slo=slo,
+    return Served(
         rate=rate,
         ttft=ttft,
         tpots=_tpot_percentiles(decode, workload, running, slo, colocated=False),
+        decoding=decode,
+        decoding_running=running,
+        colocated=False,
         pools={"prefill": prefill, "decode": decode},
-        economics=economics,
         utilisation={
             "prefill": offered / prefill.servers,
-            "decode": rate / capacity,
+            "decode": leaving / capacity,
             "network": transfer.utilisation,
         },
-        running={"prefill": rate * service.time_s / prefill.workers, "decode": running},
+        running={"prefill": entering * service.time_s / prefill.workers, "decode": running},
         parts={
             "request handling": np.full(np.shape(wait), handling),
             "wait for prefill": wait,
@@ -162,19 +194,25 @@ def evaluate_disaggregated(
 
 def evaluate_colocated(pool: Pool, workload: Workload, slo: Slo, economics: Economics) -> Metrics:
     """Metrics of one pool that serves both phases; arrays over deployments."""
+    return metrics_of(serve_colocated(pool, workload, slo), workload, slo, economics)
+
+
+def serve_colocated(pool: Pool, workload: Workload, slo: Slo) -> Served:
+    """What one pool that serves both phases does with its share of the requests; arrays over deployments."""
     memory = pool_memory(pool, workload)
     if workload.concurrency is not None:
         rate, running, wait = closed_colocated(pool, workload)
         z = np.zeros(())
     else:
         rate = np.asarray(workload.rate, dtype=float)
-        running = solve_running(pool, workload, rate, colocated=True)
+        running = solve_running(pool, workload, rate * pool.share, colocated=True)
         z = np.asarray(slo.z)
         wait = np.zeros(())
     step = mixed_step(pool, workload, running)
-    offered = rate * step.prefill_work_s
+    entering = rate * pool.share
+    offered = entering * step.prefill_work_s
     if workload.concurrency is None:
-        wait = mean_wait_s(pool.servers, rate, step.prefill_work_s, workload.arrival_cv, workload.isl_cv)
+        wait = mean_wait_s(pool.servers, entering, step.prefill_work_s, workload.arrival_cv, workload.isl_cv)
     handling = pool.setting.constants.engine.request_overhead_s
     fixed = handling + step.decode_s / 2
     burst = opening_burst_s(pool.servers, step.prefill_work_s, workload)
@@ -185,22 +223,22 @@ def evaluate_colocated(pool: Pool, workload: Workload, slo: Slo, economics: Econ
     capacity = (
         pool.workers * pool.max_batch / (workload.osl * mixed_step(pool, workload, pool.max_batch).tpot_s)
     )
-    saturated = _slots_run_short(pool, workload, running, rate, capacity, z)
+    saturated = _slots_run_short(pool, workload, running, entering, capacity, z)
     problem = first_problem(
         (memory.cache <= 0, WEIGHTS),
         (memory.max_sequences < 1, CACHE),
         (saturated, DECODE_RATE),
         (~np.isfinite(wait), PREFILL_RATE),
     )
-    return _metrics(
-        workload=workload,
-        slo=slo,
+    return Served(
         rate=rate,
         ttft=ttft,
         tpots=_tpot_percentiles(pool, workload, running, slo, colocated=True),
+        decoding=pool,
+        decoding_running=running,
+        colocated=True,
         pools={"colocated": pool},
-        economics=economics,
-        utilisation={"colocated": np.maximum(rate / capacity, offered / pool.servers)},
+        utilisation={"colocated": np.maximum(entering / capacity, offered / pool.servers)},
         running={"colocated": running},
         parts={
             "request handling": np.full(np.shape(wait), handling),
@@ -321,21 +359,9 @@ def _slots_run_short(
     return (rate > capacity * (1 + 1e-9)) | (peak > pool.max_batch * (1 + 1e-9))
 
 
-def _metrics(
-    *,
-    workload: Workload,
-    slo: Slo,
-    rate: Array,
-    ttft: Latency,
-    tpots: dict[str, Array],
-    pools: dict[str, Pool],
-    economics: Economics,
-    utilisation: dict[str, Any],
-    running: dict[str, Any],
-    parts: dict[str, Any],
-    kv_transfer_s: Array,
-    problem: Array,
-) -> Metrics:
+def metrics_of(served: Served, workload: Workload, slo: Slo, economics: Economics) -> Metrics:
+    """What pools do, as metrics: latency at its percentiles, tokens, dollars, watts."""
+    rate, ttft, tpots, pools = served.rate, served.ttft, served.tpots, served.pools
     gpus = sum((p.gpus for p in pools.values()), start=np.zeros(()))
     usd_per_h = sum((p.gpus * economics.usd_per_gpu_h[name] for name, p in pools.items()), start=np.zeros(()))
     watts = sum((p.gpus * economics.watt_per_gpu[name] for name, p in pools.items()), start=np.zeros(()))
@@ -363,13 +389,13 @@ def _metrics(
         tpot_slo_s=tpots["slo"],
         request_latency_mean_s=ttft.mean_s + tpots["mean"] * steps,
         request_latency_slo_s=ttft_slo + tpots["slo"] * steps,
-        kv_transfer_mean_s=kv_transfer_s,
+        kv_transfer_mean_s=served.kv_transfer_s,
         power_kw=watts / 1e3,
-        utilisation=utilisation,
-        running=running,
+        utilisation=served.utilisation,
+        running=served.running,
         max_batch={name: p.max_batch for name, p in pools.items()},
-        parts=parts,
-        problem=problem,
+        parts=served.parts,
+        problem=served.problem,
     )
 
 

@@ -86,7 +86,72 @@ class Disaggregated(Serving):
         return {"prefill": self.prefill, "decode": self.decode}
 
 
-Plan = Colocated | Disaggregated
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One kind of worker in a pool of several, and the share of the requests that it serves."""
+
+    pool: PoolPlan
+    share: float
+    """What the router has to send it; the shares of a pool add up to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixed(Serving):
+    """Pools of which at least one has several kinds of workers: the parts of each role.
+
+    Either `prefill` and `decode`, or `colocated`, is filled.
+    """
+
+    prefill: tuple[Part, ...] = ()
+    decode: tuple[Part, ...] = ()
+    colocated: tuple[Part, ...] = ()
+
+    @property
+    def mode(self) -> Literal["colocated", "disaggregated"]:
+        return "colocated" if self.colocated else "disaggregated"
+
+    @property
+    def roles(self) -> dict[str, tuple[Part, ...]]:
+        """The parts of every role that there is."""
+        names = ("colocated",) if self.colocated else ("prefill", "decode")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def named_parts(self) -> dict[str, Part]:
+        """Every part under its name: "prefill" where it is alone, else "prefill 1", "prefill 2"."""
+        return {
+            role if len(parts) == 1 else f"{role} {number}": part
+            for role, parts in self.roles.items()
+            for number, part in enumerate(parts, start=1)
+        }
+
+    @property
+    def pools(self) -> dict[str, PoolPlan]:
+        return {name: part.pool for name, part in self.named_parts.items()}
+
+
+Equal = Colocated | Disaggregated
+"""Plans of equal workers in each pool."""
+Plan = Equal | Mixed
+
+
+def role_of(name: str) -> str:
+    """The role of a pool or of a part: prefill, decode or colocated.
+
+    >>> role_of("prefill 2"), role_of("colocated")
+    ('prefill', 'colocated')
+    """
+    return name.partition(" ")[0]
+
+
+def plan_of(serving: Serving, **roles: tuple[Part, ...]) -> Plan:
+    """The plan of these parts; of equal workers in each pool where every role has one part."""
+    shared: dict[str, Any] = {f.name: getattr(serving, f.name) for f in fields(Serving)}
+    if any(len(parts) != 1 for parts in roles.values()):
+        parts: dict[str, Any] = dict(roles)
+        return Mixed(**shared, **parts)
+    pools: dict[str, Any] = {role: parts[0].pool for role, parts in roles.items()}
+    return Colocated(**shared, **pools) if "colocated" in pools else Disaggregated(**shared, **pools)
 
 
 @dataclass(frozen=True, kw_only=True)

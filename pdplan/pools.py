@@ -35,6 +35,8 @@ class Pool:
     max_batch: Array
     """Sequences a worker runs at once (prompts, for a prefill pool)."""
     speculation: Speculation = NO_SPECULATION
+    share: ArrayLike = 1.0
+    """Of the requests that come to the role: less than 1 where other workers serve the rest."""
 
     @property
     def servers_per_worker(self) -> Array:

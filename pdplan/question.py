@@ -38,6 +38,8 @@ class Question:
     headroom: float = 0.0
     """Share of the planned capacity that is left free: sized for rate / (1 − headroom)."""
     alternatives: int = 4
+    mix: bool | None = None
+    """Pools of several kinds of workers: tried, not tried, or (None) tried where an inventory limits."""
     certify: bool = False
     """Also bound the cost of every mix of worker types, by integer programming."""
 
@@ -118,6 +120,18 @@ class Certificate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """What came of trying pools of several kinds of workers."""
+
+    lower_bound: float
+    """No mix, and no plan of equal workers, costs less; in what the objective counts."""
+    gap: float
+    """(cost of the best plan - bound) / bound."""
+    equal_workers: Candidate | None
+    """The best plan of equal workers in each pool, None where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recommendation:
     """The cheapest plan, what else there is, and what binds."""
 
@@ -135,6 +149,8 @@ class Recommendation:
     binding: str = ""
     """What keeps the best plan from being cheaper, in a sentence."""
     certificate: Certificate | None = None
+    mixture: Mixture | None = None
+    """Where mixes were tried."""
     robustness: Robustness | None = None
     """Of the best plan, where spare workers or headroom were asked for."""
     infeasible: Infeasible | None = None

@@ -20,7 +20,7 @@ from pdplan.inputs.given import Values, given_in
 from pdplan.inputs.printed import PRINTED_NAMES, from_printed
 from pdplan.inputs.questions import merged, with_paths
 from pdplan.inputs.schemas import NetworkKeys, Quantity, SloKeys, WorkloadKeys
-from pdplan.plan import Plan
+from pdplan.plan import Mixed, Plan
 from pdplan.validation import validate
 from pdplan.workload import Slo
 
@@ -154,6 +154,10 @@ def _deployment(
         own = merged(given_in(document, {"prices": keys.prices}), own)
     inner = Findings()
     read = inner.attempt(deployment_from, plan_document, catalog, merged(merged(weak, own), flags))
+    if read is not None and isinstance(read.plan, Mixed):
+        inner.say(
+            plan_document.where(), "budgets take plans of equal workers in each pool; this one is mixed"
+        )
     entry_at = f"{document.where(at)}: '{entry.name}'"
     places = (f"{document.path}:", f"{plan_document.path}:")
     findings.messages += [m if m.startswith(places) else f"{entry_at}: {m}" for m in inner.messages]

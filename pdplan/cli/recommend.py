@@ -18,6 +18,14 @@ def recommend(
         ),
     ] = None,
     *,
+    mix: Annotated[
+        bool,
+        typer.Option(
+            "--mix",
+            help="Also try pools of several kinds of workers (tried anyway where an inventory limits).",
+            show_default=False,
+        ),
+    ] = False,
     certify: Annotated[
         bool,
         typer.Option(
@@ -35,12 +43,14 @@ def recommend(
     """
     from dataclasses import replace
 
-    from pdplan.inputs import question_from, read_question
+    from pdplan.inputs import Given, question_from, read_question
     from pdplan.inputs.questions import merged
     from pdplan.report.recommendation import recommendation_report
     from pdplan.search import recommend as search
 
-    values = merged(read_question(question) if question else {}, flags.given())
+    values = dict(merged(read_question(question) if question else {}, flags.given()))
+    if mix:
+        values["mix"] = Given(True, "--mix")
     asked = question_from(values, flags.catalog())
     with working("searching"):
         found = search(replace(asked.question, certify=certify), asked.world)

@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pdplan.compose import World
+from pdplan.errors import InputError
 from pdplan.explain.architecture import write_model
 from pdplan.explain.builder import Builder
 from pdplan.explain.case import case_of, write_question
@@ -28,7 +29,7 @@ from pdplan.explain.outcome import answer, write_cost, write_latency, write_rate
 from pdplan.explain.phases import write_decode, write_mixed, write_prefill
 from pdplan.explain.seed import write_ideal, write_seed
 from pdplan.explain.waiting import write_queueing, write_transfer
-from pdplan.plan import Colocated, Plan
+from pdplan.plan import Colocated, Mixed, Plan
 from pdplan.workload import Slo, Workload
 
 __all__ = ["SECTION_KEYS", "Derivation", "Input", "Line", "Section", "StepTable", "TermRow", "derive"]
@@ -40,6 +41,11 @@ def derive(world: World, plan: Plan, workload: Workload, slo: Slo, *, ideal: boo
     The results are those of `evaluate_plan`, term by term. With `ideal`, efficiencies are 1
     and overheads 0. Raises InputError if the workload has neither rate nor concurrency.
     """
+    if isinstance(plan, Mixed):
+        raise InputError(
+            "explain derives plans of equal workers in each pool, and this one is mixed; explain a plan of "
+            "one of its parts, at that part's share of the rate"
+        )
     case = case_of(replace(world, ideal=True) if ideal else world, plan, workload, slo)
     b = Builder()
     write_question(b, case)

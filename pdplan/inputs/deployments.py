@@ -9,9 +9,9 @@ from typing import Any
 
 from pdplan.architecture.model import Model
 from pdplan.catalog.store import Catalog
-from pdplan.compose import World
+from pdplan.compose import World, full_rate_requests_per_s
 from pdplan.errors import InputError
-from pdplan.files import Document, read_yaml
+from pdplan.files import Document, Location, read_yaml
 from pdplan.inputs.consistency import pool_findings, pool_notes
 from pdplan.inputs.given import Findings, Given, Values, given_in
 from pdplan.inputs.markets import market_from
@@ -19,14 +19,17 @@ from pdplan.inputs.names import Entries, calibration_from, engine_from, kv_preci
 from pdplan.inputs.printed import from_printed
 from pdplan.inputs.quantities import network_from, slo_from, speculation_from, workload_from
 from pdplan.inputs.questions import context_note, is_question, merged, with_paths
-from pdplan.inputs.schemas import PlanKeys
+from pdplan.inputs.schemas import PlanKeys, PoolKeys
 from pdplan.inputs.spelling import as_keys
-from pdplan.plan import Colocated, Disaggregated, Plan, PoolPlan
+from pdplan.plan import Part, Plan, PoolPlan, Serving, plan_of
+from pdplan.units import parse_fraction
 from pdplan.validation import validate
 from pdplan.workload import Slo, Workload
 
 POOL_NAMES = {"disaggregated": ("prefill", "decode"), "colocated": ("colocated",)}
 _OF_A_QUESTION = {"hardware", "prefill_hardware", "decode_hardware", "prefill-hardware", "decode-hardware"}
+SHARE_TOLERANCE = 1e-3
+"""Shares that add up to 1 within this are taken as rounded."""
 _NOT_FLAT = ("workload", "slo", "prefill", "decode", "colocated")
 
 
@@ -85,8 +88,8 @@ def deployment_from(document: Document, catalog: Catalog, flags: Values | None =
     findings.check()
     assert workload is not None
     assert slo is not None
-    parts: dict[str, Any] = {**shared, **pools}
-    plan: Plan = Colocated(**parts) if "colocated" in pools else Disaggregated(**parts)
+    serving = Serving(**shared)
+    plan = plan_of(serving, **_shared_out(pools, serving, world, workload, slo))
     return Deployment(
         plan=plan,
         workload=workload,
@@ -135,7 +138,11 @@ def _values(document: Document, keys: PlanKeys) -> dict[str, Given]:
     return found
 
 
-def _pools(document: Document, keys: PlanKeys, entries: Entries, findings: Findings) -> dict[str, PoolPlan]:
+Parts = tuple[tuple[Location, PoolPlan, float | None], ...]
+"""The kinds of workers of one role: where each stands, and its share if it was given."""
+
+
+def _pools(document: Document, keys: PlanKeys, entries: Entries, findings: Findings) -> dict[str, Parts]:
     """The pools of the plan, hardware under its catalog name."""
     there = {name for names in POOL_NAMES.values() for name in names if getattr(keys, name) is not None}
     mode = keys.mode or ("colocated" if there == {"colocated"} else "disaggregated")
@@ -153,29 +160,88 @@ def _pools(document: Document, keys: PlanKeys, entries: Entries, findings: Findi
         )
     elif missing:
         findings.say(document.where(), "no pool is given; give 'prefill' and 'decode', or 'colocated'")
-    found: dict[str, PoolPlan] = {}
+    found: dict[str, Parts] = {}
     for name in wanted:
-        pool = getattr(keys, name)
-        if pool is None:
+        given = getattr(keys, name)
+        if given is None:
             continue
-        accelerator = entries.accelerator(
-            pool.hardware, f"{document.where((name, 'hardware'))}: 'hardware'", findings
+        kinds = given if isinstance(given, tuple) else (given,)
+        if not kinds:
+            findings.say(
+                document.where((name,)), "no kind of worker is given; give one, or leave the pool out"
+            )
+            continue
+        at: list[Location] = [(name, k) if isinstance(given, tuple) else (name,) for k in range(len(kinds))]
+        found[name] = tuple(
+            (place, *_pool(document, pool, place, entries, findings))
+            for pool, place in zip(kinds, at, strict=True)
         )
-        found[name] = PoolPlan(
-            **{**asdict(pool), "hardware": accelerator.name if accelerator else pool.hardware}
+        _check_shares(document, name, found[name], findings)
+    return found
+
+
+def _pool(
+    document: Document, keys: PoolKeys, place: Location, entries: Entries, findings: Findings
+) -> tuple[PoolPlan, float | None]:
+    """One kind of worker, hardware under its catalog name, and its share of the requests."""
+    where = f"{document.where((*place, 'hardware'))}: 'hardware'"
+    accelerator = entries.accelerator(keys.hardware, where, findings)
+    fields = {**asdict(keys), "hardware": accelerator.name if accelerator else keys.hardware}
+    share = fields.pop("share")
+    if share is not None:
+        at = f"{document.where((*place, 'share'))}: 'share'"
+        share = findings.attempt(parse_fraction, share, name=at)
+    return PoolPlan(**fields), share
+
+
+def _check_shares(document: Document, name: str, parts: Parts, findings: Findings) -> None:
+    shares = [share for _, _, share in parts]
+    given = [share for share in shares if share is not None]
+    if given and len(given) < len(shares):
+        findings.say(
+            document.where((name,)), "some kinds of workers have a share, others none; give all or none"
+        )
+    elif given and (abs(sum(given) - 1.0) > SHARE_TOLERANCE or min(given) <= 0):
+        findings.say(
+            document.where((name,)),
+            f"the shares of the requests add up to {sum(given):.6g}; expected 1, each above 0",
+        )
+
+
+def _shared_out(
+    pools: Mapping[str, Parts], serving: Serving, world: World, workload: Workload, slo: Slo
+) -> dict[str, tuple[Part, ...]]:
+    """Every kind of worker with its share: as given, else in proportion to what each can serve."""
+    found: dict[str, tuple[Part, ...]] = {}
+    for role, parts in pools.items():
+        kinds = [pool for _, pool, _ in parts]
+        shares = [share for _, _, share in parts]
+        if len(parts) == 1:
+            shares = [1.0]
+        elif None in shares:
+            rates = [full_rate_requests_per_s(world, serving, pool, role, workload, slo) for pool in kinds]
+            shares = [rate / sum(rates) for rate in rates]
+        else:
+            # Printed shares are rounded: they are to add up exactly.
+            total = sum(s for s in shares if s)
+            shares = [(s or 0.0) / total for s in shares]
+        found[role] = tuple(
+            Part(pool=pool, share=float(share or 0.0)) for pool, share in zip(kinds, shares, strict=True)
         )
     return found
 
 
 def _check_pools(
-    document: Document, pools: Mapping[str, PoolPlan], model: Model, entries: Entries, findings: Findings
+    document: Document, pools: Mapping[str, Parts], model: Model, entries: Entries, findings: Findings
 ) -> None:
-    for name, pool in pools.items():
+    for place, pool, _ in (part for parts in pools.values() for part in parts):
         accelerator = entries.accelerators.get(pool.hardware)
         if accelerator is None:
             continue
         for key, message in pool_findings(pool, model, accelerator):
-            findings.say(document.where((name, key)), f"'{key}': {message}" if key != "hardware" else message)
+            findings.say(
+                document.where((*place, key)), f"'{key}': {message}" if key != "hardware" else message
+            )
 
 
 def _notes(plan: Plan, workload: Workload, world: World, catalog: Catalog) -> list[str]:

@@ -137,6 +137,7 @@ def question_from(values: Values, catalog: Catalog, *, needs_load: bool = True) 
         objective=cast(Goal, objective),
         spare_workers=spare_workers,
         headroom=headroom,
+        mix=_switch(values, "mix", findings),
         **hardware,
         **extra,
     )
@@ -186,6 +187,16 @@ def _require_limits(market: Market, entries: Entries, values: Values, findings: 
             f"there is no limit on {' and '.join(endless)}, and no rate; give a number of each, --max-gpus, "
             "or --rate",
         )
+
+
+def _switch(values: Values, key: str, findings: Findings) -> bool | None:
+    """Something that is on or off; None where nothing is said."""
+    if key not in values:
+        return None
+    text = str(values[key].value).strip().casefold()
+    if text not in ("true", "yes", "on", "false", "no", "off"):
+        findings.say(values[key].where, f"'{values[key].value}' is not known (one of true, false)")
+    return text in ("true", "yes", "on")
 
 
 def _notes(question: Question, world: World, catalog: Catalog) -> list[str]:

@@ -100,6 +100,7 @@ class QuestionKeys(WorkloadKeys, SloKeys, MarketKeys):
     objective: str | None = None
     spare: Quantity | None = None
     headroom: Quantity | None = None
+    mix: bool | None = None
     network: str | NetworkKeys | None = None
     prices: dict[str, Quantity] | None = None
     calibration: str | None = None
@@ -119,6 +120,12 @@ class PoolKeys:
     dp: int = 1
     ep: int = 1
     max_batch: int | None = None
+    share: Quantity | None = None
+    """Of the pool's requests, where it is one of several kinds of workers."""
+
+
+Pools = PoolKeys | tuple[PoolKeys, ...]
+"""Equal workers, or several kinds of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +138,9 @@ class PlanKeys(MarketKeys):
     kv_precision: str | None = None
     engine: str | None = None
     mode: Literal["disaggregated", "colocated"] | None = None
-    prefill: PoolKeys | None = None
-    decode: PoolKeys | None = None
-    colocated: PoolKeys | None = None
+    prefill: Pools | None = None
+    decode: Pools | None = None
+    colocated: Pools | None = None
     speculation: SpeculationKeys | None = None
     workload: WorkloadKeys | None = None
     slo: SloKeys | None = None

@@ -7,7 +7,7 @@ from typing import Any
 
 from pdplan import __version__
 from pdplan.compose import World
-from pdplan.plan import Metrics, Plan, PoolPlan
+from pdplan.plan import Metrics, Mixed, Plan, PoolPlan, role_of
 from pdplan.question import Candidate, Infeasible, OtherKind, Question
 from pdplan.report.contract_version import SCHEMA_VERSION
 from pdplan.report.market import market_json
@@ -26,6 +26,18 @@ def pool_json(pool: PoolPlan) -> dict[str, Any]:
     return asdict(pool)
 
 
+def roles_json(plan: Plan) -> dict[str, Any]:
+    """Pools by role; one of several kinds of workers is a list, each with its share of the requests."""
+    if not isinstance(plan, Mixed):
+        return {name: pool_json(pool) for name, pool in plan.pools.items()}
+    return {
+        role: [{**pool_json(part.pool), "share": part.share} for part in parts]
+        if len(parts) > 1
+        else pool_json(parts[0].pool)
+        for role, parts in plan.roles.items()
+    }
+
+
 def plan_json(plan: Plan) -> dict[str, Any]:
     """The `plan` object: a plan file once `workload` and `slo` are added.
 
@@ -36,7 +48,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "model": plan.model,
         "precision": plan.precision,
         "mode": plan.mode,
-        **{name: pool_json(pool) for name, pool in plan.pools.items()},
+        **roles_json(plan),
         "kv_precision": plan.kv_precision,
         "engine": plan.engine,
         "speculation": speculation,
@@ -144,7 +156,9 @@ def infeasible_json(infeasible: Infeasible | None) -> dict[str, Any] | None:
 def record(candidate: Candidate) -> dict[str, Any]:
     """A plan and its metrics as one flat row."""
     plan = plan_json(candidate.plan)
-    pools = {name: plan.pop(name) for name in candidate.plan.pools}
+    pools = {
+        role: _joined(plan.pop(role)) for role in dict.fromkeys(role_of(n) for n in candidate.plan.pools)
+    }
     speculation = plan.pop("speculation")
     return {
         **plan,
@@ -158,15 +172,27 @@ def record(candidate: Candidate) -> dict[str, Any]:
     }
 
 
+def _joined(pool: Any) -> dict[str, Any]:
+    """A pool as one row: of several kinds of workers, their values joined by a plus."""
+    if not isinstance(pool, list):
+        return dict(pool)
+    return {key: "+".join(str(part[key]) for part in pool) for key in pool[0]}
+
+
+def _by_role(values: dict[str, Any], role: str) -> Any:
+    """Of several kinds of workers, the largest value."""
+    return max((v for name, v in values.items() if role_of(name) == role), default=None)
+
+
 def flat_metrics(metrics: Metrics) -> dict[str, Any]:
     """Metrics for a row: the same columns for every kind of plan."""
     found = metrics_json(metrics)
     for name in ("utilisation", "running", "max_batch", "ttft_parts_s"):
         found.pop(name)
     for pool in ("prefill", "decode", "network", "colocated"):
-        found[f"utilisation_{pool}"] = metrics.utilisation.get(pool)
+        found[f"utilisation_{pool}"] = _by_role(metrics.utilisation, pool)
     for pool in ("prefill", "decode", "colocated"):
-        found[f"running_{pool}"] = metrics.running.get(pool)
+        found[f"running_{pool}"] = _by_role(metrics.running, pool)
     return found
 
 

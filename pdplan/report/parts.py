@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pdplan.plan import Metrics, Plan
+from pdplan.plan import Metrics, Mixed, Plan
 from pdplan.report.blocks import Bullets, Cell, Paragraph, Table, table
 from pdplan.report.words import OBJECTIVES, per_cent, percentile_name
 from pdplan.uncertainty import error_bars
@@ -20,7 +20,7 @@ def pools_table(plan: Plan, metrics: Metrics) -> Table:
     for name, pool in plan.pools.items():
         rows.append(
             (
-                name,
+                name + share_words(plan, name),
                 pool.hardware,
                 f"{pool.workers:,}",
                 pool.label,
@@ -34,6 +34,12 @@ def pools_table(plan: Plan, metrics: Metrics) -> Table:
     if network is not None:
         rows.append(("network", "", "", "", "", "", "", _busy(network)))
     return table("Pools", "pool|accelerator|>workers|layout|>GPUs|>max batch|>running|>busy", rows)
+
+
+def share_words(plan: Plan, name: str) -> str:
+    """Of a part of a mixed pool, the share of the requests that the router has to send it."""
+    share = plan.named_parts[name].share if isinstance(plan, Mixed) else 1.0
+    return f", {per_cent(share)} of requests" if share < 1 else ""
 
 
 def objectives_table(metrics: Metrics, slo: Slo) -> Table:

@@ -20,6 +20,7 @@ from pdplan.report.contract import (
     record,
 )
 from pdplan.report.market import bill_blocks, bill_json
+from pdplan.report.mixture import mixture_json, mixture_words
 from pdplan.report.parts import (
     error_bars_block,
     figures_table,
@@ -68,6 +69,7 @@ def recommendation_report(
         "best_other_kind": other_kind_json(found.best_other_kind),
         "binding": found.binding or (found.infeasible.binding if found.infeasible else ""),
         "certificate": _certificate_json(found.certificate),
+        "mixture": mixture_json(found.mixture),
         "robustness": robustness_json(found),
         "infeasible": infeasible_json(found.infeasible),
         "layouts": found.layouts,
@@ -131,6 +133,8 @@ def _answer(found: Recommendation, best: Candidate) -> list[Block]:
         blocks.append(Paragraph(found.binding, title="What binds"))
     if found.certificate:
         blocks.append(Paragraph(_certificate_words(found.certificate, found), title="Certificate"))
+    if found.mixture:
+        blocks.append(Paragraph(mixture_words(found), title="Mixed pools"))
     blocks += robustness_blocks(found)
     blocks.append(Paragraph(_other_words(found, best), title="The other way"))
     if found.best_other_kind:
@@ -176,6 +180,8 @@ def _other_words(found: Recommendation, best: Candidate) -> str:
     mode = "disaggregated" if best.plan.mode == "colocated" else "colocated"
     if found.question.mode != "any":
         return f"{mode} plans were not asked for (--mode {found.question.mode})"
+    if found.mixture:
+        return f"no {mode} plan of equal workers meets the objectives within the inventory"
     return f"no {mode} plan meets the objectives"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pdplan.plan import Metrics, Plan, PoolPlan, Serving
+from pdplan.plan import Metrics, Plan, PoolPlan, Serving, role_of
 from pdplan.question import Goal
 from pdplan.units import format_duration, format_money, format_rate
 from pdplan.workload import Slo, Workload
@@ -39,7 +39,7 @@ def counted(count: float, one: str, many: str = "") -> str:
 
 
 def pool_words(name: str, pool: PoolPlan) -> str:
-    return f"{counted(pool.workers, f'{name} worker')} ({pool.hardware} {pool.label})"
+    return f"{counted(pool.workers, f'{role_of(name)} worker')} ({pool.hardware} {pool.label})"
 
 
 def plan_words(plan: Plan) -> str:
@@ -49,7 +49,10 @@ def plan_words(plan: Plan) -> str:
 
 def short_plan(plan: Plan) -> str:
     """3P 2D for a row of a table: 3 × h200 tp8 → 2 × h200 tp8."""
-    return " → ".join(f"{pool.workers} × {pool.hardware} {pool.label}" for pool in plan.pools.values())
+    roles: dict[str, list[str]] = {}
+    for name, pool in plan.pools.items():
+        roles.setdefault(role_of(name), []).append(f"{pool.workers} × {pool.hardware} {pool.label}")
+    return " → ".join(" + ".join(parts) for parts in roles.values())
 
 
 def cost_words(metrics: Metrics) -> str:

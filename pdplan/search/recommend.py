@@ -46,7 +46,9 @@ def recommend(question: Question, world: World) -> Recommendation:
     With a rate: least cost. Without: the highest rate that `max_gpus` serve within the SLO.
     Infeasible: what binds, the nearest miss, and what to relax.
     """
-    found = _recommend(question, world)
+    from pdplan.search.mix import with_mixes  # it needs the space that is built here
+
+    found = with_mixes(_recommend(question, world), world, _recommend)
     if found.best is not None:
         return found
     question = found.question

@@ -13,7 +13,7 @@ import numpy as np
 from pdplan.compose import World, build_network, build_pool, economics
 from pdplan.evaluate import evaluate_colocated, evaluate_disaggregated, meets
 from pdplan.laws.roofline import Array
-from pdplan.plan import Colocated, Disaggregated, Metrics, Plan, PoolPlan
+from pdplan.plan import Colocated, Disaggregated, Equal, Metrics, Mixed, Plan, PoolPlan
 from pdplan.pools import Pool, prefill_service, solve_running
 from pdplan.question import Question
 from pdplan.search.candidates import (
@@ -38,7 +38,7 @@ MAX_EXTRA = 8
 class Schedule:
     """Workers of each pool by rate, spare ones included, and what they do."""
 
-    plan: Plan
+    plan: Equal
     """The worker types, with the workers of the highest rate and a max_batch that suits every rate."""
     workers: dict[str, Array]
     metrics: tuple[Metrics, ...]
@@ -59,6 +59,7 @@ class Schedule:
 def schedule(plan: Plan, question: Question, world: World, objective: Objective, rates: Array) -> Schedule:
     """Least workers of the plan's types for each of `rates`; the plan itself carries the highest."""
     sizing = question.workload.at_rate(rates / (1.0 - question.headroom))
+    assert not isinstance(plan, Mixed), "a day is planned with equal workers in each pool"
     if isinstance(plan, Colocated):
         found, batch = _colocated(plan, question, world, objective, sizing)
     else:
@@ -77,7 +78,7 @@ Found = tuple[dict[str, Array], int]
 """Workers that have to be up, by pool and rate; the max_batch of the decoding pool."""
 
 
-def _with_workers(plan: Plan, workers: dict[str, int], batch: dict[str, int] | None = None) -> Plan:
+def _with_workers(plan: Equal, workers: dict[str, int], batch: dict[str, int] | None = None) -> Equal:
     pools: dict[str, PoolPlan] = {
         name: replace(pool, workers=workers[name], max_batch=(batch or {}).get(name, pool.max_batch))
         for name, pool in plan.pools.items()
@@ -173,7 +174,7 @@ def _disaggregated(
 
 
 def _metrics(
-    plan: Plan, workers: dict[str, Array], question: Question, world: World, rates: Array
+    plan: Equal, workers: dict[str, Array], question: Question, world: World, rates: Array
 ) -> Metrics:
     """Metrics of the plan at every rate, with its own workers at each."""
     asked, money = question.workload.at_rate(rates), economics(world, plan.pools)

@@ -1,0 +1,53 @@
+"""What came of trying pools of several kinds of workers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pdplan.plan import Mixed
+from pdplan.question import Mixture, Recommendation
+from pdplan.report.contract import candidate_json
+from pdplan.report.words import GOALS, amount, cost_words, counted, goal_of, plan_words
+from pdplan.units import format_money, format_percent
+
+PROVEN = 1e-6
+"""A gap below this is one of rounding."""
+
+
+def mixture_json(mixture: Mixture | None) -> dict[str, Any] | None:
+    """The `mixture`: null where no mixes were tried."""
+    if mixture is None:
+        return None
+    return {
+        "lower_bound": mixture.lower_bound,
+        "gap": mixture.gap,
+        "equal_workers": candidate_json(mixture.equal_workers),
+    }
+
+
+def mixture_words(found: Recommendation) -> str:
+    """Whether a mix won, by how much, and how near the plan is to the least possible."""
+    mixture, best = found.mixture, found.best
+    assert mixture is not None
+    assert best is not None
+    goal = goal_of(found.compared_by, best.metrics)
+    if not isinstance(best.plan, Mixed):
+        words = "mixes of kinds of workers were tried; none is cheaper than equal workers in each pool"
+    elif mixture.equal_workers is None:
+        words = "no plan of equal workers in each pool does it within the inventory; this mix does"
+    else:
+        equal = mixture.equal_workers
+        ratio = amount(goal, equal.metrics) / amount(goal, best.metrics)
+        words = (
+            f"equal workers in each pool, {plan_words(equal.plan)}, take {cost_words(equal.metrics)}: "
+            f"{ratio:.2f} times the {GOALS[goal]}"
+        )
+    bound = f"{format_money(mixture.lower_bound)}/h"
+    if goal == "gpus":
+        bound = counted(math.ceil(mixture.lower_bound - 1e-6), "GPU")
+    elif goal == "energy":
+        bound = f"{mixture.lower_bound / 1e3:,.1f} kW"
+    if mixture.gap < PROVEN:
+        return f"{words}; no plan takes less (integer programme, gap 0)"
+    return f"{words}; no plan takes less than {bound}, {format_percent(mixture.gap, 2)} below this one"

@@ -1,0 +1,293 @@
+"""How many requests so many workers of a kind serve within the limits: what a mix is made of.
+
+For a worker type and a number of workers n, R(n) is the highest rate at which its requests keep
+every limit by themselves. Pooling helps, so R(n)/n never falls with n: between two counts a ≤ n ≤ b,
+n·R(a)/a ≤ R(n) ≤ n·R(b)/b. Mixes are chosen by these two lines, and evaluated before they count.
+
+Prefill meets decode in TTFT, by the first decode step, and in the request latency. Decode is
+therefore planned for a ceiling on TPOT, one level of several; prefill takes it as given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pdplan.evaluate import prefill_wait_s, queued_latency, serve_colocated
+from pdplan.laws.roofline import Array
+from pdplan.pools import pool_tpot_s, solve_running
+from pdplan.queueing import mean_for_peak
+from pdplan.roots import increasing_root
+from pdplan.search.candidates import (
+    DecodeChoices,
+    PrefillChoices,
+    batch_to_configure,
+    largest_rate,
+)
+from pdplan.workload import Slo, Workload
+
+SINGLE_COUNTS = 8
+"""Numbers of workers up to here are options of their own."""
+GROWTH = 1.5
+"""Beyond, a range of counts ends at this many times its start."""
+COARSE_COUNTS = (1, 2, 4, 16)
+"""Where types are compared before those that are left are followed over all counts."""
+TOLERANCE = 3e-4
+"""Rates are found to this share of themselves, from below."""
+TRICKLE_PER_S = 1e-4
+"""Workers that serve less than a request in three hours within the limits serve nobody."""
+
+Choices = PrefillChoices | DecodeChoices
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What the workers of one role have to keep."""
+
+    workload: Workload
+    slo: Slo
+    ttft_s: float
+    """For prefill: what TTFT may take, infinite without a limit."""
+    after_prefill_s: float
+    """For prefill: the first decode step and the KV transfer."""
+    tpot_s: float
+    """For decode: the ceiling on TPOT at the SLO's percentile, infinite without one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A worker type of one role on one accelerator, with its rate by number of workers."""
+
+    role: str
+    hardware: str
+    type: Choices
+    """Of length one."""
+    gpus_each: int
+    counts: tuple[int, ...]
+    rates: Array
+    """Requests/s of so many workers, by `counts`."""
+    limits: Limits
+
+    def with_counts(self, counts: Iterable[int]) -> Curve:
+        """The curve with its rate at these counts, too."""
+        new = sorted({n for n in counts if 1 <= n <= self.counts[-1]} - set(self.counts))
+        if not new:
+            return self
+        merged = {**dict(zip(self.counts, self.rates, strict=True)), **{n: self.rate_at(n) for n in new}}
+        every = tuple(sorted(merged))
+        return replace(self, counts=every, rates=np.array([merged[n] for n in every]))
+
+    def rate_at(self, workers: int) -> float:
+        """Requests/s of any number of workers."""
+        return float(_rates(self.role, self.type, np.array([float(workers)]), self.limits)[0])
+
+    def max_batch_at(self, workers: int, rate: float) -> int:
+        """What the engine is to be set to for so many workers that serve `rate` together."""
+        if isinstance(self.type, PrefillChoices):
+            return int(self.type.candidates.pool.max_batch[0])
+        pool = self.type.candidates.with_workers(np.array([float(workers)]))
+        running = solve_running(pool, self.limits.workload, rate, colocated=self.role == "colocated")
+        return int(batch_to_configure(pool, running, self.type.limit, self.limits.slo)[0])
+
+
+def counts_up_to(most: int) -> tuple[int, ...]:
+    """The numbers of workers at which rates are known: all small ones, then geometric.
+
+    >>> counts_up_to(5), counts_up_to(40)
+    ((1, 2, 3, 4, 5), (1, 2, 3, 4, 5, 6, 7, 8, 12, 18, 27, 40))
+    """
+    found = list(range(1, min(most, SINGLE_COUNTS) + 1))
+    while found and found[-1] < most:
+        found.append(min(int(found[-1] * GROWTH), most))
+    return tuple(found)
+
+
+def curves(
+    role: str, types: Mapping[str, Choices], limits: Limits, most_gpus: Mapping[str, float]
+) -> list[Curve]:
+    """The curves of every type that no other on the same accelerator beats at every count."""
+    found: list[Curve] = []
+    for hardware, choices in types.items():
+        kept, rates = _undominated(role, choices, limits, most_gpus[hardware])
+        found += _followed(role, hardware, choices.take(kept), rates, limits, most_gpus[hardware])
+    return found
+
+
+# ------------------------------------------------------------------------ inside
+
+
+def _undominated(role: str, choices: Choices, limits: Limits, most_gpus: float) -> tuple[Array, Array]:
+    """Types that no type of as few accelerators beats, nor several smaller workers; their coarse rates.
+
+    The best of each size by an upper bound is evaluated first; what cannot beat it never is.
+    """
+    gpus = np.asarray(choices.candidates.pool.layout.gpus, dtype=float)
+    width = len(COARSE_COUNTS)
+    # The last column stands for any large number of workers.
+    each = _upper_rates(role, choices, limits)
+    bound = each[:, None] * np.asarray([*COARSE_COUNTS, 1.0])
+    rates = np.full(bound.shape, np.nan)
+    open_ = (each > 0) & (gpus <= most_gpus)
+    while open_.any():
+        index = np.flatnonzero(open_)
+        order = index[np.lexsort((-bound[index, -1], gpus[index]))]
+        first = order[np.unique(gpus[order], return_index=True)[1]]
+        workers = np.tile(np.asarray(COARSE_COUNTS, dtype=float), len(first))
+        found = _rates(role, choices.take(np.repeat(first, width)), workers, limits)
+        rates[first], open_[first] = np.column_stack([found.reshape(-1, width), each[first]]), False
+        for k in first:
+            times = np.floor(gpus / gpus[k])
+            beaten = np.all(rates[k] * times[:, None] >= bound * (1 - 1e-12), axis=1) & (times >= 1)
+            open_ &= ~beaten
+    known = np.flatnonzero(np.nan_to_num(rates[:, :width]).max(axis=1) > 0)
+    kept: list[int] = []
+    for k in known[np.lexsort((-rates[known, -1], gpus[known]))]:
+        if not any(np.all(rates[o] * (gpus[k] // gpus[o]) >= rates[k] * (1 - 1e-12)) for o in kept):
+            kept.append(int(k))
+    index = np.asarray(kept, dtype=int)
+    return index, rates[index, :width]
+
+
+def _followed(
+    role: str, hardware: str, choices: Choices, coarse: Array, limits: Limits, most_gpus: float
+) -> list[Curve]:
+    """The curves of types, each up to a count that serves the whole rate or takes all accelerators."""
+    assert limits.workload.rate is not None
+    demand = float(limits.workload.rate)
+    gpus = np.asarray(choices.candidates.pool.layout.gpus, dtype=int)
+    each: list[tuple[int, ...]] = []
+    for k in range(len(choices)):
+        # R(n) >= n·R(c)/c beyond any c: so many are enough.
+        enough = min(
+            max(c, int(np.ceil(demand * c / rate)))
+            for c, rate in zip(COARSE_COUNTS, coarse[k], strict=True)
+            if rate > 0
+        )
+        each.append(counts_up_to(int(min(np.floor(most_gpus / gpus[k]), enough))))
+    if not each:
+        return []
+    index = np.repeat(np.arange(len(each)), [len(counts) for counts in each])
+    workers = np.concatenate([np.asarray(counts, dtype=float) for counts in each])
+    rates = _rates(role, choices.take(index), workers, limits)
+    found = []
+    for k, counts in enumerate(each):
+        mine = rates[index == k]
+        serving = np.flatnonzero(mine >= demand)
+        upto = int(serving[0]) + 1 if len(serving) else len(counts)
+        if mine[:upto].max(initial=0.0) > 0:
+            found.append(
+                Curve(
+                    role=role,
+                    hardware=hardware,
+                    type=choices.take(np.array([k])),
+                    gpus_each=int(gpus[k]),
+                    counts=counts[:upto],
+                    rates=mine[:upto],
+                    limits=limits,
+                )
+            )
+    return found
+
+
+def _upper_rates(role: str, choices: Choices, limits: Limits) -> Array:
+    """Requests/s of one worker that no number of workers exceeds each: no queue, no fluctuation."""
+    if isinstance(choices, PrefillChoices):
+        return np.asarray(choices.service.rate_per_server * choices.candidates.pool.servers_per_worker)
+    within = _within_tpot(choices, limits)
+    pool, workload = choices.candidates.pool, limits.workload
+    tpot = pool_tpot_s(pool, workload, within.limit, choices.colocated)
+    return np.where(choices.fastest_tpot_s < limits.tpot_s, within.limit / (workload.osl * tpot), 0.0)
+
+
+def _rates(role: str, choices: Choices, workers: Array, limits: Limits) -> Array:
+    if isinstance(choices, PrefillChoices):
+        return _prefill_rates(choices, workers, limits)
+    choices = _within_tpot(choices, limits)
+    if role == "colocated":
+        return _colocated_rates(choices, workers, limits)
+    found = largest_rate(choices, workers, limits.workload, limits.slo)
+    return np.where(choices.fastest_tpot_s < limits.tpot_s, found, 0.0)
+
+
+def _prefill_rates(choices: PrefillChoices, workers: Array, limits: Limits) -> Array:
+    """Where the percentile of TTFT reaches its limit, or the queue its capacity."""
+    service, pool = choices.service, choices.candidates.with_workers(workers)
+    handling = pool.setting.constants.engine.request_overhead_s
+    capacity = np.asarray(service.rate_per_server * pool.servers) * (1 - 1e-9)
+    if not np.isfinite(limits.ttft_s):
+        return capacity
+
+    def good(rate: Array) -> Array:
+        wait = prefill_wait_s(pool.servers, service, rate, limits.workload)
+        offered = rate * service.time_s / service.prompts
+        fixed = np.asarray(limits.after_prefill_s + handling)
+        latency = queued_latency(pool.servers, offered, wait, service.time_s, fixed, limits.workload)
+        return np.asarray(latency.quantile_s(limits.slo.percentile) <= limits.ttft_s)
+
+    return _highest(good, capacity)
+
+
+def _within_tpot(choices: DecodeChoices, limits: Limits) -> DecodeChoices:
+    """The batches that keep the ceiling on TPOT, too."""
+    if not np.isfinite(limits.tpot_s):
+        return choices
+    pool, workload = choices.candidates.pool, limits.workload
+
+    def surplus(running: Array) -> Array:
+        tpot = pool_tpot_s(pool, workload, running, choices.colocated)
+        return np.broadcast_to(tpot, running.shape) - limits.tpot_s
+
+    lowest = np.full(len(choices), 1e-6)
+    return replace(choices, limit=increasing_root(surplus, lowest, np.asarray(choices.limit, dtype=float)))
+
+
+def _colocated_rates(choices: DecodeChoices, workers: Array, limits: Limits) -> Array:
+    """Where the TPOT of the batch's percentile reaches its limit, or TTFT or the latency does."""
+    workload, slo = limits.workload, limits.slo
+    highest = largest_rate(choices, workers, workload, slo) * (1 - 1e-9)
+
+    def met(part: DecodeChoices, count: Array) -> Callable[[Array], Array]:
+        def good(rate: Array) -> Array:
+            asked = workload.at_rate(rate)
+            pool = part.candidates.with_workers(count)
+            running = solve_running(pool, asked, rate, colocated=True)
+            batch = batch_to_configure(pool, running, part.limit, slo)
+            served = serve_colocated(replace(pool, max_batch=batch), asked, slo)
+            ttft = served.ttft.quantile_s(slo.percentile)
+            fine = (np.asarray(served.problem) == 0) & (ttft <= (slo.ttft_s or np.inf))
+            if slo.request_latency_s is not None:
+                whole = ttft + served.tpots["slo"] * max(workload.osl - 1.0, 0.0)
+                fine = fine & (whole <= slo.request_latency_s)
+            return np.broadcast_to(fine, np.shape(rate))
+
+        return good
+
+    found = np.where(met(choices, workers)(highest), highest, 0.0)
+    late = np.flatnonzero(found <= 0)
+    if len(late):
+        found[late] = _highest(met(choices.take(late), workers[late]), highest[late])
+    return found
+
+
+def _highest(good: Callable[[Array], Array], high: Array) -> Array:
+    """The highest rate up to `high` at which something holds, to TOLERANCE from below; else 0."""
+    low, high = np.zeros(np.shape(high)), np.array(high, dtype=float)
+    low = np.where(good(high), high, low)
+    # What holds at a trickle only is as good as nothing.
+    while np.any((high - low > TOLERANCE * high) & (high > TRICKLE_PER_S)):
+        middle = (low + high) / 2
+        fine = good(middle)
+        low, high = np.where(fine, middle, low), np.where(fine, high, middle)
+    return low
+
+
+def least_mean_tpot_s(choices: DecodeChoices, ceiling: Limits) -> float:
+    """The least mean TPOT that goes with a TPOT at the percentile above the ceiling: of a single worker.
+
+    One worker's batch fluctuates most, so its mean is furthest below its percentile.
+    """
+    limit = _within_tpot(choices, ceiling).limit
+    mean = mean_for_peak(limit, ceiling.slo.z)
+    return float(np.min(pool_tpot_s(choices.candidates.pool, ceiling.workload, mean, choices.colocated)))

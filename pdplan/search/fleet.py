@@ -1,0 +1,215 @@
+"""Several deployments on shared accelerators at least cost: which mode, which workers, how many of each.
+
+Two integer programmes bracket the optimum: one in which no rate is less than true bounds the cost from
+below, one in which none is more gives plans, and plans are evaluated before they count. Counts that
+either chooses inside a range become exact, and both are solved again, until the bracket is closed or
+the rounds are over. A fleet of one deployment is a mix.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pdplan.compose import World
+from pdplan.market import Tariff, bill_of
+from pdplan.plan import Plan
+from pdplan.question import Question
+from pdplan.search.capacity import TOLERANCE, Curve
+from pdplan.search.programme import Column, Option, Programme, Solution, ranges_of, solve
+from pdplan.search.ways import Deployment, deployment_of, find_ways
+
+ROUNDS = 4
+"""Times that the programmes are solved, each with more exact counts."""
+CLOSED = 1e-6
+"""A gap below this is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """One deployment of a fleet; all worlds share one market."""
+
+    name: str
+    question: Question
+    world: World
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budgets:
+    """Limits on all deployments together, and on the time to find them."""
+
+    max_gpus: float = np.inf
+    max_usd_per_h: float = np.inf
+    time_limit_s: float = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bracket:
+    """The plans found, without their spare workers, and how good they are known to be."""
+
+    plans: tuple[Plan, ...]
+    cost: float
+    """In what the objective counts; spare workers included."""
+    lower_bound: float
+    gap: float
+    """(cost - bound) / bound."""
+
+
+def cheapest_fleet(wanted: Sequence[Wanted], budgets: Budgets) -> Bracket | None:
+    """The cheapest plans of all deployments within inventory and budgets; None where none were found."""
+    end = time.monotonic() + budgets.time_limit_s
+    found = [deployment_of(each.question, each.world, budgets.max_gpus) for each in wanted]
+    best: Bracket | None = None
+    bound = 0.0
+    if not all(deployment.ways for deployment in found):
+        return None
+    for _ in range(ROUNDS):
+        if best is not None and (best.gap <= CLOSED or time.monotonic() > end):
+            break
+        relaxed = _solved(found, budgets, True, end)
+        if relaxed is None:
+            break
+        bound = max(bound, relaxed.solution.bound)
+        safe = _solved(found, budgets, False, end)
+        changed: set[int] = set()
+        for chosen in (relaxed, safe):
+            if chosen is None:
+                continue
+            plans = [d.plan(chosen.kinds(k)) for k, d in enumerate(found)]
+            late = [k for k, (d, plan) in enumerate(zip(found, plans, strict=True)) if not d.holds(plan)]
+            cost = _cost(plans, found)
+            if not late and cost < (best.cost if best else np.inf) and _within(plans, found, budgets):
+                best = Bracket(plans=tuple(plans), cost=cost, lower_bound=0.0, gap=np.inf)
+            changed |= {k for k in late if found[k].leave_for_transfers(plans[k])}
+            changed |= {k for k, d in enumerate(found) if d.learn(chosen.kinds(k))}
+        if best is not None:
+            gap = max(best.cost / bound - 1.0, 0.0) if bound > 0 else 0.0
+            best = replace(best, lower_bound=min(bound, best.cost), gap=gap)
+        if not changed:
+            break
+        for k in changed:
+            find_ways(found[k])
+    return best
+
+
+def missing_accelerators(wanted: Sequence[Wanted], budgets: Budgets) -> dict[str, int] | None:
+    """The fewest accelerators that would have to be added to the inventory, by name; None where none help."""
+    found = [deployment_of(each.question, each.world, np.inf, endless=True) for each in wanted]
+    if not all(deployment.ways for deployment in found):
+        return None
+    end = time.monotonic() + budgets.time_limit_s
+    free = replace(budgets, max_gpus=np.inf, max_usd_per_h=np.inf)
+    for _ in range(ROUNDS):
+        solved = _solved(found, free, False, end, missing=True)
+        if solved is None:
+            return None
+        plans = [d.plan(solved.kinds(k)) for k, d in enumerate(found)]
+        late = [k for k, (d, plan) in enumerate(zip(found, plans, strict=True)) if not d.holds(plan)]
+        if not late:
+            return {hw: int(count) for hw, count in solved.solution.missing.items()}
+        longer = [k for k in late if found[k].leave_for_transfers(plans[k])]
+        if not longer:
+            return None
+        for k in longer:
+            find_ways(found[k])
+    return None
+
+
+# ------------------------------------------------------------------------ inside
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Solved:
+    """A solution with the kinds of workers that its columns stand for."""
+
+    solution: Solution
+    columns: Sequence[Column]
+    curves: Sequence[Curve]
+    deployments: Sequence[int]
+    """Of each column."""
+
+    def kinds(self, deployment: int) -> list[tuple[Curve, int]]:
+        """Kinds of workers of a deployment, and how many of each."""
+        return [
+            (self.curves[self.columns[k].kind], n)
+            for k, n in self.solution.counts.items()
+            if self.deployments[k] == deployment
+        ]
+
+
+def _solved(
+    deployments: Sequence[Deployment], budgets: Budgets, relaxed: bool, end: float, missing: bool = False
+) -> _Solved | None:
+    options: list[Option] = []
+    columns: list[Column] = []
+    known: list[Curve] = []
+    owners: list[int] = []
+    for number, deployment in enumerate(deployments):
+        rate = float(deployment.workload.rate or 0.0)
+        for way in deployment.ways:
+            options.append(Option(deployment=number, roles=way.roles, rate=rate))
+            for role, many in (way.relaxed if relaxed else way.safe).items():
+                for curve in many:
+                    known.append(curve)
+                    # Rates are found from below, to a tolerance.
+                    rates = curve.rates * (1 + TOLERANCE) if relaxed else curve.rates
+                    for low, high, each in ranges_of(curve.counts, rates, relaxed):
+                        owners.append(number)
+                        columns.append(
+                            Column(
+                                option=len(options) - 1,
+                                role=role,
+                                kind=len(known) - 1,
+                                low=low,
+                                high=high,
+                                rate_each=each,
+                                gpus_each=float(curve.gpus_each),
+                                hardware=curve.hardware,
+                            )
+                        )
+    programme = Programme(
+        options=options,
+        columns=columns,
+        tariffs=_tariffs(deployments),
+        spare_workers=[d.question.spare_workers for d in deployments],
+        max_gpus=budgets.max_gpus,
+        max_usd_per_h=budgets.max_usd_per_h,
+        missing=missing,
+    )
+    solution = solve(programme, max(end - time.monotonic(), 1.0) / 2)
+    if solution is None:
+        return None
+    return _Solved(solution=solution, columns=columns, curves=known, deployments=owners)
+
+
+def _tariffs(deployments: Sequence[Deployment]) -> dict[str, Tariff]:
+    found: dict[str, Tariff] = {}
+    for deployment in deployments:
+        found.update(deployment.space.objective.tariffs)
+    return found
+
+
+def _bought(plans: Sequence[Plan], deployments: Sequence[Deployment]) -> dict[str, list[tuple[int, int]]]:
+    """Workers by accelerator, spare ones included."""
+    workers: dict[str, list[tuple[int, int]]] = {}
+    for plan, deployment in zip(plans, deployments, strict=True):
+        spare = deployment.question.spare_workers
+        for pool in plan.pools.values():
+            workers.setdefault(pool.hardware, []).append((pool.gpus_per_worker, pool.workers + spare))
+    return workers
+
+
+def _cost(plans: Sequence[Plan], deployments: Sequence[Deployment]) -> float:
+    """What plans cost together, infinite beyond the inventory."""
+    tariffs = _tariffs(deployments)
+    bill = bill_of(_bought(plans, deployments), tariffs)
+    return np.inf if bill.missing else bill.usd_per_h
+
+
+def _within(plans: Sequence[Plan], deployments: Sequence[Deployment], budgets: Budgets) -> bool:
+    workers: Mapping[str, list[tuple[int, int]]] = _bought(plans, deployments)
+    gpus = sum(size * count for many in workers.values() for size, count in many)
+    return gpus <= budgets.max_gpus and _cost(plans, deployments) <= budgets.max_usd_per_h * (1 + CLOSED)

@@ -1,0 +1,232 @@
+"""The ways to serve one deployment, as curves of kinds of workers: what an integer programme chooses from.
+
+Colocated is one way; disaggregated is one for each of a few ceilings on TPOT. Every way stands twice:
+relaxed, so that no plan is better than it says, and safe, so that its plans keep the limits but for
+what KV transfers take, which is left free once a plan was found to need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from pdplan.compose import World, default_bandwidth, mixed_routes, plan_meets
+from pdplan.plan import Mixed, Part, Plan, PoolPlan, plan_of
+from pdplan.pools import decode_tpot_s
+from pdplan.question import Question
+from pdplan.search.candidates import DecodeChoices, PrefillChoices
+from pdplan.search.capacity import Curve, Limits, curves, least_mean_tpot_s
+from pdplan.search.recommend import Space, build_space
+from pdplan.workload import Slo, Workload
+
+LEVELS = 3
+"""Ceilings on TPOT, where TTFT or latency ties prefill to decode."""
+
+KindKey = tuple[str, str, str, float]
+"""Role, accelerator, layout with batch, ceiling: the same kind of worker in every round."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """A mode at a ceiling on TPOT: kinds of workers by role."""
+
+    roles: tuple[str, ...]
+    relaxed: Mapping[str, list[Curve]]
+    safe: Mapping[str, list[Curve]]
+
+
+@dataclass(kw_only=True)
+class Deployment:
+    """One deployment while programmes are solved: what they find makes its ways more exact."""
+
+    question: Question
+    world: World
+    space: Space
+    most_gpus: Mapping[str, float]
+    """Accelerators that one kind of worker may take, by name."""
+    transfer_s: float = 0.0
+    """Of TTFT, left free for KV transfers."""
+    exact: dict[KindKey, set[int]] = field(default_factory=dict)
+    """Counts at which rates have to be exact."""
+    ways: list[Way] = field(default_factory=list)
+    known: dict[tuple[str, Limits], list[Curve]] = field(default_factory=dict)
+    """Curves by role and limits, as exact as they have become."""
+
+    @property
+    def workload(self) -> Workload:
+        return self.question.sizing_workload
+
+    @property
+    def slo(self) -> Slo:
+        return self.question.slo
+
+    def plan(self, chosen: list[tuple[Curve, int]]) -> Plan:
+        """The plan of these kinds of workers, their requests split in proportion to what each can serve."""
+        roles: dict[str, tuple[Part, ...]] = {}
+        for role in dict.fromkeys(curve.role for curve, _ in chosen):
+            mine = [(curve, n, curve.rate_at(n)) for curve, n in chosen if curve.role == role]
+            total = sum(rate for _, _, rate in mine)
+            parts = [
+                Part(pool=self._pool(curve, n, rate / total), share=rate / total) for curve, n, rate in mine
+            ]
+            roles[role] = tuple(sorted(parts, key=lambda part: (-part.share, repr(part.pool))))
+        return plan_of(self.space.serving, **roles)
+
+    def holds(self, plan: Plan) -> bool:
+        """Whether every request keeps its limits, whichever workers it meets."""
+        return plan_meets(self.world, plan, self.workload, self.slo)
+
+    def learn(self, chosen: list[tuple[Curve, int]]) -> bool:
+        """Ask for exact rates at the counts that were chosen; whether any is new."""
+        new = False
+        for curve, n in chosen:
+            if n not in curve.counts:
+                self.exact.setdefault(kind_key(curve), set()).add(n)
+                new = True
+        return new
+
+    def leave_for_transfers(self, plan: Plan) -> bool:
+        """Leave of TTFT what the plan's transfers take; whether that is more than was left already."""
+        needed = _transfer_s(self.world, plan, self.workload, self.slo)
+        if needed <= self.transfer_s:
+            return False
+        self.transfer_s = needed
+        return True
+
+    def _pool(self, curve: Curve, workers: int, share: float) -> PoolPlan:
+        rate = float(self.workload.rate or 0.0) * share
+        return curve.type.candidates.plan(0, workers, curve.max_batch_at(workers, rate))
+
+
+def kind_key(curve: Curve) -> KindKey:
+    layout = curve.type.candidates.plan(0, 1, int(curve.type.candidates.pool.max_batch[0]))
+    return curve.role, curve.hardware, repr(layout), curve.limits.tpot_s
+
+
+def deployment_of(question: Question, world: World, max_gpus: float, endless: bool = False) -> Deployment:
+    """A deployment with all its ways; `endless`: as if there were any number of accelerators."""
+    space = build_space(question, world)
+    limits = [float(g) for g in (question.max_gpus, max_gpus) if g is not None]
+    most = {
+        hw: min([*limits, np.inf if endless else tariff.most])
+        for hw, tariff in space.objective.tariffs.items()
+    }
+    found = Deployment(question=question, world=world, space=space, most_gpus=most)
+    find_ways(found)
+    return found
+
+
+def find_ways(deployment: Deployment) -> None:
+    """Curves of every way, anew: after time was left for transfers, or counts became exact."""
+    space, slo = deployment.space, deployment.slo
+    ways: list[Way] = []
+    if space.colocated:
+        limits = _limits(deployment, np.inf if slo.ttft_s is None else slo.ttft_s, 0.0, np.inf)
+        alone = _curves(deployment, "colocated", space.colocated, limits)
+        if alone:
+            ways.append(Way(roles=("colocated",), relaxed={"colocated": alone}, safe={"colocated": alone}))
+    sending = {hw: c for hw, c in space.prefill.items() if len(c) and _networked(deployment.world, hw)}
+    receiving = {hw: c for hw, c in space.decode.items() if len(c) and _networked(deployment.world, hw)}
+    if sending and receiving:
+        for low, high in _levels(deployment, receiving):
+            ways += _disaggregated(deployment, sending, receiving, low, high)
+    deployment.ways = ways
+
+
+# ------------------------------------------------------------------------ inside
+
+
+def _disaggregated(
+    deployment: Deployment,
+    sending: Mapping[str, PrefillChoices],
+    receiving: Mapping[str, DecodeChoices],
+    low: float,
+    high: float,
+) -> list[Way]:
+    """TPOT at the percentile up to `high`, and above `low`: below it, a lower level has the plan."""
+    steps = max(deployment.workload.osl - 1.0, 0.0)
+    decode = _curves(deployment, "decode", receiving, _limits(deployment, np.inf, 0.0, high))
+    ceiling = _limits(deployment, np.inf, 0.0, low)
+    first = min(least_mean_tpot_s(c, ceiling) for c in receiving.values())
+    early = _limits(deployment, _ttft_s(deployment.slo, low * steps), first, np.inf)
+    late = _limits(deployment, _ttft_s(deployment.slo, high * steps), high + deployment.transfer_s, np.inf)
+    relaxed = _curves(deployment, "prefill", sending, early)
+    safe = relaxed if early == late else _curves(deployment, "prefill", sending, late)
+    if not decode or not relaxed:
+        return []
+    return [
+        Way(
+            roles=("prefill", "decode"),
+            relaxed={"prefill": relaxed, "decode": decode},
+            safe={"prefill": safe, "decode": decode},
+        )
+    ]
+
+
+def _curves(
+    deployment: Deployment,
+    role: str,
+    types: Mapping[str, PrefillChoices] | Mapping[str, DecodeChoices],
+    limits: Limits,
+) -> list[Curve]:
+    key = (role, limits)
+    if key not in deployment.known:
+        deployment.known[key] = curves(role, types, limits, deployment.most_gpus)
+    exact = [c.with_counts(deployment.exact.get(kind_key(c), ())) for c in deployment.known[key]]
+    deployment.known[key] = exact
+    return exact
+
+
+def _limits(deployment: Deployment, ttft_s: float, after_prefill_s: float, tpot_s: float) -> Limits:
+    return Limits(
+        workload=deployment.workload,
+        slo=deployment.slo,
+        ttft_s=ttft_s,
+        after_prefill_s=after_prefill_s if np.isfinite(ttft_s) else 0.0,
+        tpot_s=tpot_s,
+    )
+
+
+def _ttft_s(slo: Slo, answer_s: float) -> float:
+    """What TTFT may take before an answer of so many seconds; infinite without a limit."""
+    limit = np.inf if slo.ttft_s is None else slo.ttft_s
+    if slo.request_latency_s is not None:
+        limit = min(limit, slo.request_latency_s - answer_s)
+    return float(limit)
+
+
+def _levels(deployment: Deployment, receiving: Mapping[str, DecodeChoices]) -> list[tuple[float, float]]:
+    """Intervals of TPOT; a single one where nothing ties prefill to decode."""
+    slo, workload = deployment.slo, deployment.workload
+    quickest = min(float(c.fastest_tpot_s.min()) for c in receiving.values())
+    if slo.ttft_s is None and slo.request_latency_s is None:
+        return [(quickest, np.inf)]
+    slowest = max(
+        float(np.max(decode_tpot_s(c.candidates.pool, workload, c.limit))) for c in receiving.values()
+    )
+    edges = np.linspace(quickest, slowest * (1 + 1e-9), LEVELS + 1)
+    return [(float(a), float(b)) for a, b in pairwise(edges)]
+
+
+def _networked(world: World, hardware: str) -> bool:
+    """Whether a KV cache can be sent from it at all."""
+    return bool(default_bandwidth(world, hardware, hardware) or world.network.bandwidth_bytes_per_s)
+
+
+def _transfer_s(world: World, plan: Plan, workload: Workload, slo: Slo) -> float:
+    """The longest KV transfer of a plan, its wait included, that a request waits for."""
+    if isinstance(plan, Mixed):
+        served = [route.served for route in mixed_routes(world, plan, workload, slo)]
+    else:
+        alone: dict[str, Any] = {r: (Part(pool=pool, share=1.0),) for r, pool in plan.pools.items()}
+        whole = Mixed(**{f: getattr(plan, f) for f in _SERVING}, **alone)
+        served = [route.served for route in mixed_routes(world, whole, workload, slo)]
+    waits = [float(np.max(s.parts["KV transfer"])) for s in served if "KV transfer" in s.parts]
+    return max(waits, default=0.0)
+
+
+_SERVING = ("model", "precision", "kv_precision", "engine", "speculation")
