@@ -206,7 +206,7 @@ def test_colocated_mixes_cost_what_enumeration_finds(rate: float, h100: int, l40
             default=math.inf,
         )
 
-    best = recommend(q, w).best
+    best = recommend(replace(q, mix=True), w).best
     cost = best.metrics.usd_per_h if best else math.inf
     # Goodput is known to a thousandth.
     assert least(rate * 0.997) - 1e-9 <= cost <= least(rate * 1.003) + 1e-9
