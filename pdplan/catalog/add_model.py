@@ -16,7 +16,7 @@ from pdplan.catalog.hf_config import model_from_config
 from pdplan.catalog.hf_yaml import catalog_yaml
 from pdplan.catalog.store import ENVIRONMENT_VARIABLE, Catalog, per_user_folder
 from pdplan.errors import InputError, UnknownNameError
-from pdplan.files import parse_yaml, read_json, write_atomic
+from pdplan.files import parse_yaml, read_json, shown_name, write_atomic
 from pdplan.validation import validate
 
 _NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
@@ -65,7 +65,7 @@ def add_from_config(
         document.data,
         name=chosen,
         hugging_face_id=identity or chosen,
-        source=str(config) if identity is None else f"{config} ({identity})",
+        source=shown_name(config) if identity is None else f"{shown_name(config)} ({identity})",
         date=date.today().isoformat(),
     )
     text = catalog_yaml(entry)
