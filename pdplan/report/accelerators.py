@@ -96,7 +96,7 @@ def accelerator_report(accelerator: Accelerator, path: str) -> Report:
     state = "" if accelerator.released else "; announced only, its numbers are promises"
     blocks = (
         Headline(f"{accelerator.name}: {accelerator.full_name}, {accelerator.confidence} confidence{state}"),
-        table("Numbers", "what|>value|?confidence|?date|source|~note", number_rows),
+        table("Numbers", "what|>value|?confidence|?date|?source|~note", number_rows),
         table("Prices", ">per hour|kind|provider|date|source|~note", price_rows),
         table("Sources", "key|~title and reference|date|~note", source_rows),
         table("", "|~", about),
