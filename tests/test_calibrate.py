@@ -118,7 +118,7 @@ def test_many_runs_give_back_what_made_them(many: list[Run], fitted: Fit) -> Non
 def test_two_runs_move_it_less(fitted: Fit) -> None:
     few = fit_own(made_up(**FEW), Catalog())  # type: ignore[arg-type]
     for scope, name in (("models", "kernel_time_factor"), ("engines", "sequence_overhead_s")):
-        shipped = 1.0 if scope == "models" else 1.6e-5
+        shipped = 1.0 if scope == "models" else getattr(engine_constants("vllm"), name)
         moved = abs(np.log(value(few, scope, name) / shipped))
         assert 0 < moved < abs(np.log(value(fitted, scope, name) / shipped))
     assert np.all(few.prior_left >= fitted.prior_left[: len(few.prior_left)] - 0.05)
