@@ -277,6 +277,16 @@ def test_what_the_calibration_does_not_cover_is_said(file: Path, capsys: pytest.
     assert "holds no run of the accelerator h200" in out
 
 
+def test_how_far_left_out_runs_lay_is_said_where_they_are_alike(file: Path) -> None:
+    found = read_calibration(file)
+    spread = found.spread("tpot", "colocated")
+    assert spread is not None
+    low, high = f"{spread.at(0.1):.2f}", f"{spread.at(0.9):.2f}"
+    notes = list(found.notes("llama-3.1-70b", ("h100",), "vllm"))
+    assert any(f"{low} to {high} times the predicted TPOT" in note for note in notes)
+    assert not any("times the predicted" in note for note in found.notes("llama-3.1-8b", ("h100",), "vllm"))
+
+
 def test_a_question_a_plan_and_a_budget_name_it_beside_themselves(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
