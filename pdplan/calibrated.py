@@ -275,12 +275,22 @@ def _in_range(keys: CalibrationKeys) -> bool:
 
 
 def _unknown_names(document: Document, keys: CalibrationKeys) -> Iterator[str]:
-    """Constants that no engine has, quantiles that are none."""
+    """Constants that no engine has, owners that did not run, quantiles that are none."""
     known = set(Engine.__dataclass_fields__) - {"name"}
     benches = {k for b in engine_file()["benchmarks"].values() for k, v in b.items() if "value" in v}
+    ran = {
+        "engines": {c.engine for c in keys.covers},
+        "accelerators": {c.hardware for c in keys.covers},
+        "models": {c.model for c in keys.covers},
+    }
     for scope in SCOPES:
         names = benches if scope == "benchmarks" else known
         for owner, block in getattr(keys, scope).items():
+            if owner not in ran.get(scope, {owner}):
+                close = nearest(owner, ran[scope])
+                hint = f"; did you mean {quoted_list(close)}?" if close else ""
+                where = document.where((scope, owner))
+                yield f"{where}: '{owner}' has constants, but 'covers' has no run of it{hint}"
             for name in block:
                 if name not in names:
                     close = nearest(name, names)
