@@ -192,6 +192,12 @@ def test_an_unknown_engine_is_told_once(pdp, question):
     assert err.startswith("error: --engine: unknown engine 'vlm'; did you mean 'vllm'?")
 
 
+def test_an_unknown_name_in_an_inventory_is_told_once(pdp, question):
+    code, _, err = pdp("recommend", question, "--inventory", "h1000=4")
+    assert code == 2
+    assert err.count("unknown accelerator 'h1000'") == 1
+
+
 def test_part_of_a_name_suggests_names_that_hold_it(pdp, question):
     code, _, err = pdp("recommend", question, "--model", "llama")
     assert code == 2

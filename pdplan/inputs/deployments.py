@@ -27,7 +27,9 @@ from pdplan.validation import validate
 from pdplan.workload import Slo, Workload
 
 POOL_NAMES = {"disaggregated": ("prefill", "decode"), "colocated": ("colocated",)}
-_OF_A_QUESTION = {"hardware", "prefill_hardware", "decode_hardware", "prefill-hardware", "decode-hardware"}
+_ROLES = ("prefill", "decode")
+_OF_A_QUESTION = {"hardware", "isl", "osl", *(f"{r}{sign}hardware" for r in _ROLES for sign in "_-")}
+"""Keys at the top of a question file that no plan file has there."""
 SHARE_TOLERANCE = 1e-3
 """Shares that add up to 1 within this are taken as rounded."""
 _NOT_FLAT = ("workload", "slo", "prefill", "decode", "colocated")

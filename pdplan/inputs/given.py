@@ -57,7 +57,18 @@ class Findings:
         """Raise InputError if anything was found: once, and where it stands if any finding of it says so."""
         if self.messages:
             told = dict.fromkeys(self.messages)
-            raise InputError(*(m for m in told if not any(o.endswith(f": {m}") for o in told)))
+            raise InputError(*(m for m in told if not any(_says_more(other, m) for other in told)))
+
+
+def _says_more(other: str, message: str) -> bool:
+    """Whether another finding says the same of a place that is stated, or stated more closely.
+
+    >>> _says_more("--price h10: unknown", "--price: unknown"), _says_more("--rate: unknown", "unknown")
+    (True, True)
+    """
+    where, _, what = message.partition(": ")
+    closer = other.startswith(f"{where} ") and other.endswith(f": {what}")
+    return closer or other.endswith(f": {message}")
 
 
 def flag_name(key: str) -> str:
