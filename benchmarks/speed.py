@@ -1,52 +1,114 @@
 """Speed and memory of pdplan, whole processes and the step function: `python benchmarks/speed.py`.
 
-Prints the minimum and median of cold starts (a fresh process each), a bare
-Python start beside them for scale, peak memory, and layouts evaluated per second on one core.
+Prints cold starts (a fresh process each) beside `import numpy` for scale, since wall time on a
+shared machine says little alone; where the time of one answer goes; how it grows with
+the size of the deployment; and layouts evaluated per second on one core. `--runs 3` is quicker.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import resource
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 
-QUESTION = [
-    "recommend",
-    "--model",
-    "deepseek-r1",
-    "--hardware",
-    "h200",
-    "--isl",
-    "4k",
-    "--osl",
-    "1k",
-    "--rate",
-    "20",
-    "--ttft",
-    "2s",
-    "--tpot",
-    "40ms",
-]
+MODEL = ["--model", "deepseek-r1", "--isl", "4k", "--osl", "1k", "--ttft", "2s", "--tpot", "40ms"]
 EIGHT = ["h100", "h200", "b200", "gb200", "mi300x", "mi325x", "mi355x", "h20"]
-RUNS = 7
+DAY = "5,4,3,3,4,6,9,13,16,18,19,20,20,19,18,17,17,18,19,18,15,12,9,7"
+RATES = (3.0, 20.0, 300.0, 4_000.0, 75_000.0)
+"""From 16 H200 to about 100,000 of them."""
+PHASES = """
+import json, resource, time
+start = time.perf_counter(); cpu = time.process_time()
+laps = {}
+def lap(name):
+    global cpu
+    now = time.process_time(); laps[name] = now - cpu; cpu = now
+laps["interpreter"] = cpu
+import numpy; lap("import numpy")
+import typer, pdplan.cli.app, pdplan.inputs, pdplan.search, pdplan.report.recommendation; lap("import pdplan")
+from pdplan.catalog.store import Catalog
+from pdplan.inputs import given, question_from
+from pdplan.report.recommendation import recommendation_report
+from pdplan.report.render import render
+from pdplan.search import recommend
+from pdplan.search.space import spaces
+asked = question_from(given(dict(model="deepseek-r1", hardware=HARDWARE, isl="4k", osl="1k", rate=20,
+                                 ttft="2s", tpot="40ms")), Catalog()); lap("catalog")
+every = list(spaces(asked.question, asked.world)); lap("layouts and laws of worker types")
+found = recommend(asked.question, asked.world); lap("search")
+laps["search"] -= laps["layouts and laws of worker types"]
+render(recommendation_report(found), "text", width=None, colour=False); lap("report")
+print(json.dumps(laps))
+"""
 
 
-def timed(arguments: list[str]) -> tuple[float, float, float]:
-    """Minimum and median seconds of a fresh process, and its peak memory in MB."""
-    seconds = []
-    for _ in range(RUNS):
+def timed(arguments: Sequence[str], runs: int) -> tuple[float, float, float]:
+    """Least wall seconds, median CPU seconds of a fresh process, and its peak memory in MB."""
+    wall, cpu = [], []
+    peak = 0.0
+    for _ in range(runs):
         start = time.perf_counter()
-        subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
-        seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    return min(seconds), statistics.median(seconds), peak
+        process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        wall.append(time.perf_counter() - start)
+        assert os.waitstatus_to_exitcode(status) == 0, arguments
+        cpu.append(usage.ru_utime + usage.ru_stime)
+        peak = max(peak, usage.ru_maxrss / 1024)
+    return min(wall), statistics.median(cpu), peak
 
 
-def layouts_per_second() -> dict[str, float]:
-    """Decode steps of DeepSeek-R1 on H200, every layout at 64 batch sizes in one call."""
+def print_cold_starts(runs: int) -> None:
+    every = [part for name in EIGHT for part in ("--hardware", name)]
+    one, recommend = ["--hardware", "h200"], ["-m", "pdplan", "recommend", *MODEL]
+    rows = [
+        ("python -c 'import numpy'", ["-c", "import numpy"]),
+        ("pdplan --help", ["-m", "pdplan", "--help"]),
+        ("recommend, one accelerator", [*recommend, *one, "--rate", "20"]),
+        ("recommend, eight in both roles", [*recommend, *every, "--rate", "20"]),
+        ("recommend, every format open", [*recommend, *one, "--rate", "20", "--precision", "any",
+                                          "--kv-precision", "any", "--speculation", "auto"]),
+        ("recommend, most goodput of 64", [*recommend, *one, "--max-gpus", "64"]),
+        ("day, 24 rates", ["-m", "pdplan", "day", *MODEL, *one, "--rates", DAY]),
+    ]  # fmt: skip
+    print(f"{'':34}{'least wall s':>14}{'median CPU s':>14}{'peak MB':>10}")
+    for name, arguments in rows:
+        wall, cpu, peak = timed(arguments, runs)
+        print(f"{name:34}{wall:14.3f}{cpu:14.3f}{peak:10.0f}")
+
+
+def print_phases(runs: int) -> None:
+    print("\nWhere the CPU time of one answer goes [s]")
+    for title, hardware in (("one accelerator", "h200"), ("eight", ",".join(EIGHT))):
+        code = PHASES.replace("HARDWARE", repr(hardware))
+        found = [json.loads(subprocess.check_output([sys.executable, "-c", code])) for _ in range(runs)]
+        print(f"  {title}")
+        for name in found[0]:
+            print(f"    {name:34}{statistics.median(f[name] for f in found):8.3f}")
+
+
+def print_growth(runs: int) -> None:
+    from pdplan import recommend
+
+    print("\nGrowth with the deployment, one process [CPU s of the search]")
+    for rate in RATES:
+        ask = {"model": "deepseek-r1", "hardware": "h200", "isl": "4k", "osl": "1k", "ttft": "2s"}
+        seconds, gpus = [], 0.0
+        for _ in range(runs):
+            start = time.process_time()
+            found = recommend(**ask, tpot="40ms", rate=rate)  # type: ignore[arg-type]
+            seconds.append(time.process_time() - start)
+            gpus = found.best.metrics.gpus if found.best else float("nan")
+        print(f"  {gpus:9,.0f} GPUs, {rate:8,.0f} requests/s{min(seconds):10.3f}")
+
+
+def print_layouts_per_second() -> None:
+    """Decode steps, every layout at 64 batch sizes in one call."""
     import numpy as np
 
     from pdplan.catalog.store import Catalog
@@ -57,44 +119,40 @@ def layouts_per_second() -> dict[str, float]:
     from pdplan.step import step_time
 
     catalog = Catalog()
-    found = {}
+    print("\nLayouts times batches evaluated per second, one core [million]")
     for name, hardware in (("llama-3.1-70b", "h100"), ("deepseek-r1", "h200"), ("deepseek-r1", "gb200")):
         model, accelerator = catalog.model(name), catalog.accelerator(hardware)
         world = World(models={name: model}, accelerators={hardware: accelerator}, prices={})
-        precision = next(iter(model.checkpoints))
-        setting = build_setting(
-            world, Serving(model=name, precision=precision, kv_precision="bf16"), hardware
-        )
+        serving = Serving(model=name, precision=next(iter(model.checkpoints)), kv_precision="bf16")
+        setting = build_setting(world, serving, hardware)
         grid = layouts(setting.stack, accelerator.scale_up_domain_size, accelerator.accelerators_per_node)
         batches = np.geomspace(1, 512, 64)
         load = decode_load(np.tile(batches, (np.size(grid.tp), 1)), 4096, 5120)
         column = grid[:, None]
-        step_time(setting, column, load)
-        start, count = time.perf_counter(), 0
-        while time.perf_counter() - start < 1.0:
-            step_time(setting, column, load)
-            count += np.size(grid.tp) * len(batches)
-        found[f"{name} on {hardware}"] = count / (time.perf_counter() - start)
-    return found
+        rate = per_second(lambda s=setting, c=column, w=load: step_time(s, c, w), load.tokens.size)  # type: ignore[misc]
+        print(f"  {name + ' on ' + hardware:34}{rate / 1e6:8.2f}")
+
+
+def per_second(work: Callable[[], object], items: int) -> float:
+    """Items per second of CPU time."""
+    work()
+    start, count = time.process_time(), 0
+    while time.process_time() - start < 1.0:
+        work()
+        count += items
+    return count / (time.process_time() - start)
 
 
 def main() -> None:
-    eight = [part for name in EIGHT for part in ("--hardware", name)]
-    rest = [part for part in QUESTION if part not in ("--hardware", "h200")]
-    rows = [
-        ("python -c pass", ["-c", "pass"]),
-        ("pdplan --help", ["-m", "pdplan", "--help"]),
-        ("pdplan recommend, one accelerator", ["-m", "pdplan", *QUESTION]),
-        ("pdplan recommend, eight accelerators", ["-m", "pdplan", *rest, *eight]),
-    ]
-    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, {RUNS} cold runs each")
-    print(f"{'':38}{'min s':>8}{'median s':>10}{'peak MB so far':>16}")
-    for name, arguments in rows:
-        low, middle, peak = timed(arguments)
-        print(f"{name:38}{low:8.3f}{middle:10.3f}{peak:16.0f}")
-    print()
-    for name, rate in layouts_per_second().items():
-        print(f"{name:38}{rate / 1e6:8.2f} million layouts per second, one core")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=7)
+    runs = parser.parse_args().runs
+    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, {runs} runs each")
+    print_cold_starts(runs)
+    print_phases(runs)
+    print_growth(runs)
+    print_layouts_per_second()
+    print(f"\npeak of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 
 if __name__ == "__main__":

@@ -61,14 +61,17 @@ class QuestionInputs(_Traffic, total=False):
     hardware: str | Sequence[str]
     prefill_hardware: str | Sequence[str]
     decode_hardware: str | Sequence[str]
-    precision: str
-    kv_precision: str
+    precision: str | Sequence[str]
+    kv_precision: str | Sequence[str]
     engine: str
     mode: str
     max_gpus: int
+    max_usd_per_h: Quantity
     max_gpus_per_worker: int
+    speculation: str | Mapping[str, Quantity]
     drafted: int
     acceptance: Quantity
+    chunk_tokens: Quantity
     alternatives: int
     objective: str
     spare: int | str
@@ -86,7 +89,9 @@ class ComparisonInputs(_Traffic, total=False):
     engine: str | Sequence[str]
     kv_precision: str
     max_gpus: int
+    max_usd_per_h: Quantity
     max_gpus_per_worker: int
+    speculation: str
     drafted: int
     acceptance: Quantity
 

@@ -83,7 +83,7 @@ def compare_questions(file: Values, flags: Values, catalog: Catalog) -> Comparis
             "model": question.model,
             "hardware": "+".join(dict.fromkeys((*question.prefill_hardware, *question.decode_hardware))),
             "mode": question.mode,
-            "precision": question.precision,
+            "precision": found.best.plan.precision if found.best else question.precision,
             "engine": question.engine,
         }
         reason = found.infeasible.binding if found.infeasible else ""

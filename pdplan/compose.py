@@ -136,8 +136,8 @@ def kv_precision_for(
     return "fp8" if follows else "bf16"
 
 
-def build_setting(world: World, serving: Serving, hardware: str) -> Setting:
-    """A model in its formats on an accelerator under an engine."""
+def build_setting(world: World, serving: Serving, hardware: str, chunk_tokens: int | None = None) -> Setting:
+    """A model in its formats on an accelerator under an engine, whose default `chunk_tokens` replaces."""
     model, accelerator = world.model(serving.model), world.accelerator(hardware)
     constants = _varied(_constants(world, accelerator, serving), world.varied)
     usable = accelerator.memory.usable_bytes.value
@@ -147,6 +147,9 @@ def build_setting(world: World, serving: Serving, hardware: str) -> Setting:
             sampler_sequences=constants.engine.small_sampler_sequences,
             max_step_tokens=constants.engine.small_step_tokens,
         )
+        constants = replace(constants, engine=engine)
+    if chunk_tokens is not None:
+        engine = replace(constants.engine, max_step_tokens=float(chunk_tokens))
         constants = replace(constants, engine=engine)
     peaks = {t: float(p) for t in ARITHMETIC if (p := accelerator.peak(t)) is not None}  # type: ignore[arg-type]
     formats = Formats(
@@ -245,7 +248,7 @@ def default_bandwidth(world: World, prefill_hardware: str, decode_hardware: str)
 def build_pool(world: World, serving: Serving, plan: PoolPlan, role: str, workload: Workload) -> Pool:
     """One pool of a plan as an array of one; a missing max_batch becomes what memory holds."""
     pool = Pool(
-        setting=build_setting(world, serving, plan.hardware),
+        setting=build_setting(world, serving, plan.hardware, plan.chunk_tokens),
         layout=Layout(tp=[plan.tp], pp=[plan.pp], dp=[plan.dp], ep=[plan.ep]),
         workers=np.asarray([float(plan.workers)]),
         max_batch=np.asarray([float(plan.max_batch or 1)]),

@@ -331,16 +331,14 @@ def _tpot_percentiles(
     """
     normal = NormalDist()
     quantiles = {"slo": float(slo.percentile)} | {f"p{round(p * 100)}": p for p in PERCENTILES}
-    found: dict[str, Array] = {"mean": pool_tpot_s(pool, workload, running, colocated)}
     if workload.concurrency is not None:  # a closed loop holds its batch
-        return found | dict.fromkeys(quantiles, found["mean"])
-    computed: dict[float, Array] = {0.5: found["mean"]}
-    for name, p in quantiles.items():
-        if p not in computed:
-            peak = peak_running(pool, running, normal.inv_cdf(p))
-            computed[p] = pool_tpot_s(pool, workload, peak, colocated)
-        found[name] = computed[p]
-    return found
+        mean = pool_tpot_s(pool, workload, running, colocated)
+        return {"mean": mean} | dict.fromkeys(quantiles, mean)
+    different = list(dict.fromkeys((0.5, *quantiles.values())))
+    loads = [running if p == 0.5 else peak_running(pool, running, normal.inv_cdf(p)) for p in different]
+    tpots = pool_tpot_s(pool, workload, np.stack(np.broadcast_arrays(*loads)), colocated)
+    computed = dict(zip(different, tpots, strict=True))
+    return {"mean": computed[0.5]} | {name: computed[p] for name, p in quantiles.items()}
 
 
 def peak_running(pool: Pool, running: ArrayLike, z: ArrayLike) -> Array:

@@ -43,7 +43,7 @@ class MemoryBudget:
 def weight_bytes_per_gpu(stack: Stack, formats: Formats, layout: Layout, draft: Stack | None = None) -> Array:
     """Weights on the fullest accelerator of a worker [bytes].
 
-    W = (Σ_layers shard(matrices) + E/ep · expert/expert_tp)/pp + (embedding + head)/tp.
+    W = (Σ_layers shard(matrices) + ⌈E/ep⌉ · expert/expert_tp)/pp + (embedding + head)/tp.
     Stages are taken as equal; embedding and head sit on the first and last stage, a vision tower on one.
     """
     table = stack.vocab_size * stack.hidden_size
@@ -99,7 +99,7 @@ def weight_parts(stack: Stack, formats: Formats, layout: Layout) -> Iterator[Wei
             shards=layout.tp / layout.pp,
         )
     for block, count in (*stack.mixers, *stack.feed_forwards):
-        spread = layout.ep if isinstance(block, Experts) else 1.0
+        spread = expert_shards(block, layout) if isinstance(block, Experts) else 1.0
         if vectors := block.vector_parameters(hidden):
             yield WeightPart(
                 name="biases and small vectors",
@@ -112,7 +112,16 @@ def weight_parts(stack: Stack, formats: Formats, layout: Layout) -> Iterator[Wei
             yield _matrix_part(matrix, count, formats, shards(matrix, layout))
         if isinstance(block, Experts):
             for matrix in block.expert_matrices(hidden):
-                yield _matrix_part(matrix, count * block.experts, formats, layout.ep * layout.expert_tp)
+                sharing = expert_shards(block, layout) * layout.expert_tp
+                yield _matrix_part(matrix, count * block.experts, formats, sharing)
+
+
+def expert_shards(block: Experts, layout: Layout) -> Array:
+    """All experts over those that one rank holds: E/⌈E/ep⌉, which is ep where ep divides E.
+
+    Where it does not, the ranks hold more than E together: copies of the busiest (redundant experts).
+    """
+    return np.asarray(block.experts / np.ceil(block.experts / layout.ep))
 
 
 def _matrix_part(matrix: Matrix, count: float, formats: Formats, sharing: Array) -> WeightPart:

@@ -23,6 +23,8 @@ class PoolPlan:
     ep: int = 1
     max_batch: int | None = None
     """Sequences (prefill: prompts) a worker runs at once; None takes what memory holds."""
+    chunk_tokens: int | None = None
+    """Tokens of one forward step at most: prompts are cut into chunks of it; None is the engine's default."""
 
     @property
     def gpus_per_worker(self) -> int:

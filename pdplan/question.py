@@ -14,6 +14,19 @@ Goal = Literal["cost", "gpus", "energy"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What the search may choose beside accelerators and layouts; an empty one is not open."""
+
+    precisions: tuple[str, ...] = ()
+    kv_precisions: tuple[str, ...] = ()
+    speculations: tuple[Speculation, ...] = ()
+    chunk_tokens: tuple[int | None, ...] = ()
+
+    def __bool__(self) -> bool:
+        return any(len(open_) > 1 for open_ in vars(self).values())
+
+
+@dataclass(frozen=True, kw_only=True)
 class Question:
     """A model, a traffic, objectives and a choice of accelerators."""
 
@@ -27,9 +40,15 @@ class Question:
     kv_precision: str = "auto"
     engine: str = "vllm"
     speculation: Speculation = NO_SPECULATION
+    chunk_tokens: int | None = None
+    """Of prefill and colocated workers; None is the engine's default."""
+    choices: Choices = Choices()
+    """Values that stand in for precision, kv_precision, speculation and chunk_tokens, one after the other."""
     mode: Mode = "any"
     max_gpus: int | None = None
     """With a rate: an upper limit. Without one: the budget whose goodput is asked for."""
+    max_usd_per_h: float | None = None
+    """Likewise in dollars per hour."""
     max_gpus_per_worker: int | None = None
     objective: Goal = "cost"
     """What is to be least: $/h, accelerators, or their rated power; ties go to the cheaper."""
@@ -45,7 +64,7 @@ class Question:
 
     @property
     def wants_goodput(self) -> bool:
-        """No rate given: the most requests per second that `max_gpus` serve within the SLO."""
+        """No rate given: the most requests per second that the budget serves within the SLO."""
         return self.workload.rate is None
 
     @property
@@ -89,7 +108,7 @@ class Infeasible:
     nearest: Candidate | None
     """The deployment that misses by least, None where the model fits nowhere."""
     misses: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """By limit (ttft_s, tpot_s, request_latency_s, gpus): (found, allowed)."""
+    """By limit (ttft_s, tpot_s, request_latency_s, gpus, usd_per_h): (found, allowed)."""
     relax: tuple[str, ...] = ()
     """Changes that make the question feasible, each on its own where possible."""
 

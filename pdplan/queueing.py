@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from statistics import NormalDist
 
 import numpy as np
@@ -11,6 +12,9 @@ from pdplan.laws.roofline import Array
 
 # Stirling's series for ln n! is exact to 1e-12 above this; below, factorials are summed.
 _SMALL = 32
+_MANY, _WIDTHS = 128, 12.0
+_TERMS = np.arange(1.0, 33.0)
+"""Terms of a tail that are summed in one array call."""
 _LOG_FACTORIALS = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, _SMALL + 1)))])
 
 
@@ -25,9 +29,7 @@ def _log_factorial(n: Array) -> Array:
 def erlang_c(servers: ArrayLike, offered: ArrayLike) -> Array:
     """Probability that an arrival waits in M/M/c, `offered` = λ·E[S] erlang on c servers.
 
-    C = B / (1 − ρ(1 − B)), ρ = offered/c, with Erlang's blocking probability
-    B = pmf(c; a) / cdf(c; a) of a Poisson variable with mean a. The upper tail of
-    the cdf is summed: about 6·sqrt(c) terms, so 10,000 servers cost no more than 40.
+    C = B / (1 − ρ(1 − B)), ρ = offered/c, with Erlang's blocking probability B.
     Returns 1 where ρ ≥ 1 (every arrival waits, for ever). Arguments broadcast.
     Source: Erlang 1917; checked against published tables in tests.
 
@@ -37,19 +39,50 @@ def erlang_c(servers: ArrayLike, offered: ArrayLike) -> Array:
     c, a = np.broadcast_arrays(np.asarray(servers, dtype=float), np.asarray(offered, dtype=float))
     stable = (a < c) & (a > 0)
     load = np.where(stable, a, 0.5 * np.maximum(c, 1.0))
-    log_pmf = c * np.log(load) - load - _log_factorial(c)
-    pmf = np.exp(log_pmf)
-    tail, term, k = np.zeros_like(load), pmf, c
-    for _ in range(100_000):
-        k = k + 1.0
-        term = term * load / k
-        tail = tail + term
-        if np.all(term <= 1e-13 * np.maximum(tail, 1e-300)):
-            break
-    blocked = pmf / np.maximum(1.0 - tail, 1e-300)
+    many = c > _MANY
+    blocked = _blocked_summed(np.where(many, 1.0, c), np.where(many, 0.5, load))
+    if many.any():
+        blocked = np.array(blocked)
+        blocked[many] = _blocked_integrated(c[many], load[many])
     rho = load / np.maximum(c, 1e-300)
     waits = blocked / (1.0 - rho * (1.0 - blocked))
     return np.where(a <= 0, 0.0, np.where(stable, waits, 1.0))
+
+
+def _blocked_summed(c: Array, a: Array) -> Array:
+    """Erlang's B = pmf(c; a) / cdf(c; a) of a Poisson variable with mean a < c, its upper tail summed."""
+    pmf = np.exp(c * np.log(a) - a - _log_factorial(c))
+    tail, term, k = np.zeros_like(a), pmf, c
+    for _ in range(100_000 // len(_TERMS)):
+        terms = term[..., None] * np.cumprod(a[..., None] / (k[..., None] + _TERMS), axis=-1)
+        term, k = terms[..., -1], k + len(_TERMS)
+        tail = tail + terms.sum(axis=-1)
+        if np.all(term <= 1e-13 * np.maximum(tail, 1e-300)):
+            break
+    return np.asarray(pmf / np.maximum(1.0 - tail, 1e-300))
+
+
+@functools.cache
+def _gauss_legendre() -> tuple[Array, Array]:
+    nodes, weights = np.polynomial.legendre.leggauss(64)
+    return nodes, weights
+
+
+def _blocked_integrated(c: Array, a: Array) -> Array:
+    """Erlang's B for many servers, a < c: 1/B = ∫₀^∞ exp(−t + c·ln(1 + t/a)) dt.
+
+    The integrand peaks at t = c − a with a width of √c: Gauss–Legendre over ten widths, at
+    the same cost for a hundred servers and a million; relative error below 1e-11.
+    Source: Jagerman, Bell System Technical Journal 53(3), 1974.
+    """
+    peak, width = c - a, np.sqrt(c)
+    low, high = np.maximum(peak - _WIDTHS * width, 0.0), peak + _WIDTHS * width
+    half = (high - low) / 2.0
+    nodes, weights = _gauss_legendre()
+    t = (low + half)[:, None] + half[:, None] * nodes
+    top = -peak + c * np.log1p(peak / a)
+    scaled = np.exp(-t + c[:, None] * np.log1p(t / a[:, None]) - top[:, None])
+    return np.asarray(np.exp(-top) / (half * (scaled @ weights)))
 
 
 def service_spread_factor(

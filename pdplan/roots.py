@@ -20,13 +20,13 @@ def increasing_root(
 
     Regula falsi with the Illinois modification: the functions here are nearly
     linear, so five evaluations do. Clamped: `low` where f(low) ≥ 0, `high` where
-    f(high) ≤ 0. Shapes: all arrays equal; `function` maps that shape to itself.
+    f(high) ≤ 0. Shapes: all arrays equal; `function` maps that shape, and a stack of two of it, to itself.
 
     >>> increasing_root(lambda x: x * x - 2.0, np.zeros(1), np.full(1, 2.0)).round(9)
     array([1.41421356])
     """
     a, b = np.array(low, dtype=float), np.array(high, dtype=float)
-    fa, fb = np.array(function(a), dtype=float), np.array(function(b), dtype=float)
+    fa, fb = np.array(function(np.stack([a, b])), dtype=float)  # one call for both ends
     at_low, at_high = fa >= 0, fb <= 0
     side = np.zeros(a.shape, dtype=int)
     x = np.where(at_low, a, b)

@@ -31,7 +31,7 @@ def squeezed(text: str) -> str:
         (experts, "E[touched] = E · (1 − (1 − k/E)^T)"),
         (experts, "E[touched] = E · (1 − (1 + T·((1 − k/E)^(−c²) − 1))^(−1/c²))"),
         (experts, "f = 1 + sqrt(2 ln(ranks) · ranks · (1/assignments + skew²/experts) · (1 − 1/ranks))"),
-        (experts, "Y = min(X/r · (1 + sqrt(2 ln r · (1 − X/E) · r/X · (1 − 1/r))), E/r)"),
+        (experts, "Y = min(X/r · (1 + sqrt(2 ln r · (1 − X/E) · r/X · (1 − 1/r))), ⌈E/r⌉)"),
         (speculation, "E = (1 − a^(k+1)) / (1 − a), and k + 1 at a = 1"),
         (kernel, "t = t0 + t_in + (t_c^p + t_m^p + t_d^p)^(1/p)"),
         (kernel, "t_c = (FLOP + score FLOP · scores) · filling / (η_c · peak),  t_d = depth · d"),
@@ -49,7 +49,7 @@ def squeezed(text: str) -> str:
         (kv_transfer, "t_exposed = max(t/L, t − t_prefill·(L−1)/L)"),
         (kv_transfer, "g = bw·η·(1 − p) / (1 − p + p·W)"),
         (kv_transfer, "g = min(bw·η, packet/RTT · sqrt(3/2) / sqrt(p))"),
-        (memory, "W = (Σ_layers shard(matrices) + E/ep · expert/expert_tp)/pp + (embedding + head)/tp"),
+        (memory, "W = (Σ_layers shard(matrices) + ⌈E/ep⌉ · expert/expert_tp)/pp + (embedding + head)/tp"),
         (
             memory,
             "Σ_layers min(context, window)/compression · elements/min(tp, cache shards) · bytes",

@@ -273,7 +273,7 @@ def test_flags_override_a_plan_file():
         ("workers: 3", "workers: 0", "'workers': 0 is out of range; expected 1 to 1,000,000"),
         ("workers: 3", "workers: 3.5", "expected a whole number"),
         ("ep: 8", "ep: 3", "'ep': 3 does not divide tp·dp = 8; expected one of 1, 2, 4, 8"),
-        ("dp: 8, ep: 8", "dp: 512, ep: 512", "'ep': 512 is more than the 256 experts"),
+        ("dp: 8, ep: 8", "dp: 1024, ep: 1024", "'ep': 1024 is more than 2 times the 256 experts"),
         ("tp: 8", "pp: 100", "100 stages for 61 layers"),
         ("max_batch: 64", "max_batch: -1", "'max_batch': -1 is out of range"),
         ("hardware: h200", "hardware: h2oo", "plan.yaml:2:11: 'hardware': unknown accelerator 'h2oo'"),

@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
 
@@ -59,10 +60,44 @@ def pdplan(
     """Plan LLM inference deployments: what to buy, how to lay it out, and why."""
 
 
+class _AsTyped:
+    """Stands in for typer's conversion of a value: pdplan's are text, read in pdplan.inputs."""
+
+    @staticmethod
+    def coerce(value: Any, param: Any, **_: Any) -> Any:
+        if param.multiple or param.nargs == -1:
+            return list(value or ())
+        return value
+
+
+@contextmanager
+def _values_as_typed() -> Iterator[None]:
+    """Spare typer's converters, which import pydantic and build a validator for every flag: 0.1 s.
+
+    Typer 0.29 and later have them; where they are not found, nothing is changed.
+    """
+    kind = getattr(typer.core, "_TyperParameter", None)
+    convert = getattr(kind, "get_runtime_param", None)
+    if convert is None:
+        yield
+        return
+
+    def plain(self: Any) -> Any:
+        asked = getattr(getattr(self, "type_descriptor", None), "annotation", None)
+        return _AsTyped if asked in (str, list[str], bool) else convert(self)
+
+    kind.get_runtime_param = plain  # type: ignore[union-attr]
+    try:
+        yield
+    finally:
+        kind.get_runtime_param = convert  # type: ignore[union-attr]
+
+
 def run(args: Sequence[str] | None = None) -> int:
     """Run one command line; its exit code. No error ends in a traceback, unless $PDPLAN_DEBUG asks for it."""
     try:
-        typer.main.get_command(app)(args=None if args is None else list(args), prog_name="pdplan")
+        with _values_as_typed():
+            typer.main.get_command(app)(args=None if args is None else list(args), prog_name="pdplan")
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except KeyboardInterrupt:

@@ -9,7 +9,7 @@ from pdplan.cli.output import ANSWERED, NO, emit, say, working
 
 NO_PART = frozenset(
     {
-        *("rate", "concurrency", "max_gpus", "isl_cv", "osl_cv", "arrival_cv", "percentile"),
+        *("rate", "concurrency", "max_gpus", "max_usd_per_h", "isl_cv", "osl_cv", "arrival_cv", "percentile"),
         *("objective", "spare", "headroom", "alternatives"),
     }
 )

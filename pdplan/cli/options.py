@@ -47,8 +47,12 @@ class Flag:
 
 MODEL = (
     Flag("model", "Model, by catalog name or Hugging Face id.", "NAME"),
-    Flag("precision", "Weights: bf16, fp8, fp4, int8, int4. [default: the publisher's own]", "NAME"),
-    Flag("kv_precision", "KV cache: auto, bf16, fp8. [default: auto]", "NAME"),
+    Flag(
+        "precision",
+        "Weights: bf16, fp8, fp4, int8, int4; a list, or any, to choose. [default: the publisher's own]",
+        "NAME",
+    ),
+    Flag("kv_precision", "KV cache: auto, bf16, fp8; a list, or any, to choose. [default: auto]", "NAME"),
     Flag("engine", "vllm, sglang, trtllm, ... [default: vllm]", "NAME"),
 )
 HARDWARE = (
@@ -76,6 +80,7 @@ OBJECTIVES = (
 )
 SIZES = (
     Flag("max_gpus", "Most accelerators in all; without --rate: find the most goodput they give.", "N"),
+    Flag("max_usd_per_h", "Most dollars per hour in all; a budget likewise.", "USD"),
     Flag("max_gpus_per_worker", "Most accelerators that one worker may span.", "N"),
 )
 MODE = (Flag("mode", "any, disaggregated or colocated. [default: any]", "MODE"),)
@@ -106,8 +111,20 @@ MARKET = (
     Flag("granularity", "What is bought at least: gpu, node or rack. [default: gpu]", "UNIT"),
 )
 SPECULATION = (
+    Flag(
+        "speculation",
+        "none, mtp (the model's own draft layers), or auto: whichever is best. [default: none]",
+        "NAME",
+    ),
     Flag("drafted", "Tokens that speculative decoding drafts a step. [default: 0]", "N"),
-    Flag("acceptance", "Share of drafted tokens accepted. [default: 0.7]", "SHARE"),
+    Flag("acceptance", "Share of drafted tokens accepted. [default: 0.7; mtp: as measured]", "SHARE"),
+)
+CHUNK = (
+    Flag(
+        "chunk_tokens",
+        "Tokens of one step at most (max_num_batched_tokens): 8k, a list, or auto. [default: the engine's]",
+        "TOKENS",
+    ),
 )
 ALTERNATIVES = (Flag("alternatives", "How many of the next best plans to show. [default: 4]", "N"),)
 ROBUST = (
@@ -126,7 +143,7 @@ OUTPUT = (Flag("format", "text, json, markdown or csv. [default: text]", "FORMAT
 
 QUESTION = (
     *MODEL, *HARDWARE, *LENGTHS, *RATE, *SIZES, *TRAFFIC, *OBJECTIVES, *MODE, *WORLD,
-    *MARKET, *SPECULATION
+    *MARKET, *SPECULATION, *CHUNK
 )  # fmt: skip
 """Everything that asks a question."""
 COMMON = (*CATALOG, *OUTPUT)

@@ -82,7 +82,13 @@ def case_of(world: World, plan: Plan, workload: Workload, slo: Slo) -> Case:
         metrics=evaluate_plan(world, plan, workload, slo),
         pools=pools,
         sources={
-            name: Sources(world=world, serving=plan, hardware=pool.hardware, setting=pools[name].setting)
+            name: Sources(
+                world=world,
+                serving=plan,
+                hardware=pool.hardware,
+                setting=pools[name].setting,
+                chunk_given=pool.chunk_tokens is not None,
+            )
             for name, pool in plan.pools.items()
         },
         network=network,

@@ -160,7 +160,7 @@ def _experts(writer: Writer, op: Op, group: str) -> Known:
         spread = "E*(1-(1+T*((1-k/E)**(-skew**2)-1))**(-1/skew**2))"
     used = {"E": experts, "k": chosen, "T": everyone} | skew
     touched = line("X", "distinct experts touched, expected", spread, used_in(spread, used), "experts")
-    expression = "min(X/ep*(1+sqrt(2*ln(ep)*max(1-X/E,0)*ep/X*(1-1/ep))),E/ep)"
+    expression = "min(X/ep*(1+sqrt(2*ln(ep)*max(1-X/E,0)*ep/X*(1-1/ep))),ceil(E/ep))"
     used = {"X": touched, "ep": ranks, "E": experts}
     here = line("Y", "distinct experts on the rank that touches most, expected", expression, used, "experts")
     rows = line("R", "rows on the busiest rank", "A/ep*f", {"A": sent, "ep": ranks, "f": factor}, "rows")

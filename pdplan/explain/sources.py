@@ -28,6 +28,8 @@ class Sources:
     serving: Serving
     hardware: str
     setting: Setting
+    chunk_given: bool = False
+    """The plan says how many tokens a step holds."""
 
     @property
     def accelerator(self) -> Accelerator:
@@ -87,6 +89,8 @@ class Sources:
     def engine(self, name: str, unit: str = "") -> Quantity:
         """A constant of the engine, by the name of its field."""
         value = getattr(self.setting.constants.engine, name)
+        if name == "max_step_tokens" and self.chunk_given:
+            return Quantity(float(value), unit, f"{PLAN}: chunk_tokens")
         if self.world.ideal:
             return Quantity(float(value), unit, f"engine constants: {IDEAL}")
         case = engine_case(self.serving, self.accelerator)

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pdplan.architecture.feed_forward import Experts
 from pdplan.architecture.model import Model
 from pdplan.catalog.accelerator import Accelerator
+from pdplan.inputs.choices import LEAST_CHUNK, MOST_CHUNK
 from pdplan.plan import PoolPlan
 
 MAX_WORKERS = 1_000_000
 MAX_RANKS = 4096
 MAX_BATCH = 1_000_000
+MOST_COPIES = 2
 
 
 def pool_findings(pool: PoolPlan, model: Model, accelerator: Accelerator) -> Iterator[tuple[str, str]]:
@@ -53,6 +55,11 @@ def _range_findings(pool: PoolPlan) -> Iterator[tuple[str, str]]:
         value = getattr(pool, key)
         if not 1 <= value <= high:
             yield key, f"{value} is out of range; expected 1 to {high:,}"
+    if pool.chunk_tokens is not None and not LEAST_CHUNK <= pool.chunk_tokens <= MOST_CHUNK:
+        yield (
+            "chunk_tokens",
+            f"{pool.chunk_tokens:,} is out of range; expected {LEAST_CHUNK} to {MOST_CHUNK:,} tokens",
+        )
     if pool.max_batch is not None and not 1 <= pool.max_batch <= MAX_BATCH:
         yield "max_batch", f"{pool.max_batch} is out of range; expected 1 to {MAX_BATCH:,}"
 
@@ -86,5 +93,9 @@ def _ep_findings(pool: PoolPlan, model: Model) -> Iterator[tuple[str, str]]:
     if ranks % pool.ep:
         allowed = [str(n) for n in range(1, ranks + 1) if ranks % n == 0]
         yield "ep", f"{pool.ep} does not divide tp·dp = {ranks}; expected one of {', '.join(allowed)}"
-    elif pool.ep > min(experts):
-        yield "ep", f"{pool.ep} is more than the {min(experts)} experts of {model.name}"
+    elif pool.ep > MOST_COPIES * min(experts):
+        yield (
+            "ep",
+            f"{pool.ep} is more than {MOST_COPIES} times the {min(experts)} experts of {model.name}; "
+            f"expected at most {MOST_COPIES * min(experts)}, with redundant copies of the busiest",
+        )

@@ -15,7 +15,14 @@ from pdplan.files import Document, Location, read_yaml
 from pdplan.inputs.consistency import pool_findings, pool_notes
 from pdplan.inputs.given import Findings, Given, Values, given_in
 from pdplan.inputs.markets import market_from
-from pdplan.inputs.names import Entries, calibration_from, engine_from, kv_precision_from, precision_from
+from pdplan.inputs.names import (
+    Entries,
+    calibration_from,
+    engine_from,
+    kv_precision_from,
+    precision_from,
+    resolved_kv_precision,
+)
 from pdplan.inputs.printed import from_printed
 from pdplan.inputs.quantities import network_from, slo_from, speculation_from, workload_from
 from pdplan.inputs.questions import context_note, is_question, merged, with_paths
@@ -75,7 +82,9 @@ def deployment_from(document: Document, catalog: Catalog, flags: Values | None =
     shared: dict[str, Any] = {
         "model": model.name if model else "",
         "precision": precision,
-        "kv_precision": kv_precision_from(values, precision, engine, findings, calibration),
+        "kv_precision": resolved_kv_precision(
+            kv_precision_from(values, findings), precision, engine, calibration
+        ),
         "engine": engine,
         "speculation": speculation_from(values, findings),
     }

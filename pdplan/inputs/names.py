@@ -114,7 +114,7 @@ def calibration_from(values: Values, findings: Findings) -> Calibration | None:
         return None
 
 
-def _document(calibration: Calibration | None) -> Mapping[str, Any] | None:
+def document_of(calibration: Calibration | None) -> Mapping[str, Any] | None:
     """The engine constants to use; None is the shipped ones."""
     return calibration.document if calibration else None
 
@@ -122,7 +122,7 @@ def _document(calibration: Calibration | None) -> Mapping[str, Any] | None:
 def engine_from(values: Values, findings: Findings, calibration: Calibration | None = None) -> str:
     given = values.get("engine", Given(DEFAULT_ENGINE, "engine"))
     name = str(given.value).strip().casefold()
-    findings.attempt_at(given.where, engine_constants, name, "", _document(calibration))
+    findings.attempt_at(given.where, engine_constants, name, "", document_of(calibration))
     return name
 
 
@@ -160,19 +160,17 @@ def precision_from(values: Values, model: Model, findings: Findings) -> str:
     return name
 
 
-def kv_precision_from(
-    values: Values,
-    precision: str,
-    engine: str,
-    findings: Findings,
-    calibration: Calibration | None = None,
-) -> str:
-    before = len(findings.messages)
+def kv_precision_from(values: Values, findings: Findings) -> str:
+    """bf16, fp8 or auto: see `resolved_kv_precision` for what that means."""
     given = values.get("kv_precision", Given("auto", "kv_precision"))
-    name = choice(given, KV_PRECISIONS, findings)
-    if name is None or len(findings.messages) > before:
-        return "auto"
-    if name != "auto":
+    return choice(given, KV_PRECISIONS, findings) or "auto"
+
+
+def resolved_kv_precision(
+    name: str, precision: str, engine: str, calibration: Calibration | None = None
+) -> str:
+    """What auto means for an engine; an engine that is not known is told elsewhere."""
+    try:
+        return kv_precision_for(name, precision, engine, document_of(calibration))
+    except InputError:
         return name
-    found = findings.attempt(kv_precision_for, name, precision, engine, _document(calibration))
-    return found or "auto"

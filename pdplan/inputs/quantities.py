@@ -19,6 +19,7 @@ from pdplan.units import (
 from pdplan.workload import MAX_CONCURRENCY, MAX_RATE_PER_S, MAX_TOKENS, Slo, Speculation, Workload
 
 MAX_GPUS = 1_000_000
+MAX_USD_PER_H = 1e9
 MAX_SPARE = 1000
 MAX_HEADROOM = 0.9
 DEFAULT_PERCENTILE = 0.9
@@ -97,6 +98,20 @@ def spare_from(values: Values, findings: Findings) -> int:
     text = str(given.value).strip().casefold().replace(" ", "").removeprefix("n+")
     found = count_from({"spare": Given(text, given.where)}, "spare", findings, 0, MAX_SPARE)
     return found or 0
+
+
+def budget_from(values: Values, findings: Findings) -> float | None:
+    """Dollars per hour that a plan may cost: 200, "$200"."""
+    if "max_usd_per_h" not in values:
+        return None
+    given = values["max_usd_per_h"]
+    found: float | None = findings.attempt(parse_money, given.value, name=given.where, allow_zero=False)
+    if found is not None and found > MAX_USD_PER_H:
+        findings.say(
+            given.where, f"${found:,.0f} is out of range; expected up to ${MAX_USD_PER_H:,.0f} per hour"
+        )
+        return None
+    return found
 
 
 def headroom_from(values: Values, findings: Findings) -> float:

@@ -12,6 +12,7 @@ from pdplan.catalog.store import Catalog
 from pdplan.compose import World
 from pdplan.errors import InputError
 from pdplan.files import Document, read_yaml
+from pdplan.inputs.choices import choices_from
 from pdplan.inputs.given import Findings, Given, Values, given_in
 from pdplan.inputs.markets import inventory_names, market_from
 from pdplan.inputs.names import (
@@ -19,23 +20,22 @@ from pdplan.inputs.names import (
     Entries,
     calibration_from,
     engine_from,
-    kv_precision_from,
-    precision_from,
+    resolved_kv_precision,
 )
 from pdplan.inputs.quantities import (
+    budget_from,
     choice,
     count_from,
     headroom_from,
     network_from,
     slo_from,
     spare_from,
-    speculation_from,
     workload_from,
 )
 from pdplan.inputs.schemas import QuestionKeys
 from pdplan.inputs.spelling import as_keys
 from pdplan.market import Market
-from pdplan.question import Goal, Mode, Question
+from pdplan.question import Choices, Goal, Mode, Question
 from pdplan.validation import validate
 
 MODES = ("any", "colocated", "disaggregated")
@@ -92,15 +92,16 @@ def question_from(values: Values, catalog: Catalog, *, needs_load: bool = True) 
     hardware = _roles(values, entries, findings)
     calibration = entries.calibration = calibration_from(values, findings)
     engine = engine_from(values, findings, calibration)
-    precision = precision_from(values, model, findings) if model else ""
-    kv_precision = kv_precision_from(values, precision, engine, findings, calibration)
+    choices = choices_from(values, model, engine, findings, calibration) if model else Choices()
     workload = workload_from(values, findings, needs_load=False)
     slo = slo_from(values, findings)
     max_gpus = count_from(values, "max_gpus", findings)
-    if needs_load and not {"rate", "max_gpus", "inventory"} & values.keys() and "concurrency" not in values:
+    max_usd_per_h = budget_from(values, findings)
+    budgets = {"max_gpus", "max_usd_per_h", "inventory"}
+    if needs_load and not {"rate", "concurrency", *budgets} & values.keys():
         findings.messages.append(
-            "the load is missing; give --rate (requests/s, for the cheapest plan) or --max-gpus "
-            "(for the most goodput)"
+            "the load is missing; give --rate (requests/s, for the cheapest plan), --max-gpus or "
+            "--max-usd-per-h (for the most goodput)"
         )
     if "concurrency" in values:
         findings.say(
@@ -109,30 +110,33 @@ def question_from(values: Values, catalog: Catalog, *, needs_load: bool = True) 
         )
     max_gpus_per_worker = count_from(values, "max_gpus_per_worker", findings)
     alternatives = count_from(values, "alternatives", findings, 0, 100)
-    speculation = speculation_from(values, findings)
     mode = choice(values["mode"], MODES, findings) if "mode" in values else "any"
     objective = choice(values["objective"], GOALS, findings) if "objective" in values else "cost"
     spare_workers, headroom = spare_from(values, findings), headroom_from(values, findings)
     prices = entries.prices(values, findings)
     market = market_from(values, entries, prices, findings)
     world = entries.world(prices, network_from(values, findings), market)
-    if "rate" not in values and "max_gpus" not in values:
+    if not {"rate", "max_gpus", "max_usd_per_h"} & values.keys():
         _require_limits(market, entries, values, findings)
     findings.check()
     assert model is not None
     assert workload is not None
     assert slo is not None
+    precision = choices.precisions[0]
     extra: dict[str, Any] = {} if alternatives is None else {"alternatives": alternatives}
     question = Question(
         model=model.name,
         workload=workload,
         slo=slo,
         precision=precision,
-        kv_precision=kv_precision,
+        kv_precision=resolved_kv_precision(choices.kv_precisions[0], precision, engine, calibration),
         engine=engine,
-        speculation=speculation,
+        speculation=choices.speculations[0],
+        chunk_tokens=choices.chunk_tokens[0],
+        choices=choices if choices else Choices(),
         mode=cast(Mode, mode),
         max_gpus=max_gpus,
+        max_usd_per_h=max_usd_per_h,
         max_gpus_per_worker=max_gpus_per_worker,
         objective=cast(Goal, objective),
         spare_workers=spare_workers,
@@ -237,6 +241,8 @@ def merged(file: Values, flags: Values) -> Mapping[str, Given]:
         inner = kept.pop("speculation", None)
         if inner is not None and isinstance(inner.value, Mapping):
             kept.update(inner.value)
+        elif inner is not None:
+            kept["speculation"] = inner
     if "prices" in flags and "prices" in kept:
         return {**kept, **flags, "prices": Given(_joined_prices(kept["prices"], flags["prices"]), "prices")}
     return {**kept, **flags}

@@ -90,11 +90,12 @@ class QuestionKeys(WorkloadKeys, SloKeys, MarketKeys):
     hardware: Names | None = None
     prefill_hardware: Names | None = None
     decode_hardware: Names | None = None
-    precision: str | None = None
-    kv_precision: str | None = None
+    precision: Names | None = None
+    kv_precision: Names | None = None
     engine: str | None = None
     mode: str | None = None
     max_gpus: float | None = None
+    max_usd_per_h: Quantity | None = None
     max_gpus_per_worker: float | None = None
     alternatives: float | None = None
     objective: str | None = None
@@ -105,7 +106,10 @@ class QuestionKeys(WorkloadKeys, SloKeys, MarketKeys):
     prices: dict[str, Quantity] | None = None
     calibration: str | None = None
     """A file that `pdplan calibrate` wrote, beside this one."""
-    speculation: SpeculationKeys | None = None
+    speculation: str | SpeculationKeys | None = None
+    drafted: int | None = None
+    acceptance: Quantity | None = None
+    chunk_tokens: Quantity | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +124,7 @@ class PoolKeys:
     dp: int = 1
     ep: int = 1
     max_batch: int | None = None
+    chunk_tokens: int | None = None
     share: Quantity | None = None
     """Of the pool's requests, where it is one of several kinds of workers."""
 

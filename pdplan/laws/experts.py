@@ -58,7 +58,8 @@ def busiest_rank_factor(
 def busiest_rank_touched(ranks: ArrayLike, touched: ArrayLike, experts: int) -> Array:
     """Experts touched on the rank that touches most, when `touched` of `experts` are, over `ranks` ranks.
 
-    Y = min(X/r · (1 + sqrt(2 ln r · (1 − X/E) · r/X · (1 − 1/r))), E/r), X = touched.
+    Y = min(X/r · (1 + sqrt(2 ln r · (1 − X/E) · r/X · (1 − 1/r))), ⌈E/r⌉), X = touched.
+    Where r does not divide E, some experts have a copy on another rank (redundant experts).
     The expected maximum of r Gaussians with binomial mean and variance; all touched leaves no scatter.
     Source: as `busiest_rank_factor`.
 
@@ -69,4 +70,4 @@ def busiest_rank_touched(ranks: ArrayLike, touched: ArrayLike, experts: int) -> 
     x = np.maximum(np.asarray(touched, dtype=float), 1e-12)
     idle = np.maximum(1.0 - x / experts, 0.0)
     spread = np.sqrt(2.0 * np.log(r) * idle * r / x * (1.0 - 1.0 / r))
-    return np.asarray(np.minimum(x / r * (1.0 + spread), experts / r))
+    return np.asarray(np.minimum(x / r * (1.0 + spread), np.ceil(experts / r)))

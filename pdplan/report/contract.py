@@ -8,7 +8,7 @@ from typing import Any
 from pdplan import __version__
 from pdplan.compose import World
 from pdplan.plan import Metrics, Mixed, Plan, PoolPlan, role_of
-from pdplan.question import Candidate, Infeasible, OtherKind, Question
+from pdplan.question import Candidate, Choices, Infeasible, OtherKind, Question
 from pdplan.report.contract_version import SCHEMA_VERSION
 from pdplan.report.market import market_json
 from pdplan.uncertainty import error_bars
@@ -23,7 +23,10 @@ def header(catalog_sha256: str) -> dict[str, Any]:
 
 
 def pool_json(pool: PoolPlan) -> dict[str, Any]:
-    return asdict(pool)
+    found = asdict(pool)
+    if pool.chunk_tokens is None:
+        del found["chunk_tokens"]
+    return found
 
 
 def roles_json(plan: Plan) -> dict[str, Any]:
@@ -131,12 +134,27 @@ def question_json(question: Question, world: World) -> dict[str, Any]:
         "workload": workload_json(question.workload),
         "slo": slo_json(question.slo),
         "max_gpus": question.max_gpus,
+        "max_usd_per_h": question.max_usd_per_h,
         "max_gpus_per_worker": question.max_gpus_per_worker,
         "objective": question.objective,
         "spare_workers": question.spare_workers,
         "headroom": question.headroom,
         "speculation": asdict(question.speculation) if question.speculation.drafted else None,
+        "chunk_tokens": question.chunk_tokens,
+        "choices": choices_json(question.choices),
         **world_json(world),
+    }
+
+
+def choices_json(choices: Choices) -> dict[str, Any] | None:
+    """What the search chose among; null where the question left nothing open."""
+    if not choices:
+        return None
+    return {
+        "precision": list(choices.precisions),
+        "kv_precision": list(choices.kv_precisions),
+        "drafted": [s.drafted for s in choices.speculations],
+        "chunk_tokens": list(choices.chunk_tokens),
     }
 
 
@@ -166,7 +184,7 @@ def record(candidate: Candidate) -> dict[str, Any]:
         **{
             f"{name}_{key}": pools.get(name, {}).get(key)
             for name in ("prefill", "decode", "colocated")
-            for key in ("hardware", "workers", "tp", "pp", "dp", "ep", "max_batch")
+            for key in ("hardware", "workers", "tp", "pp", "dp", "ep", "max_batch", "chunk_tokens")
         },
         **flat_metrics(candidate.metrics),
     }

@@ -17,6 +17,7 @@ _ROUNDED_AWAY = 5e-4
 def pools_table(plan: Plan, metrics: Metrics) -> Table:
     """Who runs where, and how busy it is."""
     rows: list[tuple[Cell | str, ...]] = []
+    chunked = any(pool.chunk_tokens for pool in plan.pools.values())
     for name, pool in plan.pools.items():
         rows.append(
             (
@@ -24,6 +25,7 @@ def pools_table(plan: Plan, metrics: Metrics) -> Table:
                 pool.hardware,
                 f"{pool.workers:,}",
                 pool.label,
+                *([_count(pool.chunk_tokens)] if chunked else []),
                 f"{pool.gpus:,}",
                 _count(metrics.max_batch.get(name)),
                 _count(metrics.running.get(name)),
@@ -32,8 +34,9 @@ def pools_table(plan: Plan, metrics: Metrics) -> Table:
         )
     network = metrics.utilisation.get("network")
     if network is not None:
-        rows.append(("network", "", "", "", "", "", "", _busy(network)))
-    return table("Pools", "pool|accelerator|>workers|layout|>GPUs|>max batch|>running|>busy", rows)
+        rows.append(("network", "", "", "", *([""] if chunked else []), "", "", "", _busy(network)))
+    chunk = ">chunk|" if chunked else ""
+    return table("Pools", f"pool|accelerator|>workers|layout|{chunk}>GPUs|>max batch|>running|>busy", rows)
 
 
 def share_words(plan: Plan, name: str) -> str:

@@ -35,8 +35,10 @@ from pdplan.report.words import (
     GOALS,
     OBJECTIVES,
     amount,
+    choices_words,
     cost_words,
     counted,
+    formats_words,
     goal_of,
     hourly,
     percentile_name,
@@ -48,7 +50,7 @@ from pdplan.report.words import (
 )
 from pdplan.units import format_duration, format_money, format_percent, format_rate
 
-_LIMIT_TITLES = {field: title for title, field, _, _ in OBJECTIVES} | {"gpus": "GPUs"}
+_LIMIT_TITLES = {field: title for title, field, _, _ in OBJECTIVES} | {"gpus": "GPUs", "usd_per_h": "cost"}
 
 
 def recommendation_report(
@@ -109,8 +111,12 @@ def wanted_words(question: Question) -> str:
     words = f"for {workload_words(question.workload)}, {slo_words(question.slo)}"
     if question.max_gpus is not None:
         words += f", at most {counted(question.max_gpus, 'GPU')}"
+    if question.max_usd_per_h is not None:
+        words += f", at most {format_money(question.max_usd_per_h)}/h"
     if question.objective != "cost":
         words += f"; least {GOALS[question.objective]}"
+    if question.choices:
+        words += f"; chosen among {choices_words(question.choices)}"
     return words + robust_words(question)
 
 
@@ -202,6 +208,7 @@ def other_kind_words(found: Recommendation, best: Candidate, other: OtherKind) -
 def _alternatives(found: Recommendation, best: Candidate) -> Table:
     at = percentile_name(found.question.slo.percentile)
     goodput, objective = found.question.wants_goodput, found.compared_by
+    open_ = bool(found.question.choices)
     rows: list[tuple[Cell | str, ...]] = []
     for candidate in found.alternatives:
         metrics = candidate.metrics
@@ -215,6 +222,7 @@ def _alternatives(found: Recommendation, best: Candidate) -> Table:
         rows.append(
             (
                 candidate.plan.mode,
+                *([formats_words(candidate.plan)] if open_ else []),
                 short_plan(candidate.plan),
                 f"{metrics.gpus:,.0f}",
                 shown,
@@ -224,7 +232,9 @@ def _alternatives(found: Recommendation, best: Candidate) -> Table:
             )
         )
     title = "requests" if goodput else "power" if objective == "energy" else "cost"
-    return table("Next best", f"mode|~plan|>GPUs|>{title}|>?vs best|>TTFT {at}|>TPOT {at}", rows)
+    formats = "formats|" if open_ else ""
+    columns = f"mode|{formats}~plan|>GPUs|>{title}|>?vs best|>TTFT {at}|>TPOT {at}"
+    return table("Next best", columns, rows)
 
 
 def _no_answer(found: Recommendation) -> list[Block]:
@@ -255,6 +265,8 @@ def _no_answer(found: Recommendation) -> list[Block]:
 
 
 def _limit(name: str, value: float) -> str:
+    if name == "usd_per_h":
+        return f"{format_money(value)}/h"
     return format_duration(value) if name.endswith("_s") else f"{value:,.0f}"
 
 

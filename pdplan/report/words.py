@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pdplan.plan import Metrics, Plan, PoolPlan, Serving, role_of
-from pdplan.question import Goal
+from pdplan.question import Choices, Goal
 from pdplan.units import format_duration, format_money, format_rate
 from pdplan.workload import Slo, Workload
 
@@ -79,6 +81,33 @@ def serving_words(serving: Serving) -> str:
             f"({serving.speculation.acceptance:.0%} accepted)"
         )
     return words
+
+
+def formats_words(serving: Serving) -> str:
+    """fp8, KV bf16, 3 drafted."""
+    words = f"{serving.precision}, KV {serving.kv_precision}"
+    drafted = serving.speculation.drafted
+    return f"{words}, {drafted} drafted" if drafted else words
+
+
+def choices_words(choices: Choices) -> str:
+    """fp8 and fp4, KV cache in bf16 and fp8, 0 and 3 tokens drafted, chunks of 8,192 and the engine's own."""
+    words = []
+    if len(choices.precisions) > 1:
+        words.append(_listed(choices.precisions))
+    if len(choices.kv_precisions) > 1:
+        words.append(f"KV cache in {_listed(choices.kv_precisions)}")
+    if len(choices.speculations) > 1:
+        words.append(f"{_listed([str(s.drafted) for s in choices.speculations])} tokens drafted a step")
+    if len(choices.chunk_tokens) > 1:
+        sizes = sorted(c for c in choices.chunk_tokens if c is not None)
+        own = ["the engine's own"] if None in choices.chunk_tokens else []
+        words.append(f"chunks of {_listed([*own, *(f'{c:,}' for c in sizes)])} tokens")
+    return ", ".join(words)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def engine_title(engine: str) -> str:

@@ -36,6 +36,8 @@ class Candidates:
     """Of one worker: $/h, or accelerators where prices are unknown (and until they are `priced`)."""
     enumerated: int
     """Layouts looked at, those that do not fit included."""
+    chunk_tokens: int | None = None
+    """As in the plan."""
 
     def __len__(self) -> int:
         return int(np.size(self.pool.max_batch))
@@ -66,6 +68,7 @@ class Candidates:
             dp=int(layout.dp[index]),
             ep=int(layout.ep[index]),
             max_batch=max_batch,
+            chunk_tokens=self.chunk_tokens,
         )
 
 
@@ -84,11 +87,21 @@ def possible_layouts(world: World, setting: Setting, hardware: str, max_gpus: in
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class WorkerLimits:
+    """What restricts worker types beside memory."""
+
+    max_gpus: int | None = None
+    """Accelerators of one worker."""
+    chunk_tokens: int | None = None
+
+
 def fitting_candidates(
-    world: World, serving: Serving, hardware: str, workload: Workload, max_gpus: int | None
+    world: World, serving: Serving, hardware: str, workload: Workload, limits: WorkerLimits
 ) -> Candidates:
     """All layouts of the model on one accelerator that hold their weights and at least one request."""
-    setting = build_setting(world, serving, hardware)
+    setting = build_setting(world, serving, hardware, limits.chunk_tokens)
+    max_gpus, chunk_tokens = limits.max_gpus, limits.chunk_tokens
     found = possible_layouts(world, setting, hardware, max_gpus)
     count = int(np.size(found.tp))
     pool = Pool(
@@ -99,10 +112,18 @@ def fitting_candidates(
         speculation=serving.speculation,
     )
     if not count:
-        return Candidates(hardware=hardware, pool=pool, unit_cost=np.ones(0), enumerated=0)
+        return Candidates(
+            hardware=hardware, pool=pool, unit_cost=np.ones(0), enumerated=0, chunk_tokens=chunk_tokens
+        )
     held = pool_memory(pool, workload).max_sequences
     pool = replace(pool, max_batch=held)
-    everything = Candidates(hardware=hardware, pool=pool, unit_cost=found.gpus, enumerated=count)
+    everything = Candidates(
+        hardware=hardware,
+        pool=pool,
+        unit_cost=found.gpus,
+        enumerated=count,
+        chunk_tokens=chunk_tokens,
+    )
     # Every attention rank and stage needs a sequence of its own to be worth having.
     return everything.take(np.flatnonzero(held >= np.maximum(pool.servers_per_worker, 1.0)))
 

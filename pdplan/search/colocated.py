@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -14,28 +13,21 @@ from pdplan.plan import Colocated, Metrics, Serving
 from pdplan.pools import solve_running
 from pdplan.question import Candidate
 from pdplan.search.candidates import DecodeChoices, batch_to_configure, workers_for_rate
-from pdplan.search.objective import Objective
+from pdplan.search.space import Space
 from pdplan.workload import Slo, Workload
 
 BLOCK = 64
 TIES = 2
 
 
-def search_colocated(
-    world: World,
-    serving: Serving,
-    workload: Workload,
-    slo: Slo,
-    choices: Mapping[str, DecodeChoices],
-    objective: Objective,
-    max_gpus: int | None,
-) -> list[Candidate]:
-    """Feasible pools, the cheapest of all certainly among them.
+def search_colocated(world: World, workload: Workload, slo: Slo, space: Space) -> list[Candidate]:
+    """Feasible pools, the cheapest of all certainly among them unless it costs more than the ceiling.
 
     The workers that TPOT asks for bound the cost from below; pools are then tried in
     that order, with more workers where TTFT asks for them, until no bound is below the best.
     """
     assert workload.rate is not None
+    choices, objective, serving = space.colocated, space.objective, space.serving
     bounds: list[tuple[float, float, str, int, float]] = []
     for hardware, found in choices.items():
         if len(found):
@@ -68,11 +60,9 @@ def search_colocated(
         unit, gpus = part.candidates.unit_cost, part.candidates.pool.layout.gpus
         spare = objective.spare_workers
         most = np.where(np.isfinite(best), np.floor(best / unit * (1 + 1e-9)) - spare, start * 8 + 64)
-        if max_gpus is not None:
-            most = np.minimum(most, np.floor(max_gpus / gpus) - spare)
-        most = np.minimum(most, np.floor(objective.tariffs[hardware].most / gpus) - spare)
+        most = np.minimum(most, space.limits.most_workers(hardware, gpus))
         sized = _size(part, start, most, serving, workload, slo, money)
-        candidates += [c for c in sized if np.isfinite(objective.cost(c))]
+        candidates += [c for c in sized if np.isfinite(objective.cost(c)) and space.limits.allow(c)]
         best = min([best, *(objective.cost(c) for c in candidates)])
     return candidates
 

@@ -4,13 +4,13 @@ Decode workers are counted first: their number depends on the rate and the TPOT
 limit alone. Prefill workers depend on the decode pool through the first decode
 step and the KV transfer, so pairs are tried in the order of a lower bound of
 their cost (prefill counted as if both were free) until no bound is below the
-best pair found. The one rule of thumb: decode pools of more than MOST_EXTRA workers
-beyond the least, which shorten the first step a little, are not tried.
+best pair found. Decode workers beyond the least, which shorten the first step a
+little, are counted exactly, too (search.extra).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,13 +31,17 @@ from pdplan.plan import Disaggregated, Serving
 from pdplan.pools import Pool, decode_tpot_s, solve_running
 from pdplan.question import Candidate
 from pdplan.search.candidates import (
+    Candidates,
     DecodeChoices,
     PrefillChoices,
     batch_to_configure,
     bisect_integers,
     workers_for_rate,
 )
+from pdplan.search.extra import cheapest_extra
+from pdplan.search.limits import Limits
 from pdplan.search.objective import Objective, Workers, ttft_limit_s
+from pdplan.search.space import Space
 from pdplan.workload import Slo, Workload
 
 BLOCK = 128
@@ -46,8 +50,6 @@ FIRST_PAIRS = 4096
 """Bounds sorted at once; more follow if these do not settle it."""
 TIES = 4
 """Blocks tried beyond the first optimum, for pairs of equal cost with more margin."""
-MOST_EXTRA = 8
-"""Decode workers beyond the least that a pair is tried with, to save prefill workers."""
 NEARLY, OTHER_PAIRS = 1.25, 3
 """Accelerator pairs within this factor of the best are searched too, so many at most: the alternatives."""
 
@@ -77,18 +79,22 @@ class SizedDecode:
 
 
 def size_decode(
+    choices: DecodeChoices, rate: float | Array, workload: Workload, slo: Slo, spare: int = 0
+) -> SizedDecode:
+    """Least decode workers for the rate, with the TPOT that results."""
+    workers = workers_for_rate(choices, rate, workload, slo)
+    return decode_of(choices, workers, rate, workload, slo, spare)
+
+
+def decode_of(
     choices: DecodeChoices,
+    workers: Array,
     rate: float | Array,
     workload: Workload,
     slo: Slo,
-    extra: int | Array = 0,
     spare: int = 0,
 ) -> SizedDecode:
-    """Least decode workers (plus `extra`) for the rate, with the TPOT that results.
-
-    `spare` workers are paid for and not counted on.
-    """
-    workers = workers_for_rate(choices, rate, workload, slo) + extra
+    """So many decode workers of each type; `spare` ones are paid for and not counted on."""
     pool = choices.candidates.with_workers(workers)
     running = solve_running(pool, workload, rate, colocated=False)
     peak = running + slo.z * np.sqrt(running * workers) / workers
@@ -112,12 +118,18 @@ class PairProblem:
     network: Network
     economics: Economics
     objective: Objective
-    max_gpus: int | None
+    limits: Limits
 
     @property
     def rate(self) -> float:
         assert self.workload.rate is not None
         return self.workload.rate
+
+    def take(self, index: Array) -> PairProblem:
+        """The same where each case has a rate of its own."""
+        if np.ndim(self.rate) == 0:
+            return self
+        return replace(self, workload=self.workload.at_rate(np.asarray(self.rate)[index]))
 
 
 def least_prefill_workers(
@@ -164,13 +176,13 @@ class BoundedPrefill:
 def bound_prefill(
     problem: PairProblem, prefill: PrefillChoices, decodes: Iterable[SizedDecode]
 ) -> BoundedPrefill:
-    """Least prefill workers if transfers were free and the first step that of the fastest decode pool."""
+    """Least prefill workers if transfers were free and the first step that of an idle decode worker."""
     pools = [d for d in decodes if len(d.choices)]
     if not pools:
         nothing = np.zeros(0, dtype=int)
         return BoundedPrefill(choices=prefill.take(nothing), workers=np.zeros(0), cost=np.zeros(0))
-    loosest = max(float(ttft_limit_s(problem.slo, problem.workload.osl, d.tpot_slo_s).max()) for d in pools)
-    fastest = min(float(d.tpot_mean_s.min()) for d in pools)
+    fastest = min(float(d.choices.fastest_tpot_s.min()) for d in pools)
+    loosest = float(ttft_limit_s(problem.slo, problem.workload.osl, np.asarray(fastest)))
     bound = least_prefill_workers(problem, prefill, None, np.asarray(fastest), np.asarray(loosest))
     possible = np.flatnonzero(np.isfinite(bound))
     prefill, bound = prefill.take(possible), bound[possible]
@@ -186,7 +198,7 @@ def cheapest_pairs(
     """Feasible pairs in the order of cost, and the cheapest cost known: `incumbent` or below."""
     found: list[Candidate] = []
     best, blocks_after = incumbent, 0
-    bounds = _pair_bounds(problem.objective, prefill, decode, problem.max_gpus)
+    bounds = _pair_bounds(problem.objective, prefill, decode, problem.limits)
     for i, j in _by_bound(bounds, prefill, decode):
         lowest = float(bounds[i, j].min())
         if lowest > best * (1 + 1e-9) or lowest == np.inf:
@@ -195,25 +207,23 @@ def cheapest_pairs(
             blocks_after += 1
             if blocks_after > (TIES if problem.objective.thorough else 0):
                 break
-        block = _size_block(problem, prefill.choices.take(i), prefill.workers[i], decode.take(j))
+        block = _size_block(problem, prefill.choices.take(i), prefill.workers[i], decode.take(j), best)
         found += block
         best = min([best, *(problem.objective.cost(c) for c in block)])
     return found, best
 
 
 def _pair_bounds(
-    objective: Objective, prefill: BoundedPrefill, decode: SizedDecode, max_gpus: int | None
+    objective: Objective, prefill: BoundedPrefill, decode: SizedDecode, limits: Limits | None
 ) -> Array:
     """The least that every pair can cost, prefill types by decode types; infinite beyond what there is."""
     sending, receiving = prefill.choices.candidates, decode.choices.candidates
     senders = Workers(sending.hardware, sending.pool.layout.gpus[:, None], prefill.workers[:, None])
     receivers = Workers(receiving.hardware, receiving.pool.layout.gpus, decode.workers)
     bounds = objective.pair_cost(senders, receivers)
-    if max_gpus is None:
+    if limits is None or not limits.bind:
         return bounds
-    spare = objective.spare_workers
-    gpus = (senders.number + spare) * senders.gpus_each + (receivers.number + spare) * receivers.gpus_each
-    return np.where(gpus <= max_gpus, bounds, np.inf)
+    return np.where(limits.allow_pair(senders, receivers), bounds, np.inf)
 
 
 def _by_bound(bounds: Array, prefill: BoundedPrefill, decode: SizedDecode) -> Iterator[tuple[Array, Array]]:
@@ -235,42 +245,67 @@ def _by_bound(bounds: Array, prefill: BoundedPrefill, decode: SizedDecode) -> It
 
 
 def _size_block(
-    problem: PairProblem, prefill: PrefillChoices, bound: Array, decode: SizedDecode
+    problem: PairProblem, prefill: PrefillChoices, least: Array, decode: SizedDecode, best: float
 ) -> list[Candidate]:
-    """Size the prefill side of a block of pairs and evaluate those that work."""
+    """Size a block of pairs and evaluate those that work."""
     limit = ttft_limit_s(problem.slo, problem.workload.osl, decode.tpot_slo_s)
     workers = least_prefill_workers(problem, prefill, decode.pool, decode.tpot_mean_s, limit)
     found = _candidates(problem, prefill, workers, decode)
-    # One more decode worker shortens the first step; where the bound says that this can
-    # save more prefill than it costs, try.
-    unit_p, unit_d = prefill.candidates.unit_cost, decode.choices.candidates.unit_cost
-    extra = 1
-    while True:
-        saving = (np.minimum(workers, 1e9) - bound) * unit_p
-        if problem.objective.is_plain:  # else another worker may cost nothing: a half-empty node
-            saving = saving - extra * unit_d
-        index = np.flatnonzero(saving > 1e-12)
-        if not len(index) or extra > MOST_EXTRA:
-            return found
-        more = size_decode(decode.choices.take(index), problem.rate, problem.workload, problem.slo, extra)
-        part = prefill.take(index)
+    extra = extra_decode_workers(problem, prefill, workers, decode, least, best)
+    index = np.flatnonzero(extra)
+    if len(index):
+        more, part = _with_extra(problem, decode.take(index), extra[index]), prefill.take(index)
         limit = ttft_limit_s(problem.slo, problem.workload.osl, more.tpot_slo_s)
         again = least_prefill_workers(problem, part, more.pool, more.tpot_mean_s, limit)
         found += _candidates(problem, part, again, more)
-        extra += 1
+    return found
+
+
+def extra_decode_workers(
+    problem: PairProblem,
+    prefill: PrefillChoices,
+    workers: Array,
+    decode: SizedDecode,
+    least: Array,
+    best: float = np.inf,
+) -> Array:
+    """Decode workers beyond the least with which each pair costs least; plans above `best` don't count.
+
+    They shorten the first decode step, which may save more prefill workers than they cost. `least`
+    bounds the prefill workers of each pair from below, `workers` do without any extra.
+    """
+
+    def needed(cases: Array, extra: Array) -> Array:
+        part = problem.take(cases)
+        more = _with_extra(part, decode.take(cases), extra)
+        limit = ttft_limit_s(problem.slo, problem.workload.osl, more.tpot_slo_s)
+        return least_prefill_workers(part, prefill.take(cases), more.pool, more.tpot_mean_s, limit)
+
+    def cost(cases: Array, senders: Array, extra: Array) -> Array:
+        receiving = decode.choices.candidates.take(cases)
+        receivers = _workers(receiving, decode.workers[cases] + extra)
+        return problem.objective.pair_cost(_workers(prefill.candidates.take(cases), senders), receivers)
+
+    return cheapest_extra(needed, cost, workers, least, best * (1 + 1e-9))
+
+
+def _workers(candidates: Candidates, number: Array) -> Workers:
+    return Workers(candidates.hardware, candidates.pool.layout.gpus, number)
+
+
+def _with_extra(problem: PairProblem, decode: SizedDecode, extra: Array) -> SizedDecode:
+    workers, spare = decode.workers + extra, problem.objective.spare_workers
+    return decode_of(decode.choices, workers, problem.rate, problem.workload, problem.slo, spare)
 
 
 def _candidates(
     problem: PairProblem, prefill: PrefillChoices, workers: Array, decode: SizedDecode
 ) -> list[Candidate]:
     """Evaluate sized pairs in one call and keep those that meet everything."""
-    spare = problem.objective.spare_workers
-    each_p, each_d = prefill.candidates.pool.layout.gpus, decode.choices.candidates.pool.layout.gpus
-    gpus = (workers + spare) * each_p + (decode.workers + spare) * each_d
-    allowed = np.isfinite(workers) & (gpus <= (problem.max_gpus or np.inf))
+    senders = _workers(prefill.candidates, np.where(np.isfinite(workers), workers, 0.0))
+    receivers = _workers(decode.choices.candidates, decode.workers)
+    allowed = np.isfinite(workers) & problem.limits.allow_pair(senders, receivers)
     if not problem.objective.is_plain:
-        senders = Workers(prefill.candidates.hardware, each_p, np.where(allowed, workers, 0.0))
-        receivers = Workers(decode.choices.candidates.hardware, each_d, decode.workers)
         allowed &= np.isfinite(problem.objective.pair_cost(senders, receivers))
     index = np.flatnonzero(allowed)
     if not len(index):
@@ -298,18 +333,13 @@ def _candidates(
     ]
 
 
-def search_disaggregated(
-    world: World,
-    serving: Serving,
-    workload: Workload,
-    slo: Slo,
-    prefills: Mapping[str, PrefillChoices],
-    decodes: Mapping[str, DecodeChoices],
-    objective: Objective,
-    max_gpus: int | None,
-) -> list[Candidate]:
-    """Candidates over all pairs of accelerators, the cheapest of all certainly among them."""
+def search_disaggregated(world: World, workload: Workload, slo: Slo, space: Space) -> list[Candidate]:
+    """Candidates over all pairs of accelerators.
+
+    The cheapest of all is certainly among them, unless it costs more than the objective's ceiling.
+    """
     assert workload.rate is not None
+    prefills, decodes, objective = space.prefill, space.decode, space.objective
     rate, spare = workload.rate, objective.spare_workers
     sized = {
         hw: size_decode(choices, rate, workload, slo, spare=spare)
@@ -321,7 +351,7 @@ def search_disaggregated(
 
     def problem(p: str, d: str) -> PairProblem:
         return PairProblem(
-            serving=serving,
+            serving=space.serving,
             workload=workload,
             slo=slo,
             network=build_network(world, p, d),
@@ -330,7 +360,7 @@ def search_disaggregated(
                 watt_per_gpu={"prefill": world.watts(p), "decode": world.watts(d)},
             ),
             objective=objective,
-            max_gpus=max_gpus,
+            limits=space.limits,
         )
 
     joined = [

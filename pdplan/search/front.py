@@ -37,7 +37,7 @@ from pdplan.errors import NoPriceError
 from pdplan.plan import Colocated, Disaggregated, Plan, Serving
 from pdplan.question import Question
 from pdplan.search.front_sets import HAIR, Saturated, saturated_sets, survivors
-from pdplan.search.recommend import Space, build_space
+from pdplan.search.space import Space, spaces
 from pdplan.units import format_duration
 from pdplan.workload import Slo, Workload
 
@@ -110,12 +110,19 @@ def pareto_front(question: Question, world: World, *, by_cost: bool = False) -> 
             *(f"{n} has no price in the catalog; give one with --price {n}=USD_PER_HOUR" for n in unpriced)
         )
     # Worker types without a limit on TPOT: the front has every TPOT.
-    space = build_space(replace(question, slo=Slo(), max_gpus=None), world)
+    asked = replace(question, slo=Slo(), max_gpus=None, max_usd_per_h=None)
     weight = {n: world.price(n) if by_cost else 1.0 for n in names}
-    sets = list(saturated_sets(question, world, space, weight))
+    sets: list[Saturated] = []
+    servings: dict[int, Serving] = {}
+    enumerated = 0
+    for _, space in spaces(asked, world):
+        some = list(saturated_sets(question, world, space, weight))
+        sets += some
+        servings.update((id(s), space.serving) for s in some)
+        enumerated += space.enumerated
     kept = {mode: survivors([s for s in sets if s.mode == mode]) for mode in MODES}
     built = {
-        (id(s), k): _point(s, k, space.serving, question.workload, world)
+        (id(s), k): _point(s, k, servings[id(s)], question.workload, world)
         for rows in kept.values()
         for s, k in rows
     }
@@ -128,7 +135,7 @@ def pareto_front(question: Question, world: World, *, by_cost: bool = False) -> 
         modes={mode: tuple(built[id(s), k] for s, k in rows) for mode, rows in kept.items()},
         reason="" if points else _reason(question, space, sets),
         notes=_notes(question, world, weight, by_cost),
-        layouts=space.enumerated,
+        layouts=enumerated,
     )
 
 

@@ -8,7 +8,7 @@ the loosened limits are what to relax.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,10 +20,10 @@ from pdplan.memory import request_cache_bytes
 from pdplan.pools import Pool
 from pdplan.question import Infeasible, Question, Recommendation
 from pdplan.search.candidates import decode_choices, possible_layouts
-from pdplan.units import format_bytes, format_count, format_duration
+from pdplan.units import format_bytes, format_count, format_duration, format_money
 
 if TYPE_CHECKING:
-    from pdplan.search.recommend import Space
+    from pdplan.search.space import Space
 
 Search = Callable[[Question, World], Recommendation]
 
@@ -35,26 +35,27 @@ MAX_TTFT_S = 1e6
 """As is one loosened beyond any that could be asked for."""
 
 
-def explain_infeasible(question: Question, world: World, space: Space, search: Search) -> Infeasible:
+def explain_infeasible(
+    question: Question, world: World, every: Sequence[Space], search: Search
+) -> Infeasible:
     """The binding limit, the nearest miss and verified ways out."""
-    if not any(len(f) for f in space.fitting.values()):
-        return _fits_nowhere(question, world, space)
+    if not any(len(f) for space in every for f in space.fitting.values()):
+        return _fits_nowhere(question, world, every)
     if question.wants_goodput and question.spare_workers:
         without = search(replace(question, spare_workers=0, alternatives=0), world)
         if without.best is not None:
             text = (
-                f"{question.max_gpus} accelerators do not hold {question.spare_workers} spare workers of "
+                f"{_budget_in_words(question)} do not hold {question.spare_workers} spare workers of "
                 "each pool beside one that serves"
             )
             return Infeasible(binding=text, nearest=without.best, relax=("--spare 0",))
-    loosened, binding = _loosen(question, space)
-    if question.max_gpus is not None and not question.wants_goodput:
-        unlimited = search(replace(loosened, max_gpus=None), world)
-        if unlimited.best is not None and unlimited.best.metrics.gpus > question.max_gpus:
-            needed = int(unlimited.best.metrics.gpus)
-            allowed = question.max_gpus
-            text = f"the request rate needs {needed} accelerators within the SLO, {allowed} are allowed"
-            relax = [f"--max-gpus {needed}"]
+    loosened, binding = _loosen(question, every)
+    if _has_budget(question) and not question.wants_goodput:
+        unlimited = search(replace(loosened, max_gpus=None, max_usd_per_h=None), world)
+        relax, needs = _over_budget(unlimited, question)
+        if unlimited.best is not None and relax:
+            text = f"the request rate needs {' and '.join(needs)} within the SLO; the budget is "
+            text += _budget_in_words(question)
             served = search(
                 replace(question, workload=replace(question.workload, rate=None), alternatives=0), world
             )
@@ -73,7 +74,7 @@ def explain_infeasible(question: Question, world: World, space: Space, search: S
     boundless = replace(loosened, slo=replace(loosened.slo, ttft_s=None, request_latency_s=None))
     if search(boundless, world).best is None:
         return Infeasible(
-            binding="; ".join([*binding, *_overload(question, space)]), nearest=None, relax=_OVERLOAD
+            binding="; ".join([*binding, *_overload(question, every)]), nearest=None, relax=_OVERLOAD
         )
     # Queues: loosen TTFT and latency until a pool of some size meets them.
     factor = 1.0
@@ -95,12 +96,43 @@ def explain_infeasible(question: Question, world: World, space: Space, search: S
     return Infeasible(binding="; ".join(binding) or "no layout meets the limits", nearest=None)
 
 
+def _has_budget(question: Question) -> bool:
+    return question.max_gpus is not None or question.max_usd_per_h is not None
+
+
+def _over_budget(found: Recommendation, question: Question) -> tuple[list[str], list[str]]:
+    """Flags that would allow a plan, and what it takes beyond the budget, in words."""
+    flags: list[str] = []
+    words: list[str] = []
+    if found.best is None:
+        return flags, words
+    gpus, usd = int(found.best.metrics.gpus), float(found.best.metrics.usd_per_h)
+    if question.max_gpus is not None and gpus > question.max_gpus:
+        flags.append(f"--max-gpus {gpus}")
+        words.append(counted_accelerators(gpus))
+    if question.max_usd_per_h is not None and usd > question.max_usd_per_h:
+        flags.append(f"--max-usd-per-h {math.ceil(usd * 100 - 1e-6) / 100:g}")
+        words.append(f"{format_money(usd)}/h")
+    return flags, words
+
+
+def _budget_in_words(question: Question) -> str:
+    """64 accelerators and $200.00/h."""
+    words = []
+    if question.max_gpus is not None:
+        words.append(counted_accelerators(question.max_gpus))
+    if question.max_usd_per_h is not None:
+        words.append(f"{format_money(question.max_usd_per_h)}/h")
+    return " and ".join(words)
+
+
 _OVERLOAD = ("a faster --network", "a lower --rate", "--mode any")
 
 
-def _overload(question: Question, space: Space) -> Iterator[str]:
+def _overload(question: Question, every: Sequence[Space]) -> Iterator[str]:
     """What carries no load at all, whatever is allowed to take long: the network between the pools."""
-    if not space.prefill:
+    space = next((s for s in every if s.prefill), None)
+    if space is None:
         yield "no layout of these accelerators can prefill the prompts at this rate"
         return
     setting = next(iter(space.prefill.values())).candidates.pool.setting
@@ -111,12 +143,12 @@ def _overload(question: Question, space: Space) -> Iterator[str]:
     )
 
 
-def _loosen(question: Question, space: Space) -> tuple[Question, list[str]]:
+def _loosen(question: Question, every: Sequence[Space]) -> tuple[Question, list[str]]:
     """The question with every limit that no layout reaches at all set to what one does reach."""
     slo = question.slo
     words: list[str] = []
     fastest: dict[str, float] = {}
-    for hardware, fitting in space.fitting.items():
+    for space, hardware, fitting in ((s, *item) for s in every for item in s.fitting.items()):
         for colocated in (False, True):
             if len(fitting) and (hardware in space.decode or not colocated):
                 found = decode_choices(fitting, question.workload, None, colocated)
@@ -128,7 +160,8 @@ def _loosen(question: Question, space: Space) -> tuple[Question, list[str]]:
             f"{format_duration(slo.tpot_s)} are allowed"
         )
         slo = replace(slo, tpot_s=_nice(quickest * HEADROOM))
-    shortest = min((float(c.service.time_s.min()) for c in space.prefill.values() if len(c)), default=None)
+    senders = [c for space in every for c in space.prefill.values() if len(c)]
+    shortest = min((float(c.service.time_s.min()) for c in senders), default=None)
     if shortest is not None and slo.ttft_s is not None and (shortest + quickest) * HEADROOM >= slo.ttft_s:
         words.append(
             f"TTFT: the fastest layout prefills a prompt in {format_duration(shortest)} without any queue, "
@@ -177,6 +210,7 @@ def _limit_in_words(nearest: Recommendation, question: Question) -> str:
         "tpot_s": "TPOT",
         "request_latency_s": "request latency",
         "gpus": "accelerators",
+        "usd_per_h": "cost",
     }
     return "; ".join(
         f"{names[key]}: the nearest plan needs {_quantity(key, found)}, {_quantity(key, allowed)} are allowed"
@@ -185,6 +219,8 @@ def _limit_in_words(nearest: Recommendation, question: Question) -> str:
 
 
 def _quantity(key: str, value: float) -> str:
+    if key == "usd_per_h":
+        return f"{format_money(value)}/h"
     return format_count(value) if key == "gpus" else format_duration(value)
 
 
@@ -198,18 +234,19 @@ def _misses(nearest: Recommendation, question: Question) -> dict[str, tuple[floa
         "tpot_s": (metrics.tpot_slo_s, slo.tpot_s),
         "request_latency_s": (metrics.request_latency_slo_s, slo.request_latency_s),
         "gpus": (nearest.best.metrics.gpus, question.max_gpus),
+        "usd_per_h": (nearest.best.metrics.usd_per_h, question.max_usd_per_h),
     }
     return {k: (float(f), float(limit)) for k, (f, limit) in pairs.items() if limit is not None and f > limit}
 
 
-def _fits_nowhere(question: Question, world: World, space: Space) -> Infeasible:
+def _fits_nowhere(question: Question, world: World, every: Sequence[Space]) -> Infeasible:
     """The model fits on no worker: say by how much the best layout misses, and what would change that."""
     best: tuple[float, str] | None = None
     weights_fit = False
-    for hardware in space.fitting:
+    for space, hardware in ((s, hw) for s in every for hw in s.fitting):
         setting = build_setting(world, space.serving, hardware)
-        limits = [g for g in (question.max_gpus, question.max_gpus_per_worker) if g is not None]
-        found = possible_layouts(world, setting, hardware, min(limits) if limits else None)
+        most = min(question.max_gpus_per_worker or np.inf, space.limits.most_gpus(hardware))
+        found = possible_layouts(world, setting, hardware, int(most) if np.isfinite(most) else None)
         shape = np.shape(found.tp)
         if not found.tp.size:
             continue
@@ -222,7 +259,8 @@ def _fits_nowhere(question: Question, world: World, space: Space) -> Infeasible:
         missing = float(np.broadcast_to(budget.sequence - budget.cache, shape)[index])
         gpus = counted_accelerators(int(found.gpus[index]))
         text = (
-            f"{question.model} in {question.precision} fits on no layout of {hardware}: on {gpus} it needs "
+            f"{question.model} in {space.serving.precision} fits on no layout of {hardware}: "
+            f"on {gpus} it needs "
             f"{format_bytes(float(np.broadcast_to(need, shape)[index]))} each "
             f"and finds {format_bytes(float(budget.usable))}"
         )
@@ -232,6 +270,8 @@ def _fits_nowhere(question: Question, world: World, space: Space) -> Infeasible:
     relax = ["an accelerator with more memory"]
     if question.max_gpus or question.max_gpus_per_worker:
         relax.insert(0, "more accelerators (--max-gpus, --max-gpus-per-worker)")
+    if question.max_usd_per_h:
+        relax.insert(0, "more money (--max-usd-per-h)")
     if question.precision not in ("fp4", "int4"):
         relax.append("a smaller --precision")
     if weights_fit:

@@ -13,6 +13,10 @@ from pdplan.layout import Layout
 WORKER_SIZES = (1, 2, 4, 8, 16, 24, 32, 40, 48, 64, 72, 80, 96, 128, 144, 160, 192, 256, 288, 320)
 """Accelerators of one worker: up to a node, whole nodes, racks, and wide expert parallelism."""
 PIPELINE_STAGES = (1, 2, 4, 8)
+MOST_REDUNDANT = 0.25
+"""Redundant experts for each expert: DeepSeek serves 256 with 32 of them on 144 ranks, 64 on 320."""
+NODE = 8
+"""Copies fill ranks up in multiples of this: wide expert parallelism alone needs them."""
 DENSE_WORKER_LIMIT = 64
 """Without experts nothing is gained beyond this: attention-dp would only be more workers."""
 
@@ -25,7 +29,8 @@ def layouts(
     tp divides every kind of heads and MLP width and stays inside a scale-up domain;
     KV heads are split or copied evenly; dp > 1 only where experts are shared by the
     ranks; ep divides tp·dp and the number of experts, tp·dp/ep the experts' width (engines
-    without `partial_ep` know all ranks or none); a worker of more than a node is whole nodes.
+    without `partial_ep` know all ranks or none); ep over all ranks may leave a remainder, which copies
+    of the busiest experts fill (EP320 of 256 experts); a worker of more than a node is whole nodes.
     """
     found = [
         (tp, pp, dp, ep)
@@ -78,6 +83,13 @@ def _expert_splits(stack: Stack, ranks: int, partial: bool) -> Iterator[int]:
         return
     for ep in range(1, ranks + 1) if partial else sorted({1, ranks}):
         if ranks % ep == 0 and all(
-            b.experts % ep == 0 and b.intermediate_size % (ranks // ep) == 0 for b in blocks
+            _spreads(b.experts, ep, ranks) and b.intermediate_size % (ranks // ep) == 0 for b in blocks
         ):
             yield ep
+
+
+def _spreads(experts: int, ep: int, ranks: int) -> bool:
+    """Whether ranks share experts evenly, a few of them twice where all ranks take part."""
+    copies = -(-experts // ep) * ep - experts
+    filled = ep == ranks and ep % NODE == 0 and copies <= MOST_REDUNDANT * experts
+    return copies == 0 or filled

@@ -28,11 +28,19 @@ Search = Callable[[Question, World], Recommendation]
 def with_mixes(found: Recommendation, world: World, search: Search) -> Recommendation:
     """The answer with the cheapest mix in place of its best plan, where that is cheaper."""
     question = found.question
-    if question.wants_goodput or question.mix is False or not _worth_it(found, world, search):
+    if question.wants_goodput or question.mix is False:
+        return found
+    if question.choices:  # every combination of formats would be a programme of its own
+        note = "mixes of workers are not tried where formats are open: ask again with those chosen"
+        return replace(found, notes=(*found.notes, note)) if question.mix else found
+    if not _worth_it(found, world, search):
         return found
     names = sorted({*question.prefill_hardware, *question.decode_hardware, *question.colocated_hardware})
     objective = build_objective(question, world, names)
-    bracket = cheapest_fleet([Wanted(name="", question=question, world=world)], Budgets())
+    bracket = cheapest_fleet(
+        [Wanted(name="", question=question, world=world)],
+        Budgets(max_usd_per_h=np.inf if question.max_usd_per_h is None else question.max_usd_per_h),
+    )
     if bracket is None:
         return found
     equal = found.best

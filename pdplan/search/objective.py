@@ -12,8 +12,8 @@ from pdplan.compose import World
 from pdplan.errors import InputError
 from pdplan.laws.roofline import Array
 from pdplan.market import Tariff, packed_pair, packed_units
-from pdplan.plan import Metrics
-from pdplan.question import Candidate, Question
+from pdplan.plan import Metrics, Plan
+from pdplan.question import Candidate, Choices, Question
 from pdplan.workload import Slo
 
 HAIR = 1e-7
@@ -168,37 +168,74 @@ def intricacy(candidate: Candidate, objective: Objective) -> int:
     """How much out of the ordinary a plan asks for.
 
     Pipeline stages, experts over a part of the ranks, workers that span nodes (one
-    failed node takes the whole worker down).
+    failed node takes the whole worker down), a chunk size that is not the engine's, drafting.
     """
     pools = candidate.plan.pools.values()
-    return sum(
-        (p.pp > 1) + (p.ep not in (1, p.tp * p.dp)) + (p.gpus_per_worker > objective.node_size[p.hardware])
+    drafting = int(candidate.plan.speculation.drafted > 0)
+    return drafting + sum(
+        (p.chunk_tokens is not None)
+        + (p.pp > 1)
+        + (p.ep not in (1, p.tp * p.dp))
+        + (p.gpus_per_worker > objective.node_size[p.hardware])
         for p in pools
     )
 
 
-def rank(candidates: Iterable[Candidate], objective: Objective, slo: Slo) -> list[Candidate]:
-    """Cheapest first; equal cost: the most margin, unless a plainer layout has nearly as much.
+def departures(plan: Plan, choices: Choices) -> int:
+    """How far a plan's formats stand from the first of those to choose among: they change the answers."""
+    places = [
+        open_.index(chosen)
+        for open_, chosen in (
+            (choices.precisions, plan.precision),
+            (choices.kv_precisions, plan.kv_precision),
+        )
+        if chosen in open_
+    ]
+    return sum(places)
+
+
+def rank(
+    candidates: Iterable[Candidate], objective: Objective, slo: Slo, choices: Choices
+) -> list[Candidate]:
+    """Cheapest first; equal cost: the formats named first, then the most margin, unless a plainer plan
+    has nearly as much.
 
     Then the smallest shares of all limits together. The last key is the plan in words, so
     the order never depends on that of the input.
     """
 
-    def key(c: Candidate) -> tuple[float, float, float, str]:
+    def key(c: Candidate) -> tuple[float, int, float, float, str]:
         shares = limit_shares(c.metrics, slo)
         worst = max(shares, default=0.0) + PLAINNESS * intricacy(c, objective)
-        return (round(objective.cost(c), 9), round(worst, 9), round(sum(shares), 9), repr(c.plan))
+        return (
+            round(objective.cost(c), 9),
+            departures(c.plan, choices),
+            round(worst, 9),
+            round(sum(shares), 9),
+            repr(c.plan),
+        )
+
+    return sorted(candidates, key=key)
+
+
+def rank_goodput(candidates: Iterable[Candidate], objective: Objective) -> list[Candidate]:
+    """Most requests per second first; of equals the cheapest."""
+
+    def key(c: Candidate) -> tuple[float, float, str]:
+        return (-round(c.metrics.requests_per_s, 9), round(objective.cost(c), 9), repr(c.plan))
 
     return sorted(candidates, key=key)
 
 
 def distinct(ranked: Iterable[Candidate], limit: int) -> tuple[Candidate, ...]:
-    """The first of every kind of plan: mode, accelerators and worker sizes."""
+    """The first of every kind of plan: mode, formats, accelerators and worker sizes."""
     seen: set[tuple[object, ...]] = set()
     kept: list[Candidate] = []
     for candidate in ranked:
         plan = candidate.plan
-        kind = (plan.mode, *((p.hardware, p.gpus_per_worker, p.dp > 1) for p in plan.pools.values()))
+        formats = (plan.precision, plan.kv_precision, plan.speculation.drafted > 0)
+        pools = ((p.hardware, p.gpus_per_worker, p.dp > 1) for p in plan.pools.values())
+        kind = (plan.mode, *formats, *pools)
         if kind not in seen and len(kept) < limit:
             seen.add(kind)
             kept.append(candidate)

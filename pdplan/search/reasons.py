@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from pdplan.architecture.feed_forward import Experts
 from pdplan.compose import World
+from pdplan.plan import Plan
 from pdplan.question import Candidate, Question
 from pdplan.search.objective import Objective, intricacy, limit_shares
 from pdplan.units import format_duration, format_percent
@@ -93,6 +95,22 @@ def notes_for(question: Question, world: World, counts_gpus: bool) -> tuple[str,
             f"write {slo.tpot_s:g}ms for milliseconds"
         )
     return tuple(notes)
+
+
+def plan_notes(plan: Plan, world: World) -> tuple[str, ...]:
+    """What a plan asks of its engine beyond the layout: redundant experts."""
+    groups = world.model(plan.model).layers
+    experts = {g.feed_forward.experts for g in groups if isinstance(g.feed_forward, Experts)}
+    found: list[str] = []
+    for role, pool in plan.pools.items():
+        copies = sorted({-(-count // pool.ep) * pool.ep - count for count in experts} - {0})
+        if copies:
+            many = " or ".join(str(c) for c in copies)
+            found.append(
+                f"{role}: ep{pool.ep} does not divide the {max(experts)} experts; {many} of them run twice "
+                "(redundant experts, EPLB)"
+            )
+    return tuple(found)
 
 
 def _hardware_notes(name: str, world: World) -> Iterator[str]:

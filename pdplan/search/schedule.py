@@ -26,12 +26,17 @@ from pdplan.search.candidates import (
     workers_for_rate,
 )
 from pdplan.search.colocated import evaluate_workers
-from pdplan.search.disaggregated import PairProblem, least_prefill_workers, size_decode
+from pdplan.search.disaggregated import (
+    PairProblem,
+    SizedDecode,
+    decode_of,
+    extra_decode_workers,
+    least_prefill_workers,
+    size_decode,
+)
+from pdplan.search.limits import Limits
 from pdplan.search.objective import Objective, tpot_limit_s, ttft_limit_s
 from pdplan.workload import Workload
-
-MAX_EXTRA = 8
-"""Decode workers beyond the least, tried where they may save more prefill than they cost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,14 +128,12 @@ def _colocated(
 def _disaggregated(
     plan: Disaggregated, question: Question, world: World, objective: Objective, sizing: Workload
 ) -> Found:
-    """For every rate the least cost over the least decode workers and up to MAX_EXTRA more."""
+    """For every rate the least cost over all numbers of decode workers."""
     rates = np.asarray(sizing.rate)
-    count, width = len(rates), MAX_EXTRA + 1
-    every, extra = np.repeat(rates, width), np.tile(np.arange(width), count)
-    same = np.zeros(count * width, dtype=int)
-    workload, slo = sizing.at_rate(every), question.slo
+    same = np.zeros(len(rates), dtype=int)
+    slo = question.slo
     sending = _type(plan, "prefill", question, world, objective).take(same)
-    service = prefill_service(sending.pool, workload)
+    service = prefill_service(sending.pool, sizing)
     service = replace(
         service,
         time_s=np.broadcast_to(service.time_s, same.shape),
@@ -138,39 +141,52 @@ def _disaggregated(
     )
     prefill = PrefillChoices(candidates=sending, service=service)
     choices = _decoding(plan, "decode", question, world, objective).take(same)
-    decode = size_decode(choices, every, workload, slo, extra)
     problem = PairProblem(
         serving=plan,
-        workload=workload,
+        workload=sizing,
         slo=slo,
         network=build_network(world, plan.prefill.hardware, plan.decode.hardware),
         economics=economics(world, plan.pools),
         objective=objective,
-        max_gpus=None,
+        limits=Limits(dollars=objective),
     )
-    limit = ttft_limit_s(slo, workload.osl, decode.tpot_slo_s)
-    senders = least_prefill_workers(problem, prefill, decode.pool, decode.tpot_mean_s, limit)
-    running = solve_running(decode.pool, workload, every, colocated=False)
+    decode, senders = _least_pair(problem, prefill, size_decode(choices, rates, sizing, slo))
+    running = solve_running(decode.pool, sizing, rates, colocated=False)
     batch = batch_to_configure(decode.pool, running, choices.limit, slo)
+    known = np.isfinite(senders)
     metrics = evaluate_disaggregated(
-        sending.with_workers(np.where(np.isfinite(senders), senders, 1.0)),
+        sending.with_workers(np.where(known, senders, 1.0)),
         replace(decode.pool, max_batch=batch),
-        workload,
+        sizing,
         slo,
         problem.network,
         problem.economics,
     )
-    good = meets(metrics, slo) & np.isfinite(senders)
-    cost = np.where(good, senders * sending.unit_cost + decode.cost, np.inf).reshape(count, width)
-    best = np.arange(count) * width + cost.argmin(axis=1)
+    known = known & meets(metrics, slo)
     # Where nothing smaller serves, the workers of the highest rate do.
-    known = np.isfinite(cost.min(axis=1))
     spare = question.spare_workers
     workers = {
-        "prefill": np.where(known, senders[best], plan.prefill.workers - spare),
-        "decode": np.where(known, decode.workers[best], plan.decode.workers - spare),
+        "prefill": np.where(known, senders, plan.prefill.workers - spare),
+        "decode": np.where(known, decode.workers, plan.decode.workers - spare),
     }
-    return workers, max(int(batch[best][known].max(initial=1)), plan.decode.max_batch or 1)
+    return workers, max(int(batch[known].max(initial=1)), plan.decode.max_batch or 1)
+
+
+def _least_pair(
+    problem: PairProblem, prefill: PrefillChoices, decode: SizedDecode
+) -> tuple[SizedDecode, Array]:
+    """The cheapest numbers of decode and prefill workers, one case a rate."""
+
+    def senders(decode: SizedDecode) -> Array:
+        limit = ttft_limit_s(problem.slo, problem.workload.osl, decode.tpot_slo_s)
+        return least_prefill_workers(problem, prefill, decode.pool, decode.tpot_mean_s, limit)
+
+    workers = senders(decode)
+    extra = extra_decode_workers(problem, prefill, workers, decode, np.ones(len(workers)))
+    if not extra.any():
+        return decode, workers
+    more = decode_of(decode.choices, decode.workers + extra, problem.rate, problem.workload, problem.slo)
+    return more, senders(more)
 
 
 def _metrics(

@@ -16,6 +16,7 @@ from pdplan.search.candidates import (
     Candidates,
     DecodeChoices,
     PrefillChoices,
+    WorkerLimits,
     decode_choices,
     fitting_candidates,
     prefill_choices,
@@ -36,13 +37,13 @@ class WorkerTypes:
         self._known: dict[Hashable, tuple[Any, Any]] = {}
 
     def fitting(
-        self, world: World, serving: Serving, hardware: str, workload: Workload, max_gpus: int | None
+        self, world: World, serving: Serving, hardware: str, workload: Workload, limits: WorkerLimits
     ) -> Candidates:
         """`fitting_candidates`, unpriced."""
         accelerator = world.accelerator(hardware)
-        key = ("fitting", id(accelerator), world.varied, serving, _lengths(workload), max_gpus)
+        key = ("fitting", id(accelerator), world.varied, serving, _lengths(workload), limits)
         return self._get(
-            key, accelerator, lambda: fitting_candidates(world, serving, hardware, workload, max_gpus)
+            key, accelerator, lambda: fitting_candidates(world, serving, hardware, workload, limits)
         )
 
     def prefill(self, fitting: Candidates, workload: Workload) -> PrefillChoices:

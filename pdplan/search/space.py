@@ -1,0 +1,136 @@
+"""Everything a question allows, evaluated once: worker types by role and accelerator.
+
+A question may leave formats open (precision, KV precision, speculation, chunk size). Both pools
+of a plan share the model's formats, since one hands its cache to the other, so every
+combination is a question of its own, and the search takes the best over all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+
+from pdplan.compose import World, kv_precision_for
+from pdplan.plan import Serving
+from pdplan.question import Choices, Question
+from pdplan.search.candidates import (
+    Candidates,
+    DecodeChoices,
+    PrefillChoices,
+    WorkerLimits,
+)
+from pdplan.search.limits import Limits, limits_of
+from pdplan.search.objective import Objective, build_objective, tpot_limit_s
+from pdplan.search.worker_types import WorkerTypes
+from pdplan.workload import NO_SPECULATION
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """Worker types of one combination of formats, by role and accelerator."""
+
+    serving: Serving
+    objective: Objective
+    prefill: dict[str, PrefillChoices]
+    decode: dict[str, DecodeChoices]
+    colocated: dict[str, DecodeChoices]
+    limits: Limits
+    fitting: dict[str, Candidates]
+    """Of every accelerator, whatever its role, with the engine's own chunk size."""
+    enumerated: int
+
+
+def variants(question: Question) -> Iterator[Question]:
+    """The question once for every combination of what it leaves open, chunk sizes innermost."""
+    open_ = question.choices
+    for precision, kv_precision, speculation, chunk_tokens in product(
+        open_.precisions or (question.precision,),
+        open_.kv_precisions or (question.kv_precision,),
+        open_.speculations or (question.speculation,),
+        open_.chunk_tokens or (question.chunk_tokens,),
+    ):
+        yield replace(
+            question,
+            precision=precision,
+            kv_precision=kv_precision,
+            speculation=speculation,
+            chunk_tokens=chunk_tokens,
+            choices=Choices(),
+        )
+
+
+def spaces(question: Question, world: World) -> Iterator[tuple[Question, Space]]:
+    """Each variant of the question with its worker types; what variants have in common is evaluated once."""
+    types = WorkerTypes()
+    for variant in variants(question):
+        yield variant, build_space(variant, world, types)
+
+
+def build_space(question: Question, world: World, types: WorkerTypes | None = None) -> Space:
+    """Enumerate and evaluate the worker types of every role; `types` remembers those of other questions."""
+    types = types or WorkerTypes()
+    workload, slo = question.workload, question.slo
+    serving = Serving(
+        model=question.model,
+        precision=question.precision,
+        kv_precision=kv_precision_for(
+            question.kv_precision, question.precision, question.engine, world.engines
+        ),
+        engine=question.engine,
+        speculation=question.speculation,
+    )
+    # Sorted, so that the order in which accelerators are named changes nothing.
+    senders, receivers, alone = (
+        sorted(set(names))
+        for names in (question.prefill_hardware, question.decode_hardware, question.colocated_hardware)
+    )
+    names = sorted({*senders, *receivers, *alone})
+    objective = build_objective(question, world, names)
+    price = objective.unit_price
+    limits = limits_of(question, world, names, objective)
+
+    def fit(hardware: str, serving: Serving = serving, chunk_tokens: int | None = None) -> Candidates:
+        most = min(question.max_gpus_per_worker or np.inf, limits.most_gpus(hardware))
+        own = WorkerLimits(max_gpus=int(most) if np.isfinite(most) else None, chunk_tokens=chunk_tokens)
+        return types.fitting(world, serving, hardware, workload, own)
+
+    fitting = {hw: fit(hw) for hw in names}
+    limit = tpot_limit_s(slo, workload.osl)
+    disaggregated, colocated = question.mode != "colocated", question.mode != "disaggregated"
+    prefill: dict[str, PrefillChoices] = {}
+    decode: dict[str, DecodeChoices] = {}
+    pools: dict[str, DecodeChoices] = {}
+    if disaggregated:
+        # Prefill workers draft nothing: what drafting takes of memory is not theirs.
+        plain = replace(serving, speculation=NO_SPECULATION)
+        sending = {hw: fit(hw, plain, question.chunk_tokens) for hw in senders}
+        prefill = {
+            hw: types.prefill(found, workload).priced(price[hw])
+            for hw, found in sending.items()
+            if len(found)
+        }
+        decode = {
+            hw: types.decode(fitting[hw], workload, limit, False).priced(price[hw])
+            for hw in receivers
+            if len(fitting[hw])
+        }
+    if colocated:
+        mixing = {hw: fit(hw, serving, question.chunk_tokens) for hw in alone}
+        pools = {
+            hw: types.decode(found, workload, limit, True).priced(price[hw])
+            for hw, found in mixing.items()
+            if len(found)
+        }
+    return Space(
+        serving=serving,
+        objective=objective,
+        limits=limits,
+        prefill=prefill,
+        decode=decode,
+        colocated=pools,
+        fitting=fitting,
+        enumerated=sum(f.enumerated for f in fitting.values()) * (int(disaggregated) * 2 + int(colocated)),
+    )
