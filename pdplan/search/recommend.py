@@ -30,9 +30,11 @@ def recommend(question: Question, world: World) -> Recommendation:
     With a rate: least cost. Without: the highest rate that the budget serves within the SLO.
     Infeasible: what binds, the nearest miss, and what to relax.
     """
-    from pdplan.search.mix import with_mixes  # it needs the space that is built here
+    found = _recommend(question, world)
+    if question.mix or (question.mix is None and world.market.limited):
+        from pdplan.search.mix import with_mixes  # it needs the space that is built here
 
-    found = with_mixes(_recommend(question, world), world, _recommend)
+        found = with_mixes(found, world, _recommend)
     if found.best is not None:
         return found
     question = found.question
