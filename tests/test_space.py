@@ -294,3 +294,13 @@ def test_extra_workers_are_counted_exactly(data):
     for k in range(cases):
         cost = stairs[k] * unit[k] + np.arange(length) * extra[k]
         assert cost[found[k]] == cost.min()
+
+
+def test_a_budget_that_pays_for_nothing_says_what_one_costs():
+    w = world(("llama-3.1-8b",), ("h100",), prices={"h100": 2.5})
+    q = question("llama-3.1-8b", ("h100",), isl=1000, osl=100, rate=None, max_usd_per_h=1.0)
+    answer = recommend(q, w)
+    assert answer.best is None
+    assert answer.infeasible.binding.startswith("$1.00/h does not pay for one accelerator")
+    assert answer.infeasible.relax == ("--max-usd-per-h 2.5",)
+    assert recommend(replace(q, max_usd_per_h=2.5), w).best is not None

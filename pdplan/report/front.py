@@ -12,7 +12,7 @@ from pdplan.report.blocks import Block, Cell, Headline, Paragraph, Report, Table
 from pdplan.report.contract import header, plan_json, question_json
 from pdplan.report.parts import notes_block
 from pdplan.report.plots import Curve, draw
-from pdplan.report.words import OBJECTIVES, counted, engine_title, short_plan, workload_words
+from pdplan.report.words import OBJECTIVES, counted, engine_title, formats_words, short_plan, workload_words
 from pdplan.search.front import MODES, Front, FrontPoint
 from pdplan.units import format_duration, format_money, format_rate
 
@@ -70,7 +70,8 @@ def subject_words(found: Front) -> str:
     else:
         names = [" or ".join(role) for role in roles]
         where = f"{names[0]} for prefill, {names[1]} for decode, {names[2]} colocated"
-    return f"{question.model} in {question.precision} on {where}"
+    formats = " or ".join(question.choices.precisions) or question.precision
+    return f"{question.model} in {formats} on {where}"
 
 
 def limits_words(found: Front) -> str:
@@ -161,6 +162,7 @@ def _asked(found: Front) -> str:
 
 def _table(found: Front, shown: int) -> Table:
     rows: list[tuple[Cell | str, ...]] = []
+    open_ = bool(found.question.choices)
     for point in spread_points(found.points, shown):
         other = next(m for m in MODES if m != point.mode)
         ratio = found.value(point) / found.best_at(other, point.tok_per_s_per_user)
@@ -172,7 +174,7 @@ def _table(found: Front, shown: int) -> Table:
                 f"{format_rate(point.output_tok_per_s_per_gpu, '').strip()}",
                 format_money(point.usd_per_million_output_tokens),
                 point.mode,
-                short_plan(point.plan),
+                short_plan(point.plan) + (f" in {formats_words(point.plan)}" if open_ else ""),
                 "" if math.isnan(point.prefill_per_decode) else f"{point.prefill_per_decode:.2f}",
                 f"{point.batch:,}",
                 format_duration(point.ttft_s),

@@ -266,6 +266,16 @@ def _fits_nowhere(question: Question, world: World, every: Sequence[Space]) -> I
         )
         if best is None or missing < best[0]:
             best = (missing, text)
+    if question.max_usd_per_h is not None and all(
+        s.limits.most_gpus(h) < 1 for s in every for h in s.fitting
+    ):
+        price = min(world.price(hardware) for space in every for hardware in space.fitting)
+        return Infeasible(
+            binding=f"{format_money(question.max_usd_per_h)}/h does not pay for one accelerator: "
+            f"the cheapest costs {format_money(price)}/h",
+            nearest=None,
+            relax=(f"--max-usd-per-h {price:g}",),
+        )
     text = best[1] if best else f"{question.model} can be laid out on none of the given accelerators"
     relax = ["an accelerator with more memory"]
     if question.max_gpus or question.max_gpus_per_worker:
