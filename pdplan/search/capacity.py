@@ -39,6 +39,8 @@ MANY = 64
 MANY_GROWTH = 4.0
 MANY_GPUS, MANY_COARSE = 1000, (4, 64)
 """A rate for more accelerators than this: types are compared at many workers, not at a few."""
+AT_ONCE = 6
+"""Types of each size that are evaluated together, best first."""
 TOLERANCE = 3e-4
 """Rates are found to this share of themselves, from below."""
 TRICKLE_PER_S = 1e-4
@@ -142,7 +144,8 @@ def _undominated(role: str, choices: Choices, limits: Limits, most_gpus: float) 
     while open_.any():
         index = np.flatnonzero(open_)
         order = index[np.lexsort((-bound[index, -1], gpus[index]))]
-        first = order[np.unique(gpus[order], return_index=True)[1]]
+        _, start, group = np.unique(gpus[order], return_index=True, return_inverse=True)
+        first = order[np.arange(len(order)) - start[group] < AT_ONCE]
         workers = np.tile(np.asarray(coarse, dtype=float), len(first))
         found = _rates(role, choices.take(np.repeat(first, width)), workers, limits)
         rates[first], open_[first] = np.column_stack([found.reshape(-1, width), each[first]]), False
@@ -267,10 +270,9 @@ def _colocated_rates(choices: DecodeChoices, workers: Array, limits: Limits) -> 
     def met(part: DecodeChoices, count: Array) -> Callable[[Array], Array]:
         def good(rate: Array) -> Array:
             asked = workload.at_rate(rate)
-            pool = part.candidates.with_workers(count)
-            running = solve_running(pool, asked, rate, colocated=True)
-            batch = batch_to_configure(pool, running, part.limit, slo)
-            served = serve_colocated(replace(pool, max_batch=batch), asked, slo)
+            # Up to the highest rate the batch stays within its limit; which whole number is set comes later.
+            pool = replace(part.candidates.with_workers(count), max_batch=np.ceil(part.limit))
+            served = serve_colocated(pool, asked, slo)
             ttft = served.ttft.quantile_s(slo.percentile)
             fine = (np.asarray(served.problem) == 0) & (ttft <= (slo.ttft_s or np.inf))
             if slo.request_latency_s is not None:
