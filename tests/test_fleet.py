@@ -208,6 +208,8 @@ def test_golden(format: str, golden: Any) -> None:
         ({"deployments": {"a": SMALL | {"rate": 5, "objective": "gpus"}}}, "least cost"),
         ({"deployments": {"a": SMALL | {"rate": 5, "model": "llama-3.1-8bb"}}}, "did you mean"),
         ({"max_usd_per_h": -3}, "max_usd_per_h"),
+        ({"deployments": {"a": SMALL | {"rate": 5, "max_usd_per_h": 9}}}, "at the top"),
+        ({"deployments": {"a": SMALL | {"rate": 5, "kv_precision": ["bf16", "fp8"]}}}, "is open"),
         ({"time_limit": "5h"}, "0.1s to 1h"),
         ({"inventry": {"h100": 2}}, "did you mean 'inventory'"),
     ],

@@ -116,6 +116,11 @@ def _own(
         if key in values:
             findings.say(values[key].where, "a fleet is planned for least cost, mixes included; leave it out")
             del values[key]
+    if "max_usd_per_h" in values:
+        findings.say(
+            values["max_usd_per_h"].where, "money is the fleet's: write it at the top, or give max_gpus here"
+        )
+        del values["max_usd_per_h"]
     return values
 
 
@@ -132,6 +137,12 @@ def _asked(
         m if m.startswith(f"{document.path}:") else f"{where}: '{name}': {m}" for m in inner.messages
     ]
     if asked is None or inner.messages:
+        return None
+    if asked.question.choices:
+        findings.say(
+            where,
+            f"'{name}': precision, kv_precision, speculation or chunk_tokens is open; choose one of each",
+        )
         return None
     question = replace(asked.question, mix=True)
     return Wanted(name=name, question=question, world=asked.world), list(asked.notes)
