@@ -38,11 +38,12 @@ __all__ = [
     "compare",
     "evaluate",
     "explain",
+    "fleet",
     "recommend",
 ]
 
 if TYPE_CHECKING:
-    from pdplan.api import compare, evaluate, explain, recommend
+    from pdplan.api import compare, evaluate, explain, fleet, recommend
     from pdplan.catalog.store import Catalog
     from pdplan.comparison import Comparison
     from pdplan.compose import World
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from pdplan.workload import Slo, Speculation, Workload
 
 _HOMES = {
-    "api": ("compare", "evaluate", "explain", "recommend"),
+    "api": ("compare", "evaluate", "explain", "fleet", "recommend"),
     "catalog.store": ("Catalog",),
     "comparison": ("Comparison",),
     "compose": ("World",),

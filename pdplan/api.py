@@ -23,6 +23,7 @@ from pdplan.question import Candidate, Question, Recommendation
 
 if TYPE_CHECKING:
     from pdplan.explain import Derivation
+    from pdplan.search.fleet_plan import FleetPlan
 
 Quantity = str | float
 File = str | PathLike[str]
@@ -150,6 +151,35 @@ def compare(
     if files:
         return compare_files([str(f) for f in files], values, catalog or Catalog())
     return compare_questions({}, values, catalog or Catalog())
+
+
+def fleet(
+    deployments: Mapping[str, Any] | File, *, catalog: Catalog | None = None, **inputs: Any
+) -> FleetPlan:
+    """Several deployments on shared accelerators at least cost together.
+
+    `deployments` is a fleet file, or the mapping that it would hold; `inputs` override what stands at
+    its top: inventory, prices, price_kind, provider, granularity, max_gpus, max_usd_per_h, time_limit.
+
+    >>> chat = {"model": "llama-3.1-8b", "isl": "2k", "osl": 256, "rate": 2, "tpot": "30ms"}
+    >>> found = fleet({"inventory": {"h100": 8}, "deployments": {"chat": chat, "more": chat | {"rate": 4}}})
+    >>> [each.name for each in found.assigned]
+    ['chat', 'more']
+    """
+    from pdplan.inputs.fleets import BUDGET_KEYS, SHARED_KEYS, fleet_from, read_fleet
+    from pdplan.search.fleet_plan import plan_fleet
+
+    known = (*SHARED_KEYS, *BUDGET_KEYS)
+    for key in inputs:
+        if key not in known:
+            raise InputError(f"unknown input '{key}' (known: {', '.join(sorted(known))})")
+    flags = {key: Given(value, key) for key, value in inputs.items() if value is not None}
+    entries = catalog or Catalog()
+    if isinstance(deployments, Mapping):
+        asked = fleet_from(Document(path="fleet", data=_plain(deployments), text=""), entries, flags)
+    else:
+        asked = read_fleet(Path(deployments), entries, flags)
+    return plan_fleet(asked.wanted, asked.budgets)
 
 
 def explain(

@@ -370,7 +370,11 @@ def billed(metrics: Metrics, world: World, plan: Plan) -> Metrics:
     """Metrics with the cost of the plan's bill, where that is more than price times accelerators."""
     if all(world.tariff(pool.hardware).is_plain for pool in plan.pools.values()):
         return metrics
-    usd_per_h = plan_bill(world, plan).usd_per_h
+    return repriced(metrics, plan_bill(world, plan).usd_per_h)
+
+
+def repriced(metrics: Metrics, usd_per_h: float) -> Metrics:
+    """Metrics at another cost."""
     share = usd_per_h / metrics.usd_per_h
     return replace(
         metrics,

@@ -17,6 +17,7 @@ from pdplan.cli import (
     day,
     evaluate,
     explain,
+    fleet,
     front,
     hardware,
     models,
@@ -38,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for command in (recommend, compare, front, day, evaluate, explain, check, validate, calibrate):
+for command in (recommend, compare, front, day, fleet, evaluate, explain, check, validate, calibrate):
     command.register(app)
 app.add_typer(models.app, name="models", help="List, show and add models.")
 app.add_typer(hardware.app, name="hardware", help="List and show accelerators.")

@@ -87,6 +87,11 @@ MODE = (Flag("mode", "any, disaggregated or colocated. [default: any]", "MODE"),
 CALIBRATION = (
     Flag("calibration", "Engine constants fitted to your own runs by `pdplan calibrate`.", "FILE"),
 )
+PRICES = (
+    Flag(
+        "prices", "Dollars per accelerator and hour, e.g. h200=2.60; repeatable.", "NAME=USD", True, "--price"
+    ),
+)
 WORLD = (
     *CALIBRATION,
     Flag(
@@ -94,9 +99,7 @@ WORLD = (
         "Between pools, per accelerator: 400Gbps, or bandwidth=400Gbps,latency=5us,loss=1e-5.",
         "NET",
     ),
-    Flag(
-        "prices", "Dollars per accelerator and hour, e.g. h200=2.60; repeatable.", "NAME=USD", True, "--price"
-    ),
+    *PRICES,
 )
 MARKET = (
     Flag(

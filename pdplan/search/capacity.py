@@ -34,6 +34,13 @@ GROWTH = 1.5
 """Beyond, a range of counts ends at this many times its start."""
 COARSE_COUNTS = (1, 2, 4, 16)
 """Where types are compared before those that are left are followed over all counts."""
+MANY = 64
+"""A rate for more workers than this is planned more coarsely at first: rates per worker hardly change."""
+MANY_GROWTH = 4.0
+MANY_GPUS, MANY_COARSE = 1000, (4, 64)
+"""A rate for more accelerators than this: types are compared at many workers, not at a few."""
+AT_ONCE = 6
+"""Types of each size that are evaluated together, best first."""
 TOLERANCE = 3e-4
 """Rates are found to this share of themselves, from below."""
 TRICKLE_PER_S = 1e-4
@@ -97,10 +104,13 @@ def counts_up_to(most: int) -> tuple[int, ...]:
 
     >>> counts_up_to(5), counts_up_to(40)
     ((1, 2, 3, 4, 5), (1, 2, 3, 4, 5, 6, 7, 8, 12, 18, 27, 40))
+    >>> counts_up_to(1000)
+    (1, 4, 16, 64, 256, 1000)
     """
-    found = list(range(1, min(most, SINGLE_COUNTS) + 1))
+    few = most <= MANY
+    found = list(range(1, min(most, SINGLE_COUNTS if few else 1) + 1))
     while found and found[-1] < most:
-        found.append(min(int(found[-1] * GROWTH), most))
+        found.append(min(int(found[-1] * (GROWTH if few else MANY_GROWTH)), most))
     return tuple(found)
 
 
@@ -124,17 +134,19 @@ def _undominated(role: str, choices: Choices, limits: Limits, most_gpus: float) 
     The best of each size by an upper bound is evaluated first; what cannot beat it never is.
     """
     gpus = np.asarray(choices.candidates.pool.layout.gpus, dtype=float)
-    width = len(COARSE_COUNTS)
     # The last column stands for any large number of workers.
     each = _upper_rates(role, choices, limits)
-    bound = each[:, None] * np.asarray([*COARSE_COUNTS, 1.0])
+    coarse = MANY_COARSE if takes_many(each / gpus, limits) else COARSE_COUNTS
+    width = len(coarse)
+    bound = each[:, None] * np.asarray([*coarse, 1.0])
     rates = np.full(bound.shape, np.nan)
     open_ = (each > 0) & (gpus <= most_gpus)
     while open_.any():
         index = np.flatnonzero(open_)
         order = index[np.lexsort((-bound[index, -1], gpus[index]))]
-        first = order[np.unique(gpus[order], return_index=True)[1]]
-        workers = np.tile(np.asarray(COARSE_COUNTS, dtype=float), len(first))
+        _, start, group = np.unique(gpus[order], return_index=True, return_inverse=True)
+        first = order[np.arange(len(order)) - start[group] < AT_ONCE]
+        workers = np.tile(np.asarray(coarse, dtype=float), len(first))
         found = _rates(role, choices.take(np.repeat(first, width)), workers, limits)
         rates[first], open_[first] = np.column_stack([found.reshape(-1, width), each[first]]), False
         for k in first:
@@ -150,19 +162,26 @@ def _undominated(role: str, choices: Choices, limits: Limits, most_gpus: float) 
     return index, rates[index, :width]
 
 
+def takes_many(rate_per_gpu: Array, limits: Limits) -> bool:
+    """Whether the rate takes many accelerators, whatever kind of worker serves it."""
+    best = float(rate_per_gpu.max(initial=0.0))
+    return float(limits.workload.rate or 0.0) > MANY_GPUS * best > 0
+
+
 def _followed(
     role: str, hardware: str, choices: Choices, coarse: Array, limits: Limits, most_gpus: float
 ) -> list[Curve]:
     """The curves of types, each up to a count that serves the whole rate or takes all accelerators."""
     assert limits.workload.rate is not None
     demand = float(limits.workload.rate)
+    known = MANY_COARSE if coarse.shape[1] == len(MANY_COARSE) else COARSE_COUNTS
     gpus = np.asarray(choices.candidates.pool.layout.gpus, dtype=int)
     each: list[tuple[int, ...]] = []
     for k in range(len(choices)):
         # R(n) >= n·R(c)/c beyond any c: so many are enough.
         enough = min(
             max(c, int(np.ceil(demand * c / rate)))
-            for c, rate in zip(COARSE_COUNTS, coarse[k], strict=True)
+            for c, rate in zip(known, coarse[k], strict=True)
             if rate > 0
         )
         each.append(counts_up_to(int(min(np.floor(most_gpus / gpus[k]), enough))))
@@ -251,10 +270,9 @@ def _colocated_rates(choices: DecodeChoices, workers: Array, limits: Limits) -> 
     def met(part: DecodeChoices, count: Array) -> Callable[[Array], Array]:
         def good(rate: Array) -> Array:
             asked = workload.at_rate(rate)
-            pool = part.candidates.with_workers(count)
-            running = solve_running(pool, asked, rate, colocated=True)
-            batch = batch_to_configure(pool, running, part.limit, slo)
-            served = serve_colocated(replace(pool, max_batch=batch), asked, slo)
+            # Up to the highest rate the batch stays within its limit; which whole number is set comes later.
+            pool = replace(part.candidates.with_workers(count), max_batch=np.ceil(part.limit))
+            served = serve_colocated(pool, asked, slo)
             ttft = served.ttft.quantile_s(slo.percentile)
             fine = (np.asarray(served.problem) == 0) & (ttft <= (slo.ttft_s or np.inf))
             if slo.request_latency_s is not None:

@@ -20,10 +20,12 @@ from pdplan.plan import Plan
 from pdplan.question import Question
 from pdplan.search.capacity import TOLERANCE, Curve
 from pdplan.search.programme import Column, Option, Programme, Solution, ranges_of, solve
-from pdplan.search.ways import Deployment, deployment_of, find_ways
+from pdplan.search.ways import Deployment, deployment_of, find_ways, kind_key
 
 ROUNDS = 4
 """Times that the programmes are solved, each with more exact counts."""
+MANY_COLUMNS = 1500
+"""Beyond so many, the bound is that of fractions of workers, and plans use the kinds that it uses."""
 CLOSED = 1e-6
 """A gap below this is none."""
 
@@ -44,6 +46,7 @@ class Budgets:
     max_gpus: float = np.inf
     max_usd_per_h: float = np.inf
     time_limit_s: float = 20.0
+    """Of the integer programmes; what workers do is worked out before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +63,8 @@ class Bracket:
 
 def cheapest_fleet(wanted: Sequence[Wanted], budgets: Budgets) -> Bracket | None:
     """The cheapest plans of all deployments within inventory and budgets; None where none were found."""
-    end = time.monotonic() + budgets.time_limit_s
     found = [deployment_of(each.question, each.world, budgets.max_gpus) for each in wanted]
+    end = time.monotonic() + budgets.time_limit_s
     best: Bracket | None = None
     bound = 0.0
     if not all(deployment.ways for deployment in found):
@@ -76,7 +79,7 @@ def cheapest_fleet(wanted: Sequence[Wanted], budgets: Budgets) -> Bracket | None
         safe = _solved(found, budgets, False, end)
         changed: set[int] = set()
         for chosen in (relaxed, safe):
-            if chosen is None:
+            if chosen is None or not chosen.whole:
                 continue
             plans = [d.plan(chosen.kinds(k)) for k, d in enumerate(found)]
             late = [k for k, (d, plan) in enumerate(zip(found, plans, strict=True)) if not d.holds(plan)]
@@ -95,8 +98,16 @@ def cheapest_fleet(wanted: Sequence[Wanted], budgets: Budgets) -> Bracket | None
     return best
 
 
-def missing_accelerators(wanted: Sequence[Wanted], budgets: Budgets) -> dict[str, int] | None:
-    """The fewest accelerators that would have to be added to the inventory, by name; None where none help."""
+@dataclass(frozen=True, kw_only=True)
+class Shortage:
+    """The fewest accelerators that would have to be added to the inventory, and the plans that need them."""
+
+    missing: Mapping[str, int]
+    plans: tuple[Plan, ...]
+
+
+def least_shortage(wanted: Sequence[Wanted], budgets: Budgets) -> Shortage | None:
+    """What is missing at least; None where no number of accelerators would do."""
     found = [deployment_of(each.question, each.world, np.inf, endless=True) for each in wanted]
     if not all(deployment.ways for deployment in found):
         return None
@@ -109,7 +120,8 @@ def missing_accelerators(wanted: Sequence[Wanted], budgets: Budgets) -> dict[str
         plans = [d.plan(solved.kinds(k)) for k, d in enumerate(found)]
         late = [k for k, (d, plan) in enumerate(zip(found, plans, strict=True)) if not d.holds(plan)]
         if not late:
-            return {hw: int(count) for hw, count in solved.solution.missing.items()}
+            missing = bill_of(_bought(plans, found), _tariffs(found)).missing
+            return Shortage(missing=missing, plans=tuple(plans))
         longer = [k for k in late if found[k].leave_for_transfers(plans[k])]
         if not longer:
             return None
@@ -130,6 +142,8 @@ class _Solved:
     curves: Sequence[Curve]
     deployments: Sequence[int]
     """Of each column."""
+    whole: bool
+    """Whether it stands for plans: its numbers of workers are whole."""
 
     def kinds(self, deployment: int) -> list[tuple[Curve, int]]:
         """Kinds of workers of a deployment, and how many of each."""
@@ -143,52 +157,100 @@ class _Solved:
 def _solved(
     deployments: Sequence[Deployment], budgets: Budgets, relaxed: bool, end: float, missing: bool = False
 ) -> _Solved | None:
-    options: list[Option] = []
-    columns: list[Column] = []
-    known: list[Curve] = []
-    owners: list[int] = []
+    built = _columns(deployments, relaxed)
+    large = len(built.columns) > MANY_COLUMNS
+    if large and not relaxed:
+        built = _columns(deployments, relaxed, _kinds_of_fractions(deployments, budgets, end, missing))
+    programme = Programme(
+        options=built.options,
+        columns=built.columns,
+        tariffs=_tariffs(deployments),
+        spare_workers=[d.question.spare_workers for d in deployments],
+        own_max_gpus=[float(d.question.max_gpus or np.inf) for d in deployments],
+        max_gpus=budgets.max_gpus,
+        max_usd_per_h=budgets.max_usd_per_h,
+        whole=not (large and relaxed),
+        missing=missing,
+    )
+    solution = solve(programme, max(end - time.monotonic(), 1.0) * (0.4 if relaxed else 0.8))
+    if solution is None:
+        return None
+    return _Solved(
+        solution=solution,
+        columns=built.columns,
+        curves=built.curves,
+        deployments=[built.options[column.option].deployment for column in built.columns],
+        whole=programme.whole,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Built:
+    """Ways as columns."""
+
+    options: list[Option]
+    columns: list[Column]
+    curves: list[Curve]
+
+
+KindOfWay = tuple[int, str, str]
+"""Option, role, and the kind of worker in words."""
+
+
+def _columns(
+    deployments: Sequence[Deployment], relaxed: bool, only: frozenset[KindOfWay] | None = None
+) -> _Built:
+    built = _Built(options=[], columns=[], curves=[])
     for number, deployment in enumerate(deployments):
         rate = float(deployment.workload.rate or 0.0)
         for way in deployment.ways:
-            options.append(Option(deployment=number, roles=way.roles, rate=rate))
+            built.options.append(Option(deployment=number, roles=way.roles, rate=rate))
             for role, many in (way.relaxed if relaxed else way.safe).items():
                 for curve in many:
-                    known.append(curve)
+                    if only is not None and _kind_of_way(len(built.options) - 1, curve) not in only:
+                        continue
+                    built.curves.append(curve)
                     # Rates are found from below, to a tolerance.
                     rates = curve.rates * (1 + TOLERANCE) if relaxed else curve.rates
-                    for low, high, each in ranges_of(curve.counts, rates, relaxed):
-                        owners.append(number)
-                        columns.append(
-                            Column(
-                                option=len(options) - 1,
-                                role=role,
-                                kind=len(known) - 1,
-                                low=low,
-                                high=high,
-                                rate_each=each,
-                                gpus_each=float(curve.gpus_each),
-                                hardware=curve.hardware,
-                            )
+                    built.columns.extend(
+                        Column(
+                            option=len(built.options) - 1,
+                            role=role,
+                            kind=len(built.curves) - 1,
+                            low=low,
+                            high=high,
+                            rate_each=each,
+                            gpus_each=float(curve.gpus_each),
+                            hardware=curve.hardware,
                         )
-    programme = Programme(
-        options=options,
-        columns=columns,
-        tariffs=_tariffs(deployments),
-        spare_workers=[d.question.spare_workers for d in deployments],
-        max_gpus=budgets.max_gpus,
-        max_usd_per_h=budgets.max_usd_per_h,
-        missing=missing,
-    )
-    solution = solve(programme, max(end - time.monotonic(), 1.0) / 2)
-    if solution is None:
-        return None
-    return _Solved(solution=solution, columns=columns, curves=known, deployments=owners)
+                        for low, high, each in ranges_of(curve.counts, rates, relaxed)
+                    )
+    return built
+
+
+def _kind_of_way(option: int, curve: Curve) -> KindOfWay:
+    _, hardware, layout, _ = kind_key(curve)
+    return option, curve.role, f"{hardware} {layout}"
+
+
+def _kinds_of_fractions(
+    deployments: Sequence[Deployment], budgets: Budgets, end: float, missing: bool
+) -> frozenset[KindOfWay]:
+    """The kinds of workers that the optimum in fractions of workers uses: few, and nearly the best."""
+    found = _solved(deployments, budgets, True, end, missing)
+    if found is None:
+        return frozenset()
+    used = (found.columns[k] for k in found.solution.support)
+    return frozenset(_kind_of_way(column.option, found.curves[column.kind]) for column in used)
 
 
 def _tariffs(deployments: Sequence[Deployment]) -> dict[str, Tariff]:
+    """By accelerator; where any price is unknown, all are counted instead."""
     found: dict[str, Tariff] = {}
     for deployment in deployments:
         found.update(deployment.space.objective.tariffs)
+    if any(deployment.space.objective.counts_gpus for deployment in deployments):
+        return {hw: tariff.weighed(1.0) for hw, tariff in found.items()}
     return found
 
 
@@ -210,6 +272,11 @@ def _cost(plans: Sequence[Plan], deployments: Sequence[Deployment]) -> float:
 
 
 def _within(plans: Sequence[Plan], deployments: Sequence[Deployment], budgets: Budgets) -> bool:
-    workers: Mapping[str, list[tuple[int, int]]] = _bought(plans, deployments)
-    gpus = sum(size * count for many in workers.values() for size, count in many)
-    return gpus <= budgets.max_gpus and _cost(plans, deployments) <= budgets.max_usd_per_h * (1 + CLOSED)
+    each = [_gpus(_bought([plan], [d])) for plan, d in zip(plans, deployments, strict=True)]
+    if any(gpus > (d.question.max_gpus or np.inf) for gpus, d in zip(each, deployments, strict=True)):
+        return False
+    return sum(each) <= budgets.max_gpus and _cost(plans, deployments) <= budgets.max_usd_per_h * (1 + CLOSED)
+
+
+def _gpus(workers: Mapping[str, Sequence[tuple[int, int]]]) -> int:
+    return sum(size * count for many in workers.values() for size, count in many)

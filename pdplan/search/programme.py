@@ -20,6 +20,10 @@ import numpy as np
 from pdplan.laws.roofline import Array
 from pdplan.market import Tariff
 
+LARGE, LARGE_GAP, SMALL_GAP = 5000.0, 1e-4, 1e-6
+"""Accelerators in question, and the gaps at which the solver may stop above and below."""
+TRACE = 1e-7
+"""A variable below this is zero but for rounding."""
 PROPER = 1e-9
 """Rates are asked for with this much less, so that what serves exactly the rate counts."""
 
@@ -58,8 +62,12 @@ class Programme:
     tariffs: Mapping[str, Tariff]
     spare_workers: Sequence[int] = ()
     """By deployment: workers of each kind that are paid for and not counted on."""
+    own_max_gpus: Sequence[float] = ()
+    """By deployment: accelerators that it may take in all."""
     max_gpus: float = np.inf
     max_usd_per_h: float = np.inf
+    whole: bool = True
+    """Whole numbers; without, a bound that takes a second where the whole takes minutes."""
     missing: bool = False
     """Any number of accelerators, and the least is sought of those that are not there."""
 
@@ -70,6 +78,8 @@ class Solution:
 
     counts: Mapping[int, int]
     """Workers by index of the column, spare ones not counted; only those used."""
+    support: frozenset[int]
+    """Columns that are used at all, of which there may be fractions."""
     objective: float
     bound: float
     """No solution costs less."""
@@ -93,9 +103,9 @@ def solve(programme: Programme, time_limit_s: float = 20.0) -> Solution | None:
     found = milp(
         cost,
         constraints=[LinearConstraint(matrix, np.array(rows.low), np.array(rows.high))],
-        integrality=layout.integral,
+        integrality=layout.integral if programme.whole else np.zeros(layout.size),
         bounds=Bounds(np.zeros(layout.size), layout.most),
-        options={"time_limit": time_limit_s, "mip_rel_gap": 1e-6},
+        options={"time_limit": time_limit_s, "mip_rel_gap": _gap_to_close(programme)},
     )
     if found.x is None:
         return None
@@ -106,6 +116,7 @@ def solve(programme: Programme, time_limit_s: float = 20.0) -> Solution | None:
     bound = found.mip_dual_bound if found.mip_dual_bound is not None else found.fun
     return Solution(
         counts={k: n for k, n in counts.items() if n},
+        support=frozenset(k for k in range(len(programme.columns)) if found.x[layout.x[k]] > TRACE),
         objective=float(found.fun),
         bound=float(min(bound, found.fun)),
         gap=float(found.mip_gap or 0.0),
@@ -114,6 +125,15 @@ def solve(programme: Programme, time_limit_s: float = 20.0) -> Solution | None:
 
 
 # ------------------------------------------------------------------------ inside
+
+
+def _gap_to_close(programme: Programme) -> float:
+    """A ten-thousandth of a fleet of thousands is worth no minutes; a small one is solved to the end."""
+    sizes: dict[tuple[int, str], float] = {}
+    for column in programme.columns:
+        role = (programme.options[column.option].deployment, column.role)
+        sizes[role] = max(sizes.get(role, 0.0), column.high * column.gpus_each)
+    return LARGE_GAP if sum(sizes.values()) > LARGE else SMALL_GAP
 
 
 class _Layout:
@@ -203,16 +223,23 @@ def _ranges(programme: Programme, layout: _Layout, rows: _Rows) -> None:
 def _accelerators(programme: Programme, layout: _Layout, rows: _Rows) -> Array:
     """Rows of stock and budgets; the cost of every variable."""
     cost: Array = np.zeros(layout.size)
+    by_owner: dict[int, dict[int, float]] = {}
     used: dict[str, dict[int, float]] = {hw: {} for hw in programme.tariffs}
     for k, column in enumerate(programme.columns):
         terms, option = used[column.hardware], programme.options[column.option]
         spare = programme.spare_workers[option.deployment] if programme.spare_workers else 0
+        mine: dict[int, float] = {}
         if k in layout.n:
-            terms[layout.n[k]] = column.gpus_each
+            mine[layout.n[k]] = column.gpus_each
             if spare:
-                terms[layout.x[k]] = spare * column.gpus_each
+                mine[layout.x[k]] = spare * column.gpus_each
         else:
-            terms[layout.x[k]] = (column.low + spare) * column.gpus_each
+            mine[layout.x[k]] = (column.low + spare) * column.gpus_each
+        terms.update(mine)
+        by_owner.setdefault(option.deployment, {}).update(mine)
+    for deployment, most in enumerate(programme.own_max_gpus):
+        if np.isfinite(most):
+            rows.add(by_owner.get(deployment, {}), high=float(most))
     money: dict[int, float] = {}
     for hardware, tariff in programme.tariffs.items():
         taken: dict[int, float] = dict.fromkeys(layout.lots[hardware], 1.0)

@@ -19,7 +19,7 @@ from pdplan.plan import Mixed, Part, Plan, PoolPlan, plan_of
 from pdplan.pools import decode_tpot_s
 from pdplan.question import Question
 from pdplan.search.candidates import DecodeChoices, PrefillChoices
-from pdplan.search.capacity import Curve, Limits, curves, least_mean_tpot_s
+from pdplan.search.capacity import Curve, Limits, curves, least_mean_tpot_s, takes_many
 from pdplan.search.recommend import Space, build_space
 from pdplan.workload import Slo, Workload
 
@@ -208,7 +208,11 @@ def _levels(deployment: Deployment, receiving: Mapping[str, DecodeChoices]) -> l
     slowest = max(
         float(np.max(decode_tpot_s(c.candidates.pool, workload, c.limit))) for c in receiving.values()
     )
-    edges = np.linspace(quickest, slowest * (1 + 1e-9), LEVELS + 1)
+    # Where many workers share the queue, TTFT hardly limits their number.
+    rates = [c.rate_per_worker / c.candidates.pool.layout.gpus for c in receiving.values()]
+    limits = _limits(deployment, np.inf, 0.0, np.inf)
+    levels = 1 if takes_many(np.concatenate(rates), limits) else LEVELS
+    edges = np.linspace(quickest, slowest * (1 + 1e-9), levels + 1)
     return [(float(a), float(b)) for a, b in pairwise(edges)]
 
 
