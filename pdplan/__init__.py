@@ -35,14 +35,17 @@ __all__ = [
     "UnknownNameError",
     "Workload",
     "World",
+    "break_even",
     "compare",
     "evaluate",
     "explain",
+    "front",
     "recommend",
+    "sensitivity",
 ]
 
 if TYPE_CHECKING:
-    from pdplan.api import compare, evaluate, explain, recommend
+    from pdplan.api import break_even, compare, evaluate, explain, front, recommend, sensitivity
     from pdplan.catalog.store import Catalog
     from pdplan.comparison import Comparison
     from pdplan.compose import World
@@ -52,7 +55,7 @@ if TYPE_CHECKING:
     from pdplan.workload import Slo, Speculation, Workload
 
 _HOMES = {
-    "api": ("compare", "evaluate", "explain", "recommend"),
+    "api": ("break_even", "compare", "evaluate", "explain", "front", "recommend", "sensitivity"),
     "catalog.store": ("Catalog",),
     "comparison": ("Comparison",),
     "compose": ("World",),
