@@ -35,15 +35,18 @@ __all__ = [
     "UnknownNameError",
     "Workload",
     "World",
+    "break_even",
     "compare",
     "evaluate",
     "explain",
     "fleet",
+    "front",
     "recommend",
+    "sensitivity",
 ]
 
 if TYPE_CHECKING:
-    from pdplan.api import compare, evaluate, explain, fleet, recommend
+    from pdplan.api import break_even, compare, evaluate, explain, fleet, front, recommend, sensitivity
     from pdplan.catalog.store import Catalog
     from pdplan.comparison import Comparison
     from pdplan.compose import World
@@ -53,7 +56,7 @@ if TYPE_CHECKING:
     from pdplan.workload import Slo, Speculation, Workload
 
 _HOMES = {
-    "api": ("compare", "evaluate", "explain", "fleet", "recommend"),
+    "api": ("break_even", "compare", "evaluate", "explain", "fleet", "front", "recommend", "sensitivity"),
     "catalog.store": ("Catalog",),
     "comparison": ("Comparison",),
     "compose": ("World",),

@@ -23,7 +23,10 @@ from pdplan.question import Candidate, Question, Recommendation
 
 if TYPE_CHECKING:
     from pdplan.explain import Derivation
+    from pdplan.search.breakeven import BreakEven
     from pdplan.search.fleet_plan import FleetPlan
+    from pdplan.search.front import Front
+    from pdplan.search.sensitivity import Sensitivity
 
 Quantity = str | float
 File = str | PathLike[str]
@@ -114,12 +117,55 @@ def recommend(
     """
     from pdplan.search import recommend as search
 
-    if isinstance(question, Question):
-        if world is None or inputs:
-            raise InputError("recommend: a Question needs its World beside it, and no other inputs")
-        return search(question, world)
-    asked = question_from(_merged(question, inputs, QuestionInputs), catalog or Catalog())
-    return search(asked.question, asked.world)
+    return search(*_asked(question, world, inputs, catalog, "recommend"))
+
+
+def sensitivity(found: Recommendation, *, change: float = 0.2, inputs: Sequence[str] = ()) -> Sensitivity:
+    """What each input moves when it alone is (1 − change) and (1 + change) times its value.
+
+    `inputs` restricts it to some: "rate", "tpot", "price.h200", "memory_bandwidth.h200", ...
+
+    >>> asked = {"model": "llama-3.1-8b", "hardware": "h100", "isl": "2k", "osl": 256, "rate": 9}
+    >>> sensitivity(recommend(**asked, tpot="30ms"), inputs=["rate"]).counted
+    'cost'
+    """
+    from pdplan.search.sensitivity import sensitivity as vary
+
+    if not 0 < change < 1:
+        raise InputError(f"change: {change:g} is out of range; expected more than 0 and less than 1")
+    return vary(found, change=change, only=inputs)
+
+
+def break_even(found: Recommendation, *, inputs: Sequence[str] = ()) -> BreakEven:
+    """Values of the rate, the limits, the network and prices at which the answer turns.
+
+    `inputs` restricts it to some, as in `sensitivity`. InputError where goodput was asked for.
+    """
+    from pdplan.search.breakeven import break_even as turns
+
+    return turns(found, only=inputs)
+
+
+def front(
+    question: Question | File | None = None,
+    world: World | None = None,
+    *,
+    by_cost: bool = False,
+    catalog: Catalog | None = None,
+    **inputs: Unpack[QuestionInputs],
+) -> Front:
+    """The Pareto front of output tokens/s per accelerator against tokens/s of one user, both modes.
+
+    `by_cost`: dollars per million output tokens instead. A rate plays no part.
+
+    >>> found = front(model="llama-3.1-8b", hardware="h100", isl="2k", osl=256)
+    >>> found.points[0].output_tok_per_s_per_gpu > found.points[-1].output_tok_per_s_per_gpu
+    True
+    """
+    from pdplan.search.front import pareto_front
+
+    asked, where = _asked(question, world, inputs, catalog, "front")
+    return pareto_front(asked, where, by_cost=by_cost)
 
 
 def evaluate(
@@ -208,6 +254,23 @@ def _given(inputs: Mapping[str, Any], kind: Any) -> dict[str, Given]:
             )
             raise InputError(f"unknown input '{key}'{hint}")
     return {key: Given(value, key) for key, value in inputs.items() if value is not None}
+
+
+def _asked(
+    question: Question | File | None,
+    world: World | None,
+    inputs: Mapping[str, Any],
+    catalog: Catalog | None,
+    what: str,
+) -> tuple[Question, World]:
+    """A question and its world, however they were given; only `recommend` needs a load."""
+    if isinstance(question, Question):
+        if world is None or inputs:
+            raise InputError(f"{what}: a Question needs its World beside it, and no other inputs")
+        return question, world
+    values = _merged(question, inputs, QuestionInputs)
+    asked = question_from(values, catalog or Catalog(), needs_load=what == "recommend")
+    return asked.question, asked.world
 
 
 def _merged(file: File | None, inputs: Mapping[str, Any], kind: Any) -> Mapping[str, Given]:

@@ -54,6 +54,27 @@ def test_recommend_takes_a_file_and_inputs_override_it(tmp_path):
     assert found.best == pdplan.recommend(**ASKED).best
 
 
+def test_front_needs_no_load_and_takes_questions_in_every_form():
+    found = pdplan.front(**{k: v for k, v in ASKED.items() if k != "rate"}, by_cost=True)
+    assert found.by_cost
+    assert found.points
+    again = pdplan.front(found.question, found.world, by_cost=True)
+    assert again.points == found.points
+    with pytest.raises(pdplan.InputError, match="front: a Question needs its World"):
+        pdplan.front(found.question)
+
+
+def test_sensitivity_and_break_even_take_an_answer():
+    found = pdplan.recommend(**ASKED)
+    moves = pdplan.sensitivity(found, change=0.5, inputs=["price.h100"])
+    assert [s.input.key for s in moves.swings] == ["price.h100"]
+    assert moves.swings[0].high.amount == pytest.approx(1.5 * moves.amount)
+    turns = pdplan.break_even(found, inputs=["rate"]).turns
+    assert all(turn.input.key == "rate" for turn in turns)
+    with pytest.raises(pdplan.InputError, match="change: 2 is out of range"):
+        pdplan.sensitivity(found, change=2)
+
+
 def test_evaluate_takes_plans_in_every_form(tmp_path):
     path = tmp_path / "plan.yaml"
     path.write_text("model: llama-3.1-8b\ncolocated: {hardware: h100, workers: 2}\n")

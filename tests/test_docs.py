@@ -27,7 +27,7 @@ CASES = [(page, command) for page in PAGES for command, _ in shown(page)]
 def run(command: str) -> str:
     words = shlex.split(command)
     done = subprocess.run(
-        [sys.executable, "-m", *words], capture_output=True, text=True, cwd=ROOT, check=False, timeout=60
+        [sys.executable, "-m", *words], capture_output=True, text=True, cwd=ROOT, check=False, timeout=180
     )
     assert done.returncode in (0, 1), done.stderr
     return done.stdout

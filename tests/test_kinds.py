@@ -78,7 +78,7 @@ def test_of_a_mixture_of_experts_it_costs_what_brute_force_finds(rate, mode):
 
 
 def test_what_differs_is_named():
-    assert differences(DISAGGREGATED_PLAN, COLOCATED_PLAN) == ("mode",)
+    assert differences(kind_of(DISAGGREGATED_PLAN), kind_of(COLOCATED_PLAN)) == ("mode",)
     found = recommend(
         question("llama-3.1-8b", ("h100", "h200"), isl=2000, osl=300, rate=20, ttft=1, tpot=0.04),
         world(("llama-3.1-8b",), ("h100", "h200")),

@@ -4,11 +4,19 @@ from typing import Annotated
 
 import typer
 
-from pdplan.cli.options import ALTERNATIVES, COMMON, GOAL, QUESTION, ROBUST, Flags, takes
-from pdplan.cli.output import ANSWERED, NO, emit, working
+from pdplan.cli.options import ALTERNATIVES, COMMON, GOAL, QUESTION, ROBUST, Flag, Flags, takes
+from pdplan.cli.output import ANSWERED, NO, emit, say, working
+
+OWN = (
+    Flag(
+        "sensitivity_plot",
+        "Also draw the sensitivity into a file: .png, .svg or .html (pip install 'pdplan[plot]').",
+        "FILE",
+    ),
+)
 
 
-@takes(*QUESTION, *GOAL, *ROBUST, *ALTERNATIVES, *COMMON)
+@takes(*QUESTION, *GOAL, *ROBUST, *ALTERNATIVES, *OWN, *COMMON)
 def recommend(
     flags: Flags,
     question: Annotated[
@@ -34,6 +42,14 @@ def recommend(
             show_default=False,
         ),
     ] = False,
+    sensitivity: Annotated[
+        bool,
+        typer.Option(
+            "--sensitivity",
+            help="Also: what each input moves when it is 20% less or more, and break-even points.",
+            show_default=False,
+        ),
+    ] = False,
 ) -> int:
     """The cheapest deployment that meets the objectives, beside the best of the other mode.
 
@@ -44,17 +60,47 @@ def recommend(
     from dataclasses import replace
 
     from pdplan.inputs import Given, question_from, read_question
+    from pdplan.inputs.given import Findings
     from pdplan.inputs.questions import merged
     from pdplan.report.recommendation import recommendation_report
     from pdplan.search import recommend as search
 
-    values = dict(merged(read_question(question) if question else {}, flags.given()))
+    own = flags.given()
+    findings = Findings()
+    path = None
+    if "sensitivity_plot" in own:
+        from pdplan.report.pictures import picture_path
+
+        given = own["sensitivity_plot"]
+        path = findings.attempt(picture_path, str(given.value), given.where)
+    findings.check()
+    values = dict(merged(read_question(question) if question else {}, flags.given("sensitivity_plot")))
     if mix:
         values["mix"] = Given(True, "--mix")
     asked = question_from(values, flags.catalog())
     with working("searching"):
         found = search(replace(asked.question, certify=certify), asked.world)
-    emit(recommendation_report(found, catalog_sha256=asked.catalog_sha256, notes=asked.notes), flags.format)
+    why = None
+    if found.best and (sensitivity or path):
+        from pdplan.errors import InputError
+        from pdplan.report.why import Why
+        from pdplan.search.why import explore
+
+        try:
+            with working("varying inputs"):
+                moves, turns = explore(found)
+            why = Why(sensitivity=moves, break_even=turns, of_mix=moves.base.plan != found.best.plan)
+        except InputError as problem:  # the answer stands
+            say(problem.messages)
+    emit(
+        recommendation_report(found, catalog_sha256=asked.catalog_sha256, notes=asked.notes, why=why),
+        flags.format,
+    )
+    if why is not None and path is not None:
+        from pdplan.report.tornado_picture import draw_sensitivity
+
+        draw_sensitivity(why, path)
+        say([f"wrote {path}"])
     return ANSWERED if found.best else NO
 
 

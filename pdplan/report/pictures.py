@@ -1,17 +1,17 @@
-"""Fronts as pictures: PNG, SVG, or one HTML page with the SVG and the table inside. Needs matplotlib."""
+"""Reports as pictures: PNG, SVG, or one HTML page with the SVG and the tables inside. Needs matplotlib."""
 
 from __future__ import annotations
 
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pdplan.errors import InputError
-from pdplan.report.blocks import Cell, Table, text_of
+from pdplan.report.blocks import Block, Cell, Table, text_of
 from pdplan.report.front import X_TITLE, front_report, limits_words, spread_points, subject_words, y_title
 from pdplan.report.plots import log_ticks
 from pdplan.report.words import engine_title, workload_words
@@ -54,9 +54,15 @@ def picture_path(text: str, where: str = "--output") -> Path:
 
 def draw_front(found: Front, path: Path) -> None:
     """Draw a front into a file; its ending says in which format. InputError where it cannot be written."""
+    title = f"{subject_words(found)}: {y_title(found)} against {X_TITLE}"
+    write_picture(path, lambda: _figure(found), title, front_report(found).blocks)
+
+
+def write_picture(path: Path, draw: Callable[[], Figure], title: str, blocks: Iterable[Block]) -> None:
+    """Write a figure as the file's ending says; a page has the tables of a report beneath it."""
     kind = path.suffix.casefold().lstrip(".")
     try:
-        path.write_bytes(_page(found).encode() if kind == "html" else _drawn(found, kind))
+        path.write_bytes(_page(draw, title, blocks).encode() if kind == "html" else _drawn(draw, kind))
     except OSError as problem:
         raise InputError(f"{path}: cannot be written: {problem.strerror}") from None
 
@@ -64,13 +70,13 @@ def draw_front(found: Front, path: Path) -> None:
 # ------------------------------------------------------------------------ inside
 
 
-def _drawn(found: Front, kind: str) -> bytes:
+def _drawn(draw: Callable[[], Figure], kind: str) -> bytes:
     import matplotlib
 
     out = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": "pdplan"}
     with matplotlib.rc_context(_STYLE):
-        _figure(found).savefig(out, format=kind, dpi=160, metadata=metadata)
+        draw().savefig(out, format=kind, dpi=160, metadata=metadata)
     return out.getvalue()
 
 
@@ -160,16 +166,16 @@ def _subtitle(found: Front) -> str:
     return " · ".join(part for part in (*parts, "saturated; filled: best of both modes") if part)
 
 
-def _page(found: Front) -> str:
+def _page(draw: Callable[[], Figure], title: str, blocks: Iterable[Block]) -> str:
     """One page that needs nothing else: the picture, its numbers beneath."""
-    svg = _drawn(found, "svg").decode()
+    svg = _drawn(draw, "svg").decode()
     svg = svg[svg.index("<svg") :]
     opening, end, rest = svg.partition(">")
     opening = re.sub(r' (width|height)="[^"]*"', "", opening)  # as wide as the page
     return _PAGE.format(
-        title=html.escape(f"{subject_words(found)}: {y_title(found)} against {X_TITLE}"),
+        title=html.escape(title),
         svg=opening + end + rest,
-        table="\n".join(_html_table(b) for b in front_report(found).blocks if isinstance(b, Table)),
+        table="\n".join(_html_table(block) for block in blocks if isinstance(block, Table)),
     )
 
 

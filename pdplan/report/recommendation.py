@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pdplan.compose import plan_bill
 from pdplan.question import Candidate, Certificate, Goal, Infeasible, OtherKind, Question, Recommendation
@@ -50,11 +50,14 @@ from pdplan.report.words import (
 )
 from pdplan.units import format_duration, format_money, format_percent, format_rate
 
+if TYPE_CHECKING:
+    from pdplan.report.why import Why
+
 _LIMIT_TITLES = {field: title for title, field, _, _ in OBJECTIVES} | {"gpus": "GPUs", "usd_per_h": "cost"}
 
 
 def recommendation_report(
-    found: Recommendation, *, catalog_sha256: str = "", notes: tuple[str, ...] = ()
+    found: Recommendation, *, catalog_sha256: str = "", notes: tuple[str, ...] = (), why: Why | None = None
 ) -> Report:
     """The report of an answer, or of why there is none."""
     best = found.best
@@ -74,11 +77,16 @@ def recommendation_report(
         "mixture": mixture_json(found.mixture),
         "robustness": robustness_json(found),
         "infeasible": infeasible_json(found.infeasible),
+        **(why.json() if why else {"sensitivity": None, "break_even": None}),
         "layouts": found.layouts,
         "notes": list(everything),
     }
     blocks = _answer(found, best) if best else _no_answer(found)
-    return Report(blocks=(*blocks, notes_block(everything)), data=data, records=_records(found))
+    records = _records(found)
+    if why:
+        blocks += why.blocks()
+        records += why.records()
+    return Report(blocks=(*blocks, notes_block(everything)), data=data, records=tuple(records))
 
 
 def answer_words(question: Question, best: Candidate) -> str:
@@ -270,7 +278,7 @@ def _limit(name: str, value: float) -> str:
     return format_duration(value) if name.endswith("_s") else f"{value:,.0f}"
 
 
-def _records(found: Recommendation) -> tuple[dict[str, Any], ...]:
+def _records(found: Recommendation) -> list[dict[str, Any]]:
     rows: list[tuple[str, Candidate]] = []
     if found.best:
         rows.append(("best", found.best))
@@ -281,4 +289,4 @@ def _records(found: Recommendation) -> tuple[dict[str, Any], ...]:
         rows.append(("best_other_kind", found.best_other_kind.candidate))
     if found.infeasible and found.infeasible.nearest:
         rows.append(("nearest_miss", found.infeasible.nearest))
-    return tuple({"answer": name, **record(candidate)} for name, candidate in rows)
+    return [{"answer": name, **record(candidate)} for name, candidate in rows]

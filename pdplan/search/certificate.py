@@ -44,11 +44,11 @@ def certify(
     rate = float(workload.rate)
     bounds: list[tuple[float, float]] = []
     if prefill and decode:
-        senders = [_prefill_rates(c) for c in prefill.values() if len(c)]
-        receivers = [_decode_rates(c) for c in decode.values() if len(c)]
+        senders = [prefill_rates(c) for c in prefill.values() if len(c)]
+        receivers = [decode_rates(c) for c in decode.values() if len(c)]
         if senders and receivers:
             bounds.append(_least_cost([senders, receivers], rate, max_gpus, spare_workers))
-    alone = [_colocated_rates(c, workload) for c in colocated.values() if len(c)]
+    alone = [colocated_rates(c, workload) for c in colocated.values() if len(c)]
     if alone:
         bounds.append(_least_cost([alone], rate, max_gpus, spare_workers))
     lowest, solver_gap = min(bounds, default=(np.inf, 0.0))
@@ -60,17 +60,17 @@ Types = tuple[Array, Array, Array]
 """Of worker types: unit cost, accelerators, requests/s at most."""
 
 
-def _prefill_rates(choices: PrefillChoices) -> Types:
+def prefill_rates(choices: PrefillChoices) -> Types:
     pool = choices.candidates.pool
     rates = choices.service.rate_per_server * pool.servers_per_worker
     return choices.candidates.unit_cost, pool.layout.gpus, rates
 
 
-def _decode_rates(choices: DecodeChoices) -> Types:
+def decode_rates(choices: DecodeChoices) -> Types:
     return choices.candidates.unit_cost, choices.candidates.pool.layout.gpus, choices.rate_per_worker
 
 
-def _colocated_rates(choices: DecodeChoices, workload: Workload) -> Types:
+def colocated_rates(choices: DecodeChoices, workload: Workload) -> Types:
     """A colocated worker is bounded by its decoding and by its prefill servers."""
     pool = choices.candidates.pool
     idle = mixed_step(pool, workload, np.full(len(choices), 1e-6)).prefill_work_s

@@ -13,6 +13,7 @@ from pdplan.plan import Colocated, Metrics, Serving
 from pdplan.pools import solve_running
 from pdplan.question import Candidate
 from pdplan.search.candidates import DecodeChoices, batch_to_configure, workers_for_rate
+from pdplan.search.objective import Objective
 from pdplan.search.space import Space
 from pdplan.workload import Slo, Workload
 
@@ -61,7 +62,7 @@ def search_colocated(world: World, workload: Workload, slo: Slo, space: Space) -
         spare = objective.spare_workers
         most = np.where(np.isfinite(best), np.floor(best / unit * (1 + 1e-9)) - spare, start * 8 + 64)
         most = np.minimum(most, space.limits.most_workers(hardware, gpus))
-        sized = _size(part, start, most, serving, workload, slo, money)
+        sized = _size(part, start, most, serving, workload, slo, money, objective)
         candidates += [c for c in sized if np.isfinite(objective.cost(c)) and space.limits.allow(c)]
         best = min([best, *(objective.cost(c) for c in candidates)])
     return candidates
@@ -75,6 +76,7 @@ def _size(
     workload: Workload,
     slo: Slo,
     money: Economics,
+    objective: Objective,
 ) -> list[Candidate]:
     """Least workers of each type that meet everything, from `workers` up to `most`."""
     fits = np.flatnonzero(workers <= most)
@@ -96,13 +98,14 @@ def _size(
             low = np.where(ok | (low >= high), low, middle + 1)
         metrics, good, batch = evaluate_workers(choices, high, workload, slo, money)
         low = high
+    cost = objective.pool_cost(choices.candidates.hardware, choices.candidates.pool.layout.gpus, low)
     shared = vars(serving)
     return [
         Candidate(
             plan=Colocated(**shared, colocated=choices.candidates.plan(k, int(low[k]), int(batch[k]))),
             metrics=metrics.at(k),
         )
-        for k in np.flatnonzero(good)
+        for k in objective.worth_keeping(np.flatnonzero(good), cost)
     ]
 
 

@@ -319,6 +319,10 @@ def _candidates(
         prefill_pool, decode_pool, problem.workload, problem.slo, problem.network, problem.economics
     )
     good = np.flatnonzero(np.broadcast_to(meets(metrics, problem.slo), np.shape(workers)))
+    senders = Workers(prefill.candidates.hardware, prefill.candidates.pool.layout.gpus, workers)
+    receiving = decode.choices.candidates
+    receivers = Workers(receiving.hardware, receiving.pool.layout.gpus, decode.workers)
+    good = problem.objective.worth_keeping(good, problem.objective.pair_cost(senders, receivers))
     shared = vars(problem.serving)
     return [
         Candidate(

@@ -21,6 +21,7 @@ from pdplan.pools import Pool
 from pdplan.question import Infeasible, Question, Recommendation
 from pdplan.search.candidates import decode_choices, possible_layouts
 from pdplan.units import format_bytes, format_count, format_duration, format_money
+from pdplan.workload import Slo
 
 if TYPE_CHECKING:
     from pdplan.search.space import Space
@@ -33,6 +34,8 @@ MAX_TIMES = 1e6
 """A limit loosened beyond this factor is given up."""
 MAX_TTFT_S = 1e6
 """As is one loosened beyond any that could be asked for."""
+MAX_SLOWER = 32.0
+"""Layouts of one model differ by less than this in TPOT."""
 
 
 def explain_infeasible(
@@ -71,29 +74,72 @@ def explain_infeasible(
                 relax=(*_slo_flags(question, loosened), *relax),
             )
     # Does any TTFT do? If not, no queue is to blame: something cannot carry the load at all.
-    boundless = replace(loosened, slo=replace(loosened.slo, ttft_s=None, request_latency_s=None))
-    if search(boundless, world).best is None:
-        return Infeasible(
-            binding="; ".join([*binding, *_overload(question, every)]), nearest=None, relax=_OVERLOAD
-        )
+    if search(_boundless(loosened), world).best is None:
+        free = replace(loosened, max_gpus=None, max_usd_per_h=None)
+        if not question.wants_goodput and search(_boundless(free), world).best is not None:
+            loosened = free  # too small a budget for any TTFT: both have to give way
+        elif (slower := _slower(loosened, world, search)) is not None:
+            loosened = slower
+        else:
+            words = "; ".join([*binding, *_overload(question, every)])
+            ways = tuple(way for way in _OVERLOAD if way != "--mode any" or question.mode != "any")
+            return Infeasible(binding=words, nearest=None, relax=ways)
     # Queues: loosen TTFT and latency until a pool of some size meets them.
     factor = 1.0
     while factor <= MAX_TIMES and factor * (loosened.slo.ttft_s or 0.0) <= MAX_TTFT_S:
-        slo = loosened.slo
-        if slo.ttft_s:
-            slo = replace(slo, ttft_s=_nice(slo.ttft_s * factor))
-        elif slo.request_latency_s:
-            slo = replace(slo, request_latency_s=_nice(slo.request_latency_s * factor))
-        answer = search(replace(loosened, slo=slo), world) if slo != question.slo else None
+        wider = replace(loosened, slo=_wider(loosened.slo, factor))
+        answer = search(wider, world) if wider != question else None
         if answer is not None and answer.best is not None:
+            wider, answer = _latency_kept(wider, answer, loosened.slo.request_latency_s, world, search)
             return Infeasible(
                 binding="; ".join(binding) or _limit_in_words(answer, question),
                 nearest=answer.best,
                 misses=_misses(answer, question),
-                relax=tuple(_slo_flags(question, replace(loosened, slo=slo))),
+                relax=(*_slo_flags(question, wider), *_over_budget(answer, question)[0]),
             )
         factor *= 1.5
     return Infeasible(binding="; ".join(binding) or "no layout meets the limits", nearest=None)
+
+
+def _boundless(question: Question) -> Question:
+    """Without limits that a queue can break."""
+    return replace(question, slo=replace(question.slo, ttft_s=None, request_latency_s=None))
+
+
+def _wider(slo: Slo, factor: float) -> Slo:
+    """Limits that a queue can break, so many times as wide."""
+    if slo.ttft_s:
+        slo = replace(slo, ttft_s=_nice(slo.ttft_s * factor))
+    if slo.request_latency_s:
+        slo = replace(slo, request_latency_s=_nice(slo.request_latency_s * factor))
+    return slo
+
+
+def _latency_kept(
+    wider: Question, answer: Recommendation, latency_s: float | None, world: World, search: Search
+) -> tuple[Question, Recommendation]:
+    """Without the wider latency limit, where the wider TTFT alone does."""
+    if not wider.slo.ttft_s or wider.slo.request_latency_s == latency_s:
+        return wider, answer
+    kept = replace(wider, slo=replace(wider.slo, request_latency_s=latency_s))
+    again = search(kept, world)
+    return (kept, again) if again.best is not None else (wider, answer)
+
+
+def _slower(question: Question, world: World, search: Search) -> Question | None:
+    """The question with a wider TPOT limit, where that lets anything work at all; else None.
+
+    The fastest layout may be too large for the accelerators that there are.
+    """
+    if question.slo.tpot_s is None:
+        return None
+    factor = 1.25
+    while factor <= MAX_SLOWER:
+        slo = replace(question.slo, tpot_s=_nice(question.slo.tpot_s * factor))
+        if search(_boundless(replace(question, slo=slo)), world).best is not None:
+            return replace(question, slo=slo)
+        factor *= 1.25
+    return None
 
 
 def _has_budget(question: Question) -> bool:

@@ -44,19 +44,17 @@ def kind_of(plan: Plan) -> Kind:
     return plan.mode, tuple((role, pool_kind(pool)) for role, pool in plan.pools.items())
 
 
-def differences(plan: Plan, other: Plan) -> tuple[str, ...]:
-    """In what two plans differ in kind: mode, accelerator, parallelism; the last two with their pool."""
-    if plan.mode != other.mode:
+def differences(kind: Kind, other: Kind) -> tuple[str, ...]:
+    """In what two kinds differ: mode, accelerator, parallelism; the last two with their pool."""
+    (mode, pools), (other_mode, other_pools) = kind, other
+    if mode != other_mode:
         return ("mode",)
-    words = []
-    for role, pool in plan.pools.items():
-        here, there = pool_kind(pool), pool_kind(other.pools[role])
-        words += [
-            f"{role} {what}"
-            for what, a, b in zip(("accelerator", "parallelism"), here, there, strict=True)
-            if a != b
-        ]
-    return tuple(words)
+    return tuple(
+        f"{role} {what}"
+        for (role, here), (_, there) in zip(pools, other_pools, strict=True)
+        for what, a, b in zip(("accelerator", "parallelism"), here, there, strict=True)
+        if a != b
+    )
 
 
 def of_kind(space: Space, kind: Kind) -> Space:

@@ -42,6 +42,12 @@ class Objective:
         """Whether cost is unit price times accelerators, of which there are any number."""
         return all(tariff.is_plain for tariff in self.tariffs.values())
 
+    def worth_keeping(self, good: Array, cost: Array) -> Array:
+        """Of the indices of plans that work: all of them, or only the first of the cheapest."""
+        if self.thorough or not len(good):
+            return good
+        return good[[int(np.argmin(cost[good]))]]
+
     def cost(self, candidate: Candidate) -> float:
         """Of a candidate as searched: its workers and the spare ones; infinite beyond the inventory."""
         pools = list(candidate.plan.pools.values())

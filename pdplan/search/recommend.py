@@ -14,7 +14,7 @@ from pdplan.search.colocated import search_colocated
 from pdplan.search.disaggregated import search_disaggregated
 from pdplan.search.goodput import most_goodput
 from pdplan.search.infeasible import explain_infeasible
-from pdplan.search.kinds import differences, second_kind
+from pdplan.search.kinds import differences, kind_of, second_kind
 from pdplan.search.objective import HAIR, Objective, distinct, rank, rank_goodput
 from pdplan.search.reasons import binding_sentence, notes_for, plan_notes, why_after
 from pdplan.search.robust import as_planned, robustness_of
@@ -91,7 +91,7 @@ def _beside(
 ) -> OtherKind:
     return OtherKind(
         candidate=as_planned(other, question, world),
-        differs_in=differences(best.plan, other.plan),
+        differs_in=differences(kind_of(best.plan), kind_of(other.plan)),
         why=why_after(best, other, question, objective),
     )
 

@@ -1,0 +1,40 @@
+"""What `--sensitivity` adds to the report of an answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pdplan.report.blocks import Block, Paragraph
+from pdplan.report.breakeven import break_even_blocks, break_even_json, break_even_records
+from pdplan.report.sensitivity import sensitivity_blocks, sensitivity_json, sensitivity_records
+from pdplan.report.words import short_plan
+from pdplan.search.breakeven import BreakEven
+from pdplan.search.sensitivity import Sensitivity
+
+
+@dataclass(frozen=True, kw_only=True)
+class Why:
+    """Sensitivity and break-even points of one answer; the latter are None where goodput was asked for."""
+
+    sensitivity: Sensitivity
+    break_even: BreakEven | None
+    of_mix: bool = False
+    """Whether the answer mixes workers; what is varied is the best plan that does not."""
+
+    def blocks(self) -> list[Block]:
+        found = sensitivity_blocks(self.sensitivity)
+        if self.of_mix:
+            plan = short_plan(self.sensitivity.base.plan)
+            found.insert(0, Paragraph(f"What follows is of the best plan of equal workers: {plan}"))
+        return found + break_even_blocks(self.break_even) if self.break_even else found
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "sensitivity": sensitivity_json(self.sensitivity),
+            "break_even": break_even_json(self.break_even) if self.break_even else None,
+        }
+
+    def records(self) -> list[dict[str, Any]]:
+        found = sensitivity_records(self.sensitivity)
+        return found + break_even_records(self.break_even) if self.break_even else found

@@ -1,0 +1,209 @@
+"""Answers to many questions that differ a little from one: the least of what is counted, no alternatives.
+
+The same spaces and the same search as `recommend`, told to stop at the optimum, with worker
+types remembered from one question to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from pdplan.compose import World
+from pdplan.errors import InputError
+from pdplan.laws.roofline import Array
+from pdplan.plan import Metrics, Mixed, Plan
+from pdplan.question import Candidate, Choices, Question, Recommendation
+from pdplan.search.certificate import colocated_rates, decode_rates, prefill_rates
+from pdplan.search.kinds import Kind, kind_of, of_kind, of_mode
+from pdplan.search.objective import ttft_limit_s
+from pdplan.search.recommend import Space, build_space, ranked_plans, without_idle_limits
+from pdplan.search.robust import as_planned
+from pdplan.search.worker_types import WorkerTypes
+
+Counted = Literal["cost", "gpus", "energy", "goodput"]
+FIELDS: Mapping[Counted, str] = {
+    "cost": "usd_per_h",
+    "gpus": "gpus",
+    "energy": "power_kw",
+    "goodput": "requests_per_s",
+}
+"""What an answer is judged by, and the field of Metrics that has it."""
+EQUAL = 1e-9
+"""Amounts within this share are the same."""
+
+
+def counted_in(found: Recommendation) -> Counted:
+    """What the plans of an answer were ranked by."""
+    return "goodput" if found.question.wants_goodput else found.compared_by
+
+
+def with_equal_workers(found: Recommendation) -> tuple[Recommendation, Candidate]:
+    """The answer that is varied, and its plan: of a mix of workers the best without mixing.
+
+    InputError where there is no plan.
+    """
+    from pdplan.search.recommend import recommend
+
+    if found.best is not None and isinstance(found.best.plan, Mixed):
+        found = recommend(replace(found.question, mix=False), found.world)
+    if found.best is None:
+        reason = found.infeasible.binding if found.infeasible else "no layout meets the limits"
+        raise InputError(f"there is no plan of equal workers to vary: {reason}; relax the question first")
+    return replace(found, question=with_formats_of(found.best.plan, found.question)), found.best
+
+
+def with_formats_of(plan: Plan, question: Question) -> Question:
+    """The question with formats and chunk size as a plan has them, where it left them open."""
+    if not question.choices:
+        return question
+    return replace(
+        question,
+        precision=plan.precision,
+        kv_precision=plan.kv_precision,
+        speculation=plan.speculation,
+        chunk_tokens=next(iter(plan.pools.values())).chunk_tokens,
+        choices=Choices(),
+    )
+
+
+def amount_of(metrics: Metrics, counted: Counted) -> float:
+    """$/h, accelerators, kW or requests/s."""
+    return float(getattr(metrics, FIELDS[counted]))
+
+
+def better(a: float, b: float, counted: Counted) -> bool:
+    """Whether amount `a` is truly better than `b`; NaN (no plan) is never better and never kept."""
+    if a != a:
+        return False
+    if b != b:
+        return True
+    return a > b * (1 + EQUAL) if counted == "goodput" else a < b * (1 - EQUAL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The best plan to one question."""
+
+    best: Candidate | None
+    """Without spare workers; None where no plan keeps the limits."""
+    of_kind: Candidate | None
+    """The best of the kind that was asked about; it is `best` where no other is better."""
+    fractional: float
+    """The amount if workers could be bought in fractions and nobody ever queued; NaN where there is none."""
+
+
+class Answers:
+    """Asks the search for the optimum only, beside the optimum of one kind of plan."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        mode, _ = kind
+        self._modes = (mode, "colocated" if mode == "disaggregated" else "disaggregated")
+        self._types = WorkerTypes()
+        self.asked = 0
+        """Searches so far."""
+
+    def answer(self, question: Question, world: World) -> Answer:
+        """The optimum, that of the kind beside it: other kinds, and the other mode, have to be better."""
+        question, space = self._space(question, world)
+        if (
+            question.wants_goodput
+        ):  # one long search; the best of the kind in it is close to the best there is
+            ranked = ranked_plans(question, world, space)
+            same = next((c for c in ranked if kind_of(c.plan) == self._kind), None)
+            best = next(iter(ranked), None)
+        else:
+            same = self._better(question, world, of_kind(space, self._kind), None)
+            best = self._of_modes(question, world, space, same)
+        if best and same and not _wins(best, same, question, space):
+            best = same
+        return Answer(best=best, of_kind=same, fractional=fractional_amount(space, question))
+
+    def optimum(self, question: Question, world: World) -> Candidate | None:
+        """The best plan alone; the mode of the kind wins where both are equal."""
+        question, space = self._space(question, world)
+        return self._of_modes(question, world, space, None)
+
+    def of_mode(self, question: Question, world: World, mode: str) -> Candidate | None:
+        """The best plan of one mode."""
+        question, space = self._space(question, world)
+        return self._better(question, world, of_mode(space, mode), None)
+
+    def _space(self, question: Question, world: World) -> tuple[Question, Space]:
+        self.asked += 1
+        question = without_idle_limits(question)
+        return question, build_space(question, world, self._types)
+
+    def _of_modes(
+        self, question: Question, world: World, space: Space, known: Candidate | None
+    ) -> Candidate | None:
+        for mode in self._modes:
+            known = self._better(question, world, of_mode(space, mode), known)
+        return known
+
+    def _better(
+        self, question: Question, world: World, space: Space, known: Candidate | None
+    ) -> Candidate | None:
+        """The best plan of a space if it is better than a known one, else that."""
+        ceiling = space.objective.cost(known) if known and not question.wants_goodput else np.inf
+        quick = replace(space, objective=replace(space.objective, thorough=False, ceiling=ceiling))
+        found = next(iter(ranked_plans(question, world, quick)), None)
+        if found is None or (known is not None and not _wins(found, known, question, space)):
+            return known
+        return found
+
+
+def planned(sized: Candidate | None, question: Question, world: World) -> Candidate | None:
+    """A candidate with its spare workers and its bill; without either it is what the search evaluated."""
+    if sized is None:
+        return None
+    plain = all(world.tariff(pool.hardware).is_plain for pool in sized.plan.pools.values())
+    if plain and not question.is_robust:
+        return sized
+    return as_planned(sized, question, world)
+
+
+def _wins(candidate: Candidate, over: Candidate, question: Question, space: Space) -> bool:
+    if question.wants_goodput:
+        return better(candidate.metrics.requests_per_s, over.metrics.requests_per_s, "goodput")
+    return better(space.objective.cost(candidate), space.objective.cost(over), "cost")
+
+
+def fractional_amount(space: Space, question: Question) -> float:
+    """The best amount with workers in fractions and no queues: a bound that moves without steps.
+
+    min_i c_i/μ_i + min_j c_j/r_j per request/s for two pools, min_k c_k/r_k for one, times the
+    rate; for goodput the accelerators over the least accelerators per request/s. μ and r are what a
+    worker serves without queues and fluctuations, within the TPOT limit; prefill types that miss
+    the TTFT limit without any queue are left out. $/h, accelerators or W as the objective counts.
+    """
+    workload, slo = question.workload, question.slo
+    each: list[float] = []
+
+    def least(types: tuple[Array, Array, Array], allowed: Array | bool = True) -> float:
+        cost, gpus, rate = types
+        amounts = np.where(
+            np.broadcast_to(allowed, rate.shape), gpus if question.wants_goodput else cost, np.inf
+        )
+        return float(np.min(amounts / np.maximum(rate, 1e-300), initial=np.inf))
+
+    senders = [
+        least(prefill_rates(c), c.service.time_s <= ttft_limit_s(slo, workload.osl, c.service.time_s * 0))
+        for c in space.prefill.values()
+        if len(c)
+    ]
+    receivers = [least(decode_rates(c)) for c in space.decode.values() if len(c)]
+    if senders and receivers:
+        each.append(min(senders) + min(receivers))
+    each += [least(colocated_rates(c, workload)) for c in space.colocated.values() if len(c)]
+    lowest = min(each, default=np.inf)
+    if not np.isfinite(lowest) or (question.wants_goodput and question.max_gpus is None):
+        return float("nan")
+    if question.wants_goodput:
+        return float(question.max_gpus or 0) / lowest * (1.0 - question.headroom)
+    amount = lowest * float(question.sizing_workload.rate)
+    return amount / 1e3 if question.objective == "energy" else amount
