@@ -62,7 +62,7 @@ def compare_questions(file: Values, flags: Values, catalog: Catalog) -> Comparis
     from pdplan.search import recommend
 
     values = merged(file, flags)
-    axes = {key: _choices(values[key]) for key in VARIED if key in values}
+    axes = {key: choices_of(values[key]) for key in VARIED if key in values}
     count = math.prod(len(choices) for choices in axes.values())
     if count > MAX_ROWS:
         raise InputError(f"{count} rows are too many to compare; expected at most {MAX_ROWS}")
@@ -178,7 +178,7 @@ def _missed(metrics: Metrics, slo: Slo) -> str:
     )
 
 
-def _choices(given: Given) -> list[Given]:
+def choices_of(given: Given) -> list[Given]:
     """The values of one input, each on its own."""
     many = given.value if isinstance(given.value, list | tuple) else [given.value]
     return [Given(value, given.where) for value in dict.fromkeys(many)]

@@ -176,3 +176,8 @@ class Recommendation:
     notes: tuple[str, ...] = ()
     layouts: int = 0
     """Layouts evaluated."""
+
+
+def amount(goal: Goal, metrics: Metrics) -> float:
+    """What a plan takes of the thing that is to be least: $/h, GPUs or kW."""
+    return float({"cost": metrics.usd_per_h, "gpus": metrics.gpus, "energy": metrics.power_kw}[goal])

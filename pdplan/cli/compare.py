@@ -1,5 +1,6 @@
 """`pdplan compare`."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -19,7 +20,7 @@ from pdplan.cli.options import (
     Flags,
     takes,
 )
-from pdplan.cli.output import ANSWERED, NO, emit
+from pdplan.cli.output import ANSWERED, NO, emit, working
 
 VARIED = (
     Flag("model", "Model; repeat it for one row each.", "NAME", many=True),
@@ -41,14 +42,21 @@ VARIED = (
 )
 
 
+GRID = tuple(
+    replace(flag, many=True, help=f"{flag.help} With --modes, repeat it for a map.")
+    if flag.key in ("isl", "osl", "tpot")
+    else flag
+    for flag in (*LENGTHS, *OBJECTIVES)
+)
+
+
 @takes(
     *VARIED,
-    *LENGTHS,
+    *GRID,
     *RATE,
     *CONCURRENCY,
     *SIZES,
     *TRAFFIC,
-    *OBJECTIVES,
     *WORLD,
     *MARKET,
     *SPECULATION,
@@ -64,6 +72,15 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    *,
+    modes: Annotated[
+        bool,
+        typer.Option(
+            "--modes",
+            help="Disaggregated against colocated: how many times the requests for the same means.",
+            show_default=False,
+        ),
+    ] = False,
 ) -> int:
     """Plans, models, accelerators or modes side by side for one workload, cheapest first.
 
@@ -72,11 +89,25 @@ def compare(
         --isl 4k --osl 1k --rate 20
     """
     from pdplan.comparison import compare_files, compare_questions
+    from pdplan.errors import InputError
     from pdplan.inputs.questions import is_question_file, read_question
+    from pdplan.modes import compare_modes, plain
     from pdplan.report.comparison import comparison_report
+    from pdplan.report.modes import modes_report
 
     catalog, given = flags.catalog(), flags.given()
-    if files and not (len(files) == 1 and is_question_file(files[0])):
+    plans = bool(files) and not (len(files) == 1 and is_question_file(files[0]))  # type: ignore[index,arg-type]
+    if modes:
+        if plans:
+            raise InputError(
+                "--modes searches a plan for each mode; give a question file or flags, no plan files"
+            )
+        with working("searching"):
+            contests = compare_modes(read_question(files[0]) if files else {}, given, catalog)
+        emit(modes_report(contests), flags.format)
+        return ANSWERED if any(c.verdict != "none" for c in contests.contests) else NO
+    given = plain(given)
+    if files and plans:
         found = compare_files(files, given, catalog)
     else:
         found = compare_questions(read_question(files[0]) if files else {}, given, catalog)

@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 from pdplan.plan import Mixed
-from pdplan.question import Mixture, Recommendation
+from pdplan.question import Mixture, Recommendation, amount
 from pdplan.report.contract import candidate_json
-from pdplan.report.words import GOALS, amount, cost_words, counted, goal_of, plan_words
+from pdplan.report.words import GOALS, cost_words, counted, goal_of, plan_words
 from pdplan.units import format_money, format_percent
 
 PROVEN = 1e-6

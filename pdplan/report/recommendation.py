@@ -6,7 +6,16 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from pdplan.compose import plan_bill
-from pdplan.question import Candidate, Certificate, Goal, Infeasible, OtherKind, Question, Recommendation
+from pdplan.question import (
+    Candidate,
+    Certificate,
+    Goal,
+    Infeasible,
+    OtherKind,
+    Question,
+    Recommendation,
+    amount,
+)
 from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, Table, table
 from pdplan.report.contract import (
     candidate_json,
@@ -34,7 +43,6 @@ from pdplan.report.robustness import robust_words, robustness_blocks, robustness
 from pdplan.report.words import (
     GOALS,
     OBJECTIVES,
-    amount,
     choices_words,
     cost_words,
     counted,

@@ -27,11 +27,6 @@ def goal_of(objective: Goal, *metrics: Metrics) -> Goal:
     return objective
 
 
-def amount(goal: Goal, metrics: Metrics) -> float:
-    """What a plan takes of the thing that is to be least: $/h, GPUs or kW."""
-    return float({"cost": metrics.usd_per_h, "gpus": metrics.gpus, "energy": metrics.power_kw}[goal])
-
-
 def counted(count: float, one: str, many: str = "") -> str:
     """
     >>> counted(1, "worker"), counted(3, "worker"), counted(1200, "GPU")

@@ -30,24 +30,24 @@ def recommend(question: Question, world: World) -> Recommendation:
     With a rate: least cost. Without: the highest rate that the budget serves within the SLO.
     Infeasible: what binds, the nearest miss, and what to relax.
     """
-    found = _recommend(question, world)
+    found = answer_of(question, world)
     if question.mix or (question.mix is None and world.market.limited):
         from pdplan.search.mix import with_mixes  # it needs the space that is built here
 
-        found = with_mixes(found, world, _recommend)
+        found = with_mixes(found, world, answer_of)
     if found.best is not None:
         return found
     question = found.question
-    shortage = explain_shortage(question, world, _recommend)
+    shortage = explain_shortage(question, world, answer_of)
     if shortage is not None:
         return replace(found, infeasible=shortage)
     free = unlimited(world, limited_hardware(question, world))
     every = tuple(space for _, space in spaces(question, free))
-    why = explain_infeasible(question, free, every, _recommend)
+    why = explain_infeasible(question, free, every, answer_of)
     return replace(found, infeasible=also_short(why, world))
 
 
-def _recommend(question: Question, world: World) -> Recommendation:
+def answer_of(question: Question, world: World) -> Recommendation:
     """The answer, or none, without asking why."""
     question = without_idle_limits(question)
     found: list[Candidate] = []
