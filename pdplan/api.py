@@ -45,6 +45,7 @@ class _Traffic(TypedDict, total=False):
     tpot: Quantity
     latency: Quantity
     percentile: Quantity
+    confidence: Quantity
     network: str | Mapping[str, Quantity]
     prices: Mapping[str, Quantity]
     inventory: Mapping[str, Any]

@@ -13,11 +13,13 @@ from pdplan.catalog.accelerator import Accelerator
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, evaluate_plan
 from pdplan.errors import InputError
+from pdplan.evaluate import judged, meets
 from pdplan.inputs.deployments import read_deployment
 from pdplan.inputs.given import Given, Values
 from pdplan.inputs.questions import merged, question_from
 from pdplan.plan import Metrics
 from pdplan.question import Candidate
+from pdplan.uncertainty import slo_of
 from pdplan.units import format_duration
 from pdplan.workload import Slo, Workload
 
@@ -36,6 +38,8 @@ class Row:
     """Why there is no answer, or what the given plan misses."""
     meets: bool = True
     """Whether the answer keeps every objective: a given plan may not."""
+    throughput: bool = False
+    """Whether requests/s are a result (a closed loop, the most goodput) rather than what was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +91,15 @@ def compare_questions(file: Values, flags: Values, catalog: Catalog) -> Comparis
             "engine": question.engine,
         }
         reason = found.infeasible.binding if found.infeasible else ""
-        rows.append(Row(label=label, answer=found.best, reason=reason, meets=found.best is not None))
+        rows.append(
+            Row(
+                label=label,
+                answer=found.best,
+                reason=reason,
+                meets=found.best is not None,
+                throughput=question.wants_goodput,
+            )
+        )
         notes += [*asked.notes, *found.notes]
     assert asked is not None
     question = asked.question
@@ -104,8 +116,6 @@ def compare_questions(file: Values, flags: Values, catalog: Catalog) -> Comparis
 
 def compare_files(files: Sequence[str | Path], flags: Values, catalog: Catalog) -> Comparison:
     """`evaluate` for every plan file; flags override each file's workload and objectives."""
-    from pdplan.evaluate import meets
-
     varied = [flags[key].where for key in VARIED if key in flags]
     if varied:
         raise InputError(f"{varied[0]}: plan files say what they deploy; leave it out, or give no plan files")
@@ -121,13 +131,15 @@ def compare_files(files: Sequence[str | Path], flags: Values, catalog: Catalog) 
     rows: list[Row] = []
     for found in deployments:
         metrics = evaluate_plan(found.world, found.plan, found.workload, found.slo)
-        fine = bool(meets(metrics, found.slo))
+        slo = slo_of(found.plan, found.slo)
+        fine = bool(meets(metrics, slo))
         rows.append(
             Row(
                 label={"file": found.source, "model": found.plan.model},
                 answer=None if metrics.reason else Candidate(plan=found.plan, metrics=metrics),
-                reason=metrics.reason or _missed(metrics, found.slo),
+                reason=metrics.reason or _missed(metrics, slo),
                 meets=fine,
+                throughput=found.workload.concurrency is not None,
             )
         )
     notes = [note for found in deployments for note in found.notes]
@@ -166,15 +178,13 @@ def cost(candidate: Candidate) -> float:
 
 def _missed(metrics: Metrics, slo: Slo) -> str:
     """TPOT is 29.7 ms, 20.0 ms are allowed; nothing where every objective is kept."""
-    pairs = (
-        ("TTFT", metrics.ttft_slo_s, slo.ttft_s),
-        ("TPOT", metrics.tpot_slo_s, slo.tpot_s),
-        ("request latency", metrics.request_latency_slo_s, slo.request_latency_s),
-    )
+    found = judged(metrics, slo)
+    sure = "" if slo.confidence is None else f" at {slo.confidence * 100:g} % confidence"
+    pairs = (("TTFT", "ttft_s"), ("TPOT", "tpot_s"), ("request latency", "request_latency_s"))
     return "; ".join(
-        f"{name} is {format_duration(found)}, {format_duration(limit)} are allowed"
-        for name, found, limit in pairs
-        if limit is not None and not found <= limit
+        f"{name} is {format_duration(found[field])}{sure}, {format_duration(limit)} are allowed"
+        for name, field in pairs
+        if (limit := getattr(slo, field)) is not None and not found[field] <= limit
     )
 
 

@@ -168,7 +168,7 @@ def serve_disaggregated(
     return Served(
         rate=rate,
         ttft=ttft,
-        tpots=_tpot_percentiles(decode, workload, running, slo, colocated=False),
+        tpots=_tpot_percentiles(decode, workload, running, tpot, slo, colocated=False),
         decoding=decode,
         decoding_running=running,
         colocated=False,
@@ -233,7 +233,7 @@ def serve_colocated(pool: Pool, workload: Workload, slo: Slo) -> Served:
     return Served(
         rate=rate,
         ttft=ttft,
-        tpots=_tpot_percentiles(pool, workload, running, slo, colocated=True),
+        tpots=_tpot_percentiles(pool, workload, running, step.tpot_s, slo, colocated=True),
         decoding=pool,
         decoding_running=running,
         colocated=True,
@@ -322,9 +322,9 @@ def _benchmark_parts(workload: Workload, burst_s: Array, streamed_s: Array) -> d
 
 
 def _tpot_percentiles(
-    pool: Pool, workload: Workload, running: Array, slo: Slo, colocated: bool
+    pool: Pool, workload: Workload, running: Array, mean: Array, slo: Slo, *, colocated: bool
 ) -> dict[str, Array]:
-    """TPOT at the mean batch and at the batches that percentiles of the time stay below.
+    """TPOT at the mean batch, which is known, and at the batches that percentiles of the time stay below.
 
     The router sends a request to the least loaded worker, so the pool's count
     N + z·sqrt(N) is spread evenly over the workers.
@@ -332,7 +332,6 @@ def _tpot_percentiles(
     normal = NormalDist()
     quantiles = {"slo": float(slo.percentile)} | {f"p{round(p * 100)}": p for p in PERCENTILES}
     if workload.concurrency is not None:  # a closed loop holds its batch
-        mean = pool_tpot_s(pool, workload, running, colocated)
         return {"mean": mean} | dict.fromkeys(quantiles, mean)
     different = list(dict.fromkeys((0.5, *quantiles.values())))
     loads = [running if p == 0.5 else peak_running(pool, running, normal.inv_cdf(p)) for p in different]
@@ -400,11 +399,29 @@ def metrics_of(served: Served, workload: Workload, slo: Slo, economics: Economic
 def meets(metrics: Metrics, slo: Slo) -> Array:
     """Where a deployment can do the work and keeps every limit of the SLO."""
     good = np.asarray(metrics.problem) == 0
-    for limit, value in (
-        (slo.ttft_s, metrics.ttft_slo_s),
-        (slo.tpot_s, metrics.tpot_slo_s),
-        (slo.request_latency_s, metrics.request_latency_slo_s),
-    ):
+    values = judged(metrics, slo)
+    for name in LIMITS:
+        limit = getattr(slo, name)
         if limit is not None:
-            good = good & (np.asarray(value) <= limit)
+            good = good & (np.asarray(values[name]) <= limit)
     return np.asarray(good)
+
+
+LIMITS = ("ttft_s", "tpot_s", "request_latency_s")
+"""Fields of Slo that latencies are held against."""
+
+
+def judged(metrics: Metrics, slo: Slo) -> dict[str, Any]:
+    """The latencies that the limits are held against, by the limit's name [s].
+
+    Those at the SLO's percentile, times the room that the SLO leaves for errors of the prediction:
+    request latency = f_ttft·TTFT + f_tpot·TPOT·(OSL − 1).
+    """
+    ttft, whole = metrics.ttft_slo_s, metrics.request_latency_slo_s
+    if slo.ttft_factor != 1.0 or slo.tpot_factor != 1.0:
+        whole = slo.ttft_factor * ttft + slo.tpot_factor * (whole - ttft)
+    return {
+        "ttft_s": slo.ttft_factor * ttft,
+        "tpot_s": slo.tpot_factor * metrics.tpot_slo_s,
+        "request_latency_s": whole,
+    }

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pdplan.compose import World, evaluate_plan
 from pdplan.evaluate import meets
 from pdplan.plan import Plan
+from pdplan.uncertainty import slo_of
 from pdplan.workload import MAX_RATE_PER_S, Slo, Workload
 
 LOWEST_RATE_PER_S = 1e-4
@@ -58,7 +59,8 @@ def goodput_requests_per_s(world: World, plan: Plan, workload: Workload, slo: Sl
     The workload's own rate or concurrency only starts the search. Without any limit
     in `slo` it is the rate beyond which the queue grows without bound.
     """
+    strict = slo_of(plan, slo)
     return highest_rate(
-        lambda rate: bool(meets(evaluate_plan(world, plan, workload.at_rate(rate), slo), slo)),
+        lambda rate: bool(meets(evaluate_plan(world, plan, workload.at_rate(rate), slo), strict)),
         start=workload.rate or 1.0,
     )

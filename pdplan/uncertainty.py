@@ -1,53 +1,69 @@
 """Error bars: how far measurements stood from predictions, by how well the ground was known.
 
-Tiers, best known first; a prediction takes the first that holds:
-    measured    model and accelerator both took part in the fit
-    unseen      a model or an accelerator (with kernel tables) that did not: errors with each left out
-    no-tables   an accelerator without kernel tables: errors of those, each left out
-The 80 % interval runs from the 10th to the 90th percentile of measured/predicted of the tier.
+The error of a prediction is a factor, measured / predicted, and errors.yaml holds the quantiles of
+that factor for every ground that cross-validation could stand on:
+
+    run             model, accelerator and engine all measured: errors of runs left out
+    model           a model that took no part in the fit: errors with each model left out
+    accelerator     an accelerator that did not, with kernel tables: each accelerator left out
+    no-tables       one without kernel tables: each of those left out
+    engine          an engine that did not: each engine left out
+
+Where several things are new at once, their widenings add up in the logarithm: q = q_run · Π max(q_k/q_run, 1)
+above the median, with min below it. That they add up is an assumption; each of them is measured.
+Between the quantiles of the file, log q is linear in the standard normal quantile of the probability.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Any
 
-from pdplan.efficiency import CONSTANTS_DIRECTORY
-from pdplan.files import read_yaml
-from pdplan.plan import Metrics, Plan
+import numpy as np
 
-TIERS = ("measured", "unseen", "no-tables")
+from pdplan.efficiency import CONSTANTS_DIRECTORY
+from pdplan.files import read_text, read_yaml
+from pdplan.laws.roofline import Array
+from pdplan.plan import Metrics, Plan, Serving, role_of
+from pdplan.workload import Slo
+
+LEFT_OUT = {
+    "run": "sweep",
+    "model": "model",
+    "accelerator": "accelerator",
+    "no-tables": "accelerator (without kernel tables)",
+    "engine": "engine",
+}
+"""Kinds of cross-validation, and what of a run each leaves out of the fit."""
+FITTED_RUNS = "fitted_runs.txt"
+INTERVAL = 0.8
+"""Share of the measurements that an error bar holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
-    """Factors on a prediction between which 80 % of the measurements lay."""
+class Ground:
+    """What a prediction stands on: which of it was measured decides how wide its error is."""
 
-    low: float
-    high: float
-    rows: int = 0
+    model: str
+    hardware: str
+    engine: str
+    mode: str
 
-    def stretched(self, factor: float) -> Spread:
-        return Spread(low=self.low**factor, high=self.high**factor, rows=self.rows)
-
-
-def spread_of(quantity: str, model: str, hardware: str, engine: str, mode: str) -> Spread:
-    """The spread of one prediction; `quantity` is tpot, ttft or tok_per_s_per_gpu."""
-    document = _file()
-    known = document["measured"]
-    tables = hardware not in document["without_tables"] and hardware in document["with_tables"]
-    tier = "measured" if model in known["models"] and hardware in known["accelerators"] else "unseen"
-    if not tables:
-        tier = "no-tables"
-    entry = document["spread"][tier].get(mode) or document["spread"][tier]["colocated"]
-    found = Spread(**entry[quantity])
-    return (
-        found
-        if engine in known["engines"]
-        else found.stretched(float(document["unmeasured_engine"]["stretch"]))
-    )
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Which kinds of cross-validation speak for it, beside `run`."""
+        document, found = _file(), []
+        known = document["measured"]
+        if self.model not in known["models"]:
+            found.append("model")
+        if self.hardware not in known["accelerators"]:
+            found.append("accelerator" if self.hardware in document["with_tables"] else "no-tables")
+        if self.engine not in known["engines"]:
+            found.append("engine")
+        return tuple(found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,26 +74,190 @@ class ErrorBar:
     high: float
 
 
-def error_bars(plan: Plan, metrics: Metrics) -> dict[str, ErrorBar]:
-    """80 % intervals of mean TTFT and TPOT [s], by field of Metrics.
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Factors on a prediction between which the measurements lay."""
+
+    low: float
+    high: float
+
+    @property
+    def inverse(self) -> Spread:
+        """Of one over the quantity."""
+        return Spread(low=1.0 / self.high, high=1.0 / self.low)
+
+    def around(self, value: float) -> ErrorBar:
+        return ErrorBar(low=float(value) * self.low, high=float(value) * self.high)
+
+
+def error_factor(quantity: str, ground: Ground, probability: float) -> float:
+    """The factor on a prediction that a share `probability` of the measurements stayed below.
+
+    `quantity` is tpot, ttft or tok_per_s_per_gpu; probability between 0.01 and 0.99.
+    """
+    levels, logs = _log_quantiles(quantity, ground.mode, ground.unknown)
+    return float(np.exp(np.interp(NormalDist().inv_cdf(probability), levels, logs)))
+
+
+def rows_behind(quantity: str, ground: Ground) -> dict[str, int]:
+    """How many left-out runs the error of a prediction rests on, by what was left out with them."""
+    table = _file()["quantiles"]
+    return {
+        f"runs with their {LEFT_OUT[kind]} left out": int(table[kind][ground.mode][quantity]["rows"])
+        for kind in ("run", *ground.unknown)
+    }
+
+
+def spread(quantity: str, prefill: Ground, decode: Ground, share: float = INTERVAL) -> Spread:
+    """The factors that hold the middle `share` of the measurements.
+
+    TTFT errs as the ground that prefills is known, TPOT as the one that decodes is, throughput as the
+    less known of both.
+    """
+    tail = (1.0 - share) / 2.0
+    used = {"ttft": (prefill,), "tpot": (decode,)}.get(quantity, (prefill, decode))
+    return Spread(
+        low=min(error_factor(quantity, ground, tail) for ground in used),
+        high=max(error_factor(quantity, ground, 1.0 - tail) for ground in used),
+    )
+
+
+def error_bars(plan: Plan, metrics: Metrics, *, throughput: bool = False) -> dict[str, ErrorBar]:
+    """80 % intervals, by field of Metrics: mean TTFT and TPOT [s], and where `throughput` is a result.
+
+    Requests/s and cost per token follow from throughput where that is an answer (a closed loop, or
+    the most goodput); under a given rate they are as asked for.
 
     Validity: the runs were closed loops, so for an open loop near its capacity, where a small
     error of the service becomes a large one of the queue, they are too narrow.
-
-    Factors are those of measured runs of the plan's mode; of several accelerators the
-    widest counts.
     """
-    found: dict[str, ErrorBar] = {}
-    for quantity, name in (("ttft", "ttft_mean_s"), ("tpot", "tpot_mean_s")):
-        spreads = [
-            spread_of(quantity, plan.model, pool.hardware, plan.engine, plan.mode)
-            for pool in plan.pools.values()
-        ]
-        value = float(getattr(metrics, name))
-        found[name] = ErrorBar(
-            low=value * min(s.low for s in spreads), high=value * max(s.high for s in spreads)
-        )
+    on = grounds(plan)
+    found = {
+        "ttft_mean_s": spread("ttft", *on).around(metrics.ttft_mean_s),
+        "tpot_mean_s": spread("tpot", *on).around(metrics.tpot_mean_s),
+    }
+    if throughput:
+        rate = spread("tok_per_s_per_gpu", *on)
+        for name in ("requests_per_s", "total_tok_per_s_per_gpu", "output_tok_per_s_per_gpu"):
+            found[name] = rate.around(getattr(metrics, name))
+        for name in ("usd_per_million_output_tokens", "usd_per_million_tokens"):
+            found[name] = rate.inverse.around(getattr(metrics, name))
     return found
+
+
+def grounds(plan: Plan) -> tuple[Ground, Ground]:
+    """What the predictions of TTFT and of TPOT stand on: the pool that prefills, the one that decodes.
+
+    Of a pool of several kinds the accelerator whose errors are widest counts.
+    """
+    roles: dict[str, list[Ground]] = {}
+    for name, pool in plan.pools.items():
+        ground = Ground(model=plan.model, hardware=pool.hardware, engine=plan.engine, mode=plan.mode)
+        roles.setdefault(role_of(name), []).append(ground)
+    first, last = next(iter(roles.values())), list(roles.values())[-1]
+    return _least_known("ttft", first), _least_known("tpot", last)
+
+
+def _least_known(quantity: str, some: list[Ground]) -> Ground:
+    return max(some, key=lambda ground: error_factor(quantity, ground, 0.9))
+
+
+# ------------------------------------------------------------------------ confidence
+
+
+def allowing_for_errors(slo: Slo, prefill: Ground, decode: Ground) -> Slo:
+    """The objectives with the room that their confidence asks for; the same where none is asked.
+
+    The factor is the one-sided quantile of measured/predicted at the confidence, at least 1: limits
+    hold at the estimate, too.
+    """
+    if slo.confidence is None:
+        return slo
+    return slo.with_room(
+        ttft=max(error_factor("ttft", prefill, slo.confidence), 1.0),
+        tpot=max(error_factor("tpot", decode, slo.confidence), 1.0),
+    )
+
+
+def slo_of(plan: Plan, slo: Slo) -> Slo:
+    """The objectives as a plan has to keep them: see `allowing_for_errors`."""
+    return slo if slo.confidence is None else allowing_for_errors(slo, *grounds(plan))
+
+
+def tightened(slo: Slo, serving: Serving, hardware: Collection[str]) -> Slo:
+    """Limits that hold any plan on these accelerators to the confidence: divided by the widest factors.
+
+    Stricter than `slo_on` where modes and accelerators are not known alike.
+    """
+    if slo.confidence is None:
+        return slo
+    some = [
+        Ground(model=serving.model, hardware=name, engine=serving.engine, mode=mode)
+        for name in hardware
+        for mode in ("colocated", "disaggregated")
+    ]
+    ttft, tpot = (
+        max(1.0, *(error_factor(q, ground, slo.confidence) for ground in some)) for q in ("ttft", "tpot")
+    )
+    whole = max(ttft, tpot)
+    return replace(
+        slo,
+        ttft_s=None if slo.ttft_s is None else slo.ttft_s / ttft,
+        tpot_s=None if slo.tpot_s is None else slo.tpot_s / tpot,
+        request_latency_s=None if slo.request_latency_s is None else slo.request_latency_s / whole,
+        confidence=None,
+    )
+
+
+def slo_on(slo: Slo, serving: Serving, *hardware: str) -> Slo:
+    """The objectives as plans on these accelerators have to keep them: one that serves both phases, or
+    one for prefill and one for decode."""
+    mode = "colocated" if len(hardware) == 1 else "disaggregated"
+    first, last = (
+        Ground(model=serving.model, hardware=name, engine=serving.engine, mode=mode)
+        for name in (hardware[0], hardware[-1])
+    )
+    return allowing_for_errors(slo, first, last)
+
+
+# ------------------------------------------------------------------------ inside
+
+
+@functools.cache
+def _log_quantiles(quantity: str, mode: str, unknown: tuple[str, ...]) -> tuple[Array, Array]:
+    """Standard normal quantiles of the levels, and log factors at them, widened by what is unknown."""
+    document = _file()
+    levels = np.array(document["levels"])
+    base = _logs(document, "run", mode, quantity)
+    wide = base.copy()
+    for kind in unknown:
+        more = _logs(document, kind, mode, quantity) - base
+        wide += np.where(
+            levels > 0.5, np.maximum(more, 0.0), np.where(levels < 0.5, np.minimum(more, 0.0), 0.0)
+        )
+    # Several widenings at once may cross each other: quantiles never fall.
+    middle = int(np.searchsorted(levels, 0.5))
+    wide[middle:] = np.maximum.accumulate(wide[middle:])
+    wide[: middle + 1] = np.minimum.accumulate(wide[: middle + 1][::-1])[::-1]
+    return np.array([NormalDist().inv_cdf(float(p)) for p in levels]), wide
+
+
+def _logs(document: Mapping[str, Any], kind: str, mode: str, quantity: str) -> Array:
+    return np.log(np.array(document["quantiles"][kind][mode][quantity]["factors"]))
+
+
+@functools.cache
+def fitted_runs() -> frozenset[str]:
+    """Fingerprints of the runs that constants and error bars were fitted to."""
+    text = read_text(CONSTANTS_DIRECTORY / FITTED_RUNS)
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return frozenset(mark for line in lines for mark in line.split())
+
+
+def left_out(kind: str, mode: str, quantity: str) -> Mapping[str, Any]:
+    """What cross-validation found in one cell: rows, groups, median_error; of several groups, coverage."""
+    cell: Mapping[str, Any] = _file()["quantiles"][kind][mode][quantity]
+    return cell
 
 
 @functools.cache

@@ -12,6 +12,8 @@ from pdplan.errors import InputError
 MAX_TOKENS = 10_000_000
 MAX_RATE_PER_S = 1e7
 MAX_CONCURRENCY = 1e9
+CONFIDENCE_RANGE = (0.5, 0.99)
+"""Beyond 99 % a handful of measured runs would decide."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +93,12 @@ class Slo:
     tpot_s: float | None = None
     request_latency_s: float | None = None
     percentile: float = 0.9
+    confidence: float | None = None
+    """Chance that measured values keep the limits, too, as predictions err; None: the estimate keeps them."""
+    ttft_factor: float = 1.0
+    """Measured over predicted that the limits leave room for: L is kept where factor · TTFT ≤ L. Set by
+    `pdplan.uncertainty.allowing_for_errors` from the confidence, for what the plan runs on."""
+    tpot_factor: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("ttft_s", "tpot_s", "request_latency_s"):
@@ -98,6 +106,12 @@ class Slo:
             if value is not None:
                 _require(name, value, 1e-6, 1e6, "seconds")
         _require("percentile", self.percentile, 0.5, 0.9999, "as a share, 'p90' or '90%'")
+        if self.confidence is not None:
+            _require("confidence", self.confidence, *CONFIDENCE_RANGE, "as a share, '90%' or 0.9")
+
+    def with_room(self, *, ttft: float, tpot: float) -> Slo:
+        """The same objectives, to be kept by predictions times these factors."""
+        return replace(self, ttft_factor=ttft, tpot_factor=tpot)
 
     @property
     def z(self) -> float:

@@ -494,7 +494,7 @@ def test_json_keeps_its_schema(shown: tuple[Check, Difference]) -> None:
 def test_github_annotations_are_one_line_each_and_escaped(shown: tuple[Check, Difference]) -> None:
     check, _ = shown
     lines = render_github(check).splitlines()
-    assert len(lines) == len(check.breaches) + 1
+    assert len(lines) == len(check.breaches) + len(check.at_risk) + 1
     for line in lines:
         command, properties, message = line[2:].split("::")[0], line.split("::")[1], line.split("::", 2)[2]
         assert command.startswith(("error", "notice"))

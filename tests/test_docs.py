@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -54,6 +55,31 @@ def test_the_readme_shows_the_question_that_it_tells_people_to_ask() -> None:
     assert told is not None
     asked = told[1].split("&&")[-1].replace("\\\n", " ").split()
     assert asked == shlex.split(shown(ROOT / "README.md")[0][0])
+
+
+MEASURED = ROOT.parent / "shared" / "measured" / "train.csv"
+ERRORS = re.compile(r"(<!-- errors: begin -->\n).*?(<!-- errors: end -->)", re.S)
+
+
+@pytest.mark.skipif(not MEASURED.exists(), reason="measured runs are not in this checkout")
+def test_the_readme_tells_the_errors_that_validate_prints(request: pytest.FixtureRequest) -> None:
+    """The tables of "How far to trust it", from validate's own report and the cross-validation's file."""
+    page = ROOT / "README.md"
+    real = subprocess.run(
+        [sys.executable, "benchmarks/accuracy.py", str(MEASURED)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+        timeout=900,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ).stdout
+    if request.config.getoption("--update-golden"):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(ERRORS.sub(lambda m: m[1] + real + m[2], text), encoding="utf-8")
+    told = ERRORS.search(page.read_text(encoding="utf-8"))
+    assert told is not None
+    assert told[0] == f"{told[1]}{real}{told[2]}", "out of date: pytest --update-golden"
 
 
 def test_links_lead_somewhere() -> None:

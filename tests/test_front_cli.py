@@ -103,11 +103,11 @@ def test_every_missing_input_is_told_at_once(pdp):
 
 
 def test_without_matplotlib_a_picture_is_refused_before_any_work(monkeypatch):
-    from pdplan.report import pictures
+    from pdplan.report import drawing
 
-    monkeypatch.setattr(pictures, "find_spec", lambda name: None)
+    monkeypatch.setattr(drawing, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'pdplan\[plot\]'"):
-        pictures.picture_path("front.png")
+        drawing.picture_path("front.png")
 
 
 @pytest.mark.skipif(find_spec("matplotlib") is None, reason="pip install 'pdplan[plot]'")

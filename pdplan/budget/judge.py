@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pdplan.budget.edits import best_edit, edit_for_all
 from pdplan.budget.measures import MEMORY, TOTALS
-from pdplan.budget.result import Budget, Check, Deployment, DeploymentCheck, Edit, Finding, Limit, Status
+from pdplan.budget.result import Budget, Check, Deployment, DeploymentCheck, Edit, Finding, Limit
 from pdplan.budget.trial import Bench, limits_of, needed_bytes
 from pdplan.errors import InputError, NoPriceError
 from pdplan.plan import CACHE, PROBLEMS, WEIGHTS, Plan
@@ -71,8 +71,18 @@ def judge(bench: Bench, plan: Plan) -> list[Finding]:
             continue
         met = limit.kept_by(value)
         why = "" if met or limit.measure.key in TOTALS else reason
-        status: Status = "met" if met else "breached"
-        found.append(Finding(deployment=name, limit=limit, status=status, found=value, reason=why))
+        estimate = bench.estimate(limit.measure, plan)
+        found.append(
+            Finding(
+                deployment=name,
+                limit=limit,
+                status="met" if met else "breached",
+                found=value,
+                reason=why,
+                expected=None if estimate == value else estimate,
+                bar=bench.bar(limit.measure, plan),
+            )
+        )
     return found
 
 

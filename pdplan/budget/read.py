@@ -79,12 +79,14 @@ class BudgetKeys:
     defaults: DefaultKeys = field(default_factory=DefaultKeys)
     total: Limits = field(default_factory=dict)
     """Limits on sums over all deployments."""
+    confidence: Quantity | None = None
+    """Judge latencies at the pessimistic end of the prediction, of every deployment that says no other."""
 
 
 def read_budget(path: str | Path, catalog: Catalog, flags: Values | None = None) -> Budget:
     """The budget of a file, plan files read relative to it; raises InputError with all findings.
 
-    `flags` (a calibration) hold for every deployment, over the files.
+    `flags` (a calibration, a confidence) hold for every deployment, over the files.
     """
     document = read_yaml(path)
     keys = validate(BudgetKeys, document)
@@ -149,6 +151,8 @@ def _deployment(
     if source.printed:
         stated = findings.attempt(from_printed, plan_document) or plan_document
     own = merged(_given(document, at, entry), {})
+    if keys.confidence is not None:
+        own = merged(given_in(document, {"confidence": keys.confidence}), own)
     weak = _unless_stated(_given(document, ("defaults",), keys.defaults), _keys_of(stated))
     if keys.prices is not None:
         own = merged(given_in(document, {"prices": keys.prices}), own)

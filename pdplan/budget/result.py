@@ -8,6 +8,7 @@ from typing import Literal
 from pdplan.budget.measures import MEMORY, Bound, Measure
 from pdplan.compose import World
 from pdplan.plan import Metrics, Plan
+from pdplan.uncertainty import ErrorBar
 from pdplan.workload import Slo, Workload
 
 Status = Literal["met", "breached", "not judged"]
@@ -125,8 +126,26 @@ class Finding:
     """None where the deployment cannot do the work, so that the number would mean nothing."""
     reason: str = ""
     """Why it cannot, or what the number is made of."""
+    expected: float | None = None
+    """The estimate, where `found` is its pessimistic end at the confidence that was asked for."""
+    bar: ErrorBar | None = None
+    """Where 8 of 10 measurements would lie, where measured runs tell."""
     edit: Edit | None = None
     edit_spot: Spot | None = None
+
+    @property
+    def pessimistic(self) -> float | None:
+        """The end of the 80 % interval that is nearer to a breach."""
+        if self.bar is None:
+            return None
+        return self.bar.high if self.limit.bound == "max" else self.bar.low
+
+    @property
+    def at_risk(self) -> bool:
+        """Met as found, and not at the pessimistic end of the 80 % interval: said, and no breach."""
+        return (
+            self.status == "met" and self.pessimistic is not None and not self.limit.kept_by(self.pessimistic)
+        )
 
     @property
     def over_by(self) -> float | None:
@@ -184,6 +203,11 @@ class Check:
     @property
     def breaches(self) -> tuple[Finding, ...]:
         return tuple(f for f in self.findings if f.status == "breached")
+
+    @property
+    def at_risk(self) -> tuple[Finding, ...]:
+        """Limits that hold at the estimate and not at the pessimistic end."""
+        return tuple(f for f in self.findings if f.at_risk)
 
     @property
     def exit_code(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -13,11 +14,18 @@ from pdplan.evaluate import pool_memory
 from pdplan.goodput import highest_rate
 from pdplan.memory import MemoryBudget
 from pdplan.plan import CACHE, WEIGHTS, Metrics, Plan
+from pdplan.uncertainty import ErrorBar, grounds, slo_of, spread
 
 _WITHOUT_WORK = ("usd_per_h", "gpus", "power_kw")
 """Known whatever the deployment can do."""
 _FOUND_BY_SEARCH = ("requests_per_s", "goodput_requests_per_s")
 """Of highest rates: a limit on them can be tested at one rate."""
+_OF_TPOT = ("tok_per_s_per_user",)
+_OF_RATE = ("total_tok_per_s_per_gpu", "output_tok_per_s_per_gpu")
+_PER_RATE = ("usd_per_million_output_tokens", "usd_per_million_tokens")
+"""Measures that follow from throughput, which is a result in a closed loop alone."""
+_EXACT: Mapping[str, float] = {"ttft": 1.0, "tpot": 1.0, "tok_per_s_per_gpu": 1.0}
+"""Measured over predicted, if predictions were right."""
 
 
 class Bench:
@@ -43,7 +51,55 @@ class Bench:
         return self._metrics[key]
 
     def value(self, measure: Measure, plan: Plan) -> float | None:
-        """The measure under the plan; None where the plan cannot do the work it is measured at."""
+        """What a limit is held against: the estimate, latencies at the confidence that the SLO asks for.
+
+        None where the plan cannot do the work it is measured at.
+        """
+        found = self.estimate(measure, plan)
+        return None if found is None else self._off_by(self._room(plan), measure, plan, found)
+
+    def bar(self, measure: Measure, plan: Plan) -> ErrorBar | None:
+        """Where 8 of 10 measurements of the measure would lie; None where measured runs do not tell."""
+        found = self.estimate(measure, plan)
+        closed = self.deployment.workload.concurrency is not None
+        follows = measure.is_latency or measure.key in _OF_TPOT or measure.key in _FOUND_BY_SEARCH
+        if not found or not (follows or (closed and measure.key in (*_OF_RATE, *_PER_RATE))):
+            return None
+        spreads = {name: spread(name, *grounds(plan)) for name in _EXACT}
+        ends = [
+            self._off_by({n: getattr(s, end) for n, s in spreads.items()}, measure, plan, found)
+            for end in ("low", "high")
+        ]
+        return ErrorBar(low=min(ends), high=max(ends))
+
+    def _room(self, plan: Plan) -> Mapping[str, float]:
+        """Measured over predicted that the confidence of the SLO allows for, by quantity."""
+        slo = slo_of(plan, self.deployment.slo)
+        return {**_EXACT, "ttft": slo.ttft_factor, "tpot": slo.tpot_factor}
+
+    def _off_by(
+        self,
+        factors: Mapping[str, float],
+        measure: Measure,
+        plan: Plan,
+        found: float,
+        rate: float | None = None,
+    ) -> float:
+        """The measure if TTFT, TPOT and throughput were so many times their predictions."""
+        if measure.base == "request_latency":
+            first = find_measure(measure.key.replace(measure.base, "ttft"), self.deployment.slo.percentile)
+            ttft = self._latency(first, plan, rate)
+            return factors["ttft"] * ttft + factors["tpot"] * (found - ttft)
+        if measure.base in ("ttft", "tpot"):
+            return factors[measure.base] * found
+        if measure.key in _OF_TPOT:
+            return found / factors["tpot"]
+        if measure.key in (*_FOUND_BY_SEARCH, *_OF_RATE):
+            return found * factors["tok_per_s_per_gpu"]
+        return found / factors["tok_per_s_per_gpu"] if measure.key in _PER_RATE else found
+
+    def estimate(self, measure: Measure, plan: Plan) -> float | None:
+        """The measure under the plan as predicted; None where the plan cannot do what it is measured at."""
         metrics = self.metrics(plan)
         if measure.key in _WITHOUT_WORK:
             return float(getattr(metrics, measure.key))
@@ -81,8 +137,9 @@ class Bench:
 
     def keeps_latency(self, plan: Plan, rate: float) -> bool:
         """Whether the plan can carry `rate` and keeps every latency limit at it."""
+        room = self._room(plan)
         return self.metrics(plan, rate=rate).problem == 0 and all(
-            x.kept_by(self._latency(x.measure, plan, rate))
+            x.kept_by(self._off_by(room, x.measure, plan, self._latency(x.measure, plan, rate), rate))
             for x in self.deployment.limits
             if x.measure.is_latency and x.bound == "max"
         )

@@ -305,15 +305,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.stdout.write("\n".join(lines) + "\n")
     if options.output:
         write_values(path, options.output, values)
-    if options.cross_validate or options.errors:
-        folds = {}
+    if options.cross_validate:
         for name, group in (("model", lambda r: r.model), ("accelerator", lambda r: r.hardware)):
-            folds[name] = held_out_predictions(data, catalog, document, group)
-            sys.stdout.write("\n".join(report(f"each {name} left out in turn", runs, folds[name])) + "\n")
-        if options.errors:
-            from pdplan.calibration.engine_errors import write_errors
+            found = held_out_predictions(data, catalog, document, group)
+            sys.stdout.write("\n".join(report(f"each {name} left out in turn", runs, found)) + "\n")
+    if options.errors:
+        from pdplan.calibration.engine_errors import write_errors
 
-            write_errors(options.errors, runs, catalog, inside, list(folds.values()))
+        write_errors(options.errors, data, catalog, document)
     return 0
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pdplan.cli.options import CALIBRATION, CATALOG, Flags, takes
+from pdplan.cli.options import CALIBRATION, CATALOG, CONFIDENCE, Flags, takes
 from pdplan.cli.output import ANSWERED, NO, emit, write
 from pdplan.errors import InputError, nearest, quoted_list
 
@@ -14,13 +14,11 @@ if TYPE_CHECKING:
 
     from pdplan.budget.baseline import Difference
     from pdplan.budget.result import Check
-    from pdplan.catalog.store import Catalog
-
 FORMATS = ("text", "json", "markdown", "csv", "github", "junit")
 SUFFIXES = {".txt": "text", ".json": "json", ".md": "markdown", ".csv": "csv", ".xml": "junit"}
 
 
-@takes(*CALIBRATION, *CATALOG)
+@takes(CONFIDENCE, *CALIBRATION, *CATALOG)
 def check(
     flags: Flags,
     budget: Annotated[str, typer.Argument(metavar="BUDGET", help="Budget file in YAML.")] = "budget.yaml",
@@ -54,7 +52,7 @@ def check(
 
     catalog = flags.catalog()
     result = check_budget(read_budget(budget, catalog, flags.given()))
-    changes = _changes(result, baseline, against, catalog)
+    changes = _changes(result, baseline, against, flags)
     if files:
         from pdplan.files import write_atomic
 
@@ -103,9 +101,7 @@ def _rendered(result: "Check", changes: "Difference | None", format: str) -> str
     return render(check_report(result, changes), format)
 
 
-def _changes(
-    result: "Check", baseline: str | None, against: str | None, catalog: "Catalog"
-) -> "Difference | None":
+def _changes(result: "Check", baseline: str | None, against: str | None, flags: Flags) -> "Difference | None":
     if baseline is None and against is None:
         return None
     from pdplan.budget.baseline import difference, read_baseline
@@ -118,5 +114,6 @@ def _changes(
         from pdplan.budget.judge import check_budget
         from pdplan.budget.read import read_budget
 
-        old = check_json(check_budget(read_budget(against or "", catalog), suggest=False))
+        other = read_budget(against or "", flags.catalog(), flags.given())
+        old = check_json(check_budget(other, suggest=False))
     return difference(old, check_json(result), baseline or against or "")

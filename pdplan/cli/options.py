@@ -72,11 +72,17 @@ TRAFFIC = (
     Flag("osl_cv", "Spread of answer lengths. [default: 0]", "X"),
     Flag("arrival_cv", "Spread of the gaps between arrivals; 1 is Poisson. [default: 1]", "X"),
 )
+CONFIDENCE = Flag(
+    "confidence",
+    "Keep TTFT and TPOT limits also where predictions err as measured ones did, with this chance (90%).",
+    "SHARE",
+)
 OBJECTIVES = (
     Flag("ttft", "Limit on the time to first token (2s, 500ms; a bare number is seconds).", "TIME"),
     Flag("tpot", "Limit on the time per output token (40ms; a bare number is seconds).", "TIME"),
     Flag("latency", "Limit on a whole request (a bare number is seconds).", "TIME"),
     Flag("percentile", "Share of requests that keep the limits (p90, 99%, 0.95). [default: p90]", "P"),
+    CONFIDENCE,
 )
 SIZES = (
     Flag("max_gpus", "Most accelerators in all; without --rate: find the most goodput they give.", "N"),

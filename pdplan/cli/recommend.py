@@ -69,7 +69,7 @@ def recommend(
     findings = Findings()
     path = None
     if "sensitivity_plot" in own:
-        from pdplan.report.pictures import picture_path
+        from pdplan.report.drawing import picture_path
 
         given = own["sensitivity_plot"]
         path = findings.attempt(picture_path, str(given.value), given.where)

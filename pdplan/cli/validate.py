@@ -12,6 +12,12 @@ OWN = (
     Flag(
         "by", "Columns to group by: model, hardware, engine, precision, spec, ... [default: mode]", "COLUMNS"
     ),
+    Flag(
+        "plot",
+        "Draw predicted against measured TPOT and TTFT, coloured by the first column of --by: .png, .svg or "
+        ".html (pip install 'pdplan[plot]'), or - for plain characters.",
+        "FILE",
+    ),
     Flag("output", "Also write each run's prediction with its 80 % interval into a CSV file.", "FILE"),
 )
 
@@ -29,21 +35,33 @@ def validate(
     Exit code 1 if not one run could be predicted.
 
     \b
-    pdplan validate runs.csv --by model,hardware --output predictions.csv
+    pdplan validate runs.csv --by model,hardware --output predictions.csv --plot errors.png
     """
     from pdplan.calibrated import read_calibration
     from pdplan.files import write_atomic
     from pdplan.measured.predict import predict
     from pdplan.measured.runs import read_runs
-    from pdplan.report.validation import predictions_csv, validation_report
+    from pdplan.report.validation import columns_from, predictions_csv, validation_report
 
+    by, plot = columns_from(flags.values.get("by")), flags.values.get("plot")
+    picture = None
+    if plot and plot != "-":
+        from pdplan.report.drawing import picture_path
+
+        picture = picture_path(plot, "--plot")
     catalog = flags.catalog()
     table = read_runs(Path(runs))
     own = read_calibration(flags.values["calibration"]) if flags.values.get("calibration") else None
-    by = [name.strip() for name in (flags.values.get("by") or "").split(",") if name.strip()]
     with working("predicting"):
         found = predict(table, catalog, own.document if own else None)
-    report = validation_report(table, found, by, catalog.digest(), own)
+    report = validation_report(table, found, by, catalog.digest(), own, plotted=plot == "-")
+    if picture:
+        from pdplan.measured.accuracy import residuals
+        from pdplan.report.scatter import draw_scatters
+        from pdplan.report.validation import scatter_panels
+
+        draw_scatters(scatter_panels(table, residuals(table, found), by[0]), picture, by[0], report.blocks)
+        say([f"wrote {picture}"])
     if flags.values.get("output"):
         path = Path(flags.values["output"])
         write_atomic(path, predictions_csv(table, found))

@@ -11,6 +11,7 @@ from pdplan.explain.sources import OBJECTIVE, PLAN, QUESTION, Sources
 from pdplan.laws.kv_transfer import Network
 from pdplan.plan import Disaggregated, Metrics, Plan
 from pdplan.pools import Pool
+from pdplan.uncertainty import slo_of
 from pdplan.workload import Slo, Workload
 
 
@@ -78,7 +79,7 @@ def case_of(world: World, plan: Plan, workload: Workload, slo: Slo) -> Case:
         world=world,
         plan=plan,
         workload=workload,
-        slo=slo,
+        slo=slo_of(plan, slo),
         metrics=evaluate_plan(world, plan, workload, slo),
         pools=pools,
         sources={
@@ -122,6 +123,8 @@ def write_question(b: Builder, case: Case) -> None:
         if limit is not None:
             b.given(f"{title}_limit", limit, "s", OBJECTIVE)
     b.given("percentile", slo.percentile, "", OBJECTIVE)
+    if slo.confidence is not None:
+        b.given("confidence", slo.confidence, "", OBJECTIVE)
     for name, pool in plan.pools.items():
         source = f"{PLAN}: {name} pool on {pool.hardware}"
         for key in ("workers", "tp", "pp", "dp", "ep"):

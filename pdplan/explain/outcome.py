@@ -8,11 +8,12 @@ from statistics import NormalDist
 import numpy as np
 
 from pdplan.compose import mean_prices_usd_per_h
-from pdplan.evaluate import peak_running
+from pdplan.evaluate import judged, peak_running
 from pdplan.explain.builder import Builder, Quantity
 from pdplan.explain.case import Case
 from pdplan.explain.phases import decode_tpot, mixed_tpot
-from pdplan.explain.sources import OBJECTIVE, PLAN, power_source, price_source
+from pdplan.explain.sources import OBJECTIVE, PLAN, error_source, power_source, price_source
+from pdplan.uncertainty import grounds
 
 Found = dict[str, Quantity]
 
@@ -83,15 +84,57 @@ def write_latency(b: Builder, case: Case, found: Found) -> None:
     ):
         used = {"TTFT": first, "TPOT": each, "OSL": case.osl}
         found[symbol] = b.line(symbol, name, "TTFT+TPOT*max(OSL-1,0)", used, "s", value=value)
-    for name, limit, reached in (
-        ("TTFT", slo.ttft_s, ttft_p),
-        ("TPOT", slo.tpot_s, tpot_p),
-        ("request latency", slo.request_latency_s, found["T_p"]),
-    ):
+    reached_at = (ttft_p, tpot_p, found["T_p"])
+    if slo.confidence is not None:
+        reached_at = _write_pessimistic_end(b, case, *reached_at)
+    limits = (("TTFT", slo.ttft_s), ("TPOT", slo.tpot_s), ("request latency", slo.request_latency_s))
+    for (name, limit), reached in zip(limits, reached_at, strict=True):
         if limit is not None:
             used = {"found": reached, "limit": Quantity(limit, "s", OBJECTIVE)}
             met = "met" if reached.value <= limit else "missed"
             b.line("margin", f"{name}: share of its limit, {met}", "found/limit", used, "")
+
+
+def _write_pessimistic_end(
+    b: Builder, case: Case, ttft: Quantity, tpot: Quantity, whole: Quantity
+) -> tuple[Quantity, Quantity, Quantity]:
+    """What the limits are held against where a confidence is asked for."""
+    slo = case.slo
+    assert slo.confidence is not None
+    at = f"at {slo.confidence * 100:g} % confidence"
+    values = judged(case.metrics, slo)
+    factors = {
+        name: Quantity(factor, "", error_source(quantity, ground, slo.confidence))
+        for name, quantity, factor, ground in (
+            ("f_t", "ttft", slo.ttft_factor, grounds(case.plan)[0]),
+            ("f_p", "tpot", slo.tpot_factor, grounds(case.plan)[1]),
+        )
+    }
+    first = b.line(
+        "TTFT_c",
+        f"TTFT {at}: measured over predicted is below f_t",
+        "f_t*TTFT",
+        {"f_t": factors["f_t"], "TTFT": ttft},
+        "s",
+        value=values["ttft_s"],
+    )
+    each = b.line(
+        "TPOT_c",
+        f"TPOT {at}: measured over predicted is below f_p",
+        "f_p*TPOT",
+        {"f_p": factors["f_p"], "TPOT": tpot},
+        "s",
+        value=values["tpot_s"],
+    )
+    latency = b.line(
+        "T_c",
+        f"request latency {at}",
+        "TTFT_c+f_p*(T-TTFT)",
+        {"TTFT_c": first, "f_p": factors["f_p"], "T": whole, "TTFT": ttft},
+        "s",
+        value=values["request_latency_s"],
+    )
+    return first, each, latency
 
 
 def _write_tpot_percentile(b: Builder, case: Case, found: Found) -> Quantity:

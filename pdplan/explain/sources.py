@@ -10,6 +10,7 @@ from pdplan.efficiency import Provenance, engine_sources, network_sources
 from pdplan.explain.builder import Quantity
 from pdplan.plan import Serving
 from pdplan.step import Setting
+from pdplan.uncertainty import Ground, rows_behind
 
 QUESTION = "the workload"
 OBJECTIVE = "the SLO"
@@ -110,6 +111,16 @@ def network_constant(world: World, name: str, value: float, unit: str) -> Quanti
     if world.ideal:
         return Quantity(value, unit, f"network constants: {IDEAL}")
     return Quantity(value, unit, f"KV transfer, {name}: {network_sources().get(name, 'default')}")
+
+
+def error_source(quantity: str, ground: Ground, confidence: float) -> str:
+    """Which measured runs a factor of the error is a quantile of."""
+    rows = rows_behind(quantity, ground)
+    kinds = ", and ".join(f"{count:,} {what}" for what, count in rows.items())
+    return (
+        f"errors.yaml: {confidence:.3g} quantile of measured/predicted {quantity.upper()}, at least 1, over "
+        f"{kinds} ({ground.mode})"
+    )
 
 
 def price_source(world: World, hardware: str) -> str:

@@ -16,7 +16,15 @@ from pdplan.units import (
     parse_rate_per_s,
     parse_tokens,
 )
-from pdplan.workload import MAX_CONCURRENCY, MAX_RATE_PER_S, MAX_TOKENS, Slo, Speculation, Workload
+from pdplan.workload import (
+    CONFIDENCE_RANGE,
+    MAX_CONCURRENCY,
+    MAX_RATE_PER_S,
+    MAX_TOKENS,
+    Slo,
+    Speculation,
+    Workload,
+)
 
 MAX_GPUS = 1_000_000
 MAX_USD_PER_H = 1e9
@@ -76,7 +84,8 @@ def slo_from(values: Values, findings: Findings) -> Slo | None:
         for key, field in (("ttft", "ttft_s"), ("tpot", "tpot_s"), ("latency", "request_latency_s"))
     }
     percentile = _parsed(values, "percentile", findings, _percentile)
-    return findings.attempt(Slo, **limits, percentile=percentile or DEFAULT_PERCENTILE)
+    confidence = _parsed(values, "confidence", findings, _confidence)
+    return findings.attempt(Slo, **limits, percentile=percentile or DEFAULT_PERCENTILE, confidence=confidence)
 
 
 def count_from(
@@ -266,6 +275,17 @@ def _percentile(value: Any, name: str) -> float:
     found = parse_fraction(value, name=name)
     if not 0.5 <= found <= 0.9999:
         raise InputError(f"{name}: {value} is out of range; expected p50 to p99.99 (0.5 to 0.9999)")
+    return found
+
+
+def _confidence(value: Any, name: str) -> float:
+    found = parse_fraction(value, name=name)
+    low, high = CONFIDENCE_RANGE
+    if not low <= found <= high:
+        raise InputError(
+            f"{name}: {value} is out of range; expected {low:.0%} to {high:.0%} (the nearest is "
+            f"{min(max(found, low), high):.0%}): measured runs say nothing about rarer errors"
+        )
     return found
 
 

@@ -79,6 +79,7 @@ class SloKeys:
     tpot: Quantity | None = None
     latency: Quantity | None = None
     percentile: Quantity | None = None
+    confidence: Quantity | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from pdplan.laws.roofline import Array
-from pdplan.measured.predict import Predictions
+from pdplan.measured.accuracy import QUANTITIES, Residuals
 from pdplan.measured.runs import Run
-from pdplan.uncertainty import Spread, spread_of
+from pdplan.uncertainty import Ground, Spread, fitted_runs, spread
+
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
@@ -20,27 +21,56 @@ class Interval:
 
 def interval(quantity: str, runs: Sequence[Run], predicted: Array) -> Interval:
     """80 % interval around the predictions of runs."""
-    found: dict[tuple[str, str, str, str], Spread] = {}
+    found: dict[tuple[str | None, ...], Spread] = {}
     low, high = np.empty(len(runs)), np.empty(len(runs))
     for i, run in enumerate(runs):
-        key = (run.model, run.hardware, run.engine, run.mode)
+        sender = run.prefill.hardware if run.prefill else None
+        key = (run.model, run.hardware, sender, run.engine, run.mode)
         if key not in found:
-            found[key] = spread_of(quantity, *key)
+            found[key] = spread(quantity, *grounds_of(run))
         low[i], high[i] = found[key].low, found[key].high
     return Interval(low=predicted * low, high=predicted * high)
 
 
-def covered(runs: Sequence[Run], predictions: Predictions) -> dict[str, float]:
-    """Share of the measurements that count inside their 80 % interval, by quantity."""
-    from pdplan.measured.accuracy import QUANTITIES, residuals
+def grounds_of(run: Run) -> tuple[Ground, Ground]:
+    """What the prediction of a run stands on: where it prefills, where it decodes."""
+    sender = run.prefill.hardware if run.prefill else run.hardware
+    first, last = (
+        Ground(model=run.model, hardware=name, engine=run.engine, mode=run.mode)
+        for name in (sender, run.hardware)
+    )
+    return first, last
 
-    found = residuals(runs, predictions)
+
+@dataclass(frozen=True, kw_only=True)
+class Inside:
+    """Of the measurements that count: which lie inside their 80 % interval."""
+
+    counts: dict[str, Array]
+    inside: dict[str, Array]
+
+    def share(self, quantity: str, where: Array | None = None) -> float:
+        """Of those in `where`; NaN where there is none."""
+        used = self.counts[quantity] if where is None else self.counts[quantity] & where
+        return float(np.mean(self.inside[quantity][used])) if used.any() else float("nan")
+
+    def shares(self, where: Array | None = None) -> dict[str, float]:
+        return {quantity: self.share(quantity, where) for quantity in self.counts}
+
+
+def inside_intervals(runs: Sequence[Run], found: Residuals) -> Inside:
+    """Which measurements lie inside the 80 % interval of their prediction."""
     ones = np.ones(len(runs))
-    shares = {}
+    counts, inside = {}, {}
     for quantity in QUANTITIES:
         bars = interval(quantity, runs, ones)
         ratio = 1.0 / (1.0 + getattr(found, quantity))
-        counts = found.counts[quantity] & np.isfinite(ratio)
-        inside = (ratio >= bars.low) & (ratio <= bars.high)
-        shares[quantity] = float(np.mean(inside[counts])) if counts.any() else float("nan")
-    return shares
+        counts[quantity] = found.counts[quantity] & np.isfinite(ratio)
+        inside[quantity] = (ratio >= bars.low) & (ratio <= bars.high)
+    return Inside(counts=counts, inside=inside)
+
+
+def is_fitted(runs: Sequence[Run]) -> Array:
+    """Which runs constants and error bars were fitted to."""
+    known = fitted_runs()
+    return np.array([run.fingerprint in known for run in runs], dtype=bool)

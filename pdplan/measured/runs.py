@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 from pdplan.errors import InputError, nearest
 from pdplan.files import read_text
@@ -78,6 +79,16 @@ class Run:
     @property
     def open_loop(self) -> bool:
         return not math.isnan(self.rate)
+
+    @property
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits of what was measured, and where: the same under another id or source."""
+        sizes = [
+            (p.workers, p.tp, p.pp, p.dp, p.ep) if p else None for p in (self.decode, self.prefill)
+        ]
+        what = (self.model, self.hardware, self.engine, self.precision, self.mode, self.spec, *sizes)
+        numbers = (self.isl, self.osl, self.concurrency, self.tpot_mean_s, self.ttft_s)
+        return f"{crc32(repr((what, numbers)).encode()):08x}"
 
     @property
     def mean_isl(self) -> float:

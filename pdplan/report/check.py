@@ -9,15 +9,25 @@ from pdplan.budget.baseline import Difference, Shift
 from pdplan.budget.measures import MEMORY, Measure
 from pdplan.budget.result import Check, DeploymentCheck, Edit, Finding, Spot
 from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, Table, table
-from pdplan.report.contract import header, metrics_json, plan_json, slo_json, workload_json, world_json
+from pdplan.report.contract import (
+    error_bars_json,
+    header,
+    metrics_json,
+    plan_json,
+    slo_json,
+    workload_json,
+    world_json,
+)
 from pdplan.report.machine import clean
-from pdplan.report.parts import notes_block
+from pdplan.report.parts import bar_words, notes_block
 from pdplan.report.words import cost_words, counted, per_cent, plan_words, workload_words
 
 
 def check_report(check: Check, changes: Difference | None = None) -> Report:
     """The report of a check, beside a baseline where one is given."""
     blocks: list[Block] = [Headline(headline(check), "bad" if check.breaches else "good")]
+    if check.at_risk:
+        blocks.append(Paragraph(at_risk_words(check)))
     if changes is not None:
         blocks += _difference_blocks(changes)
     for one in check.deployments:
@@ -41,6 +51,27 @@ def headline(check: Check) -> str:
         return f"Budget met: {counted(limits, 'limit')} of {where}"
     names = list(dict.fromkeys(f.deployment for f in check.breaches))
     return f"Budget breached: {len(check.breaches)} of {counted(limits, 'limit')}, in {', '.join(names)}"
+
+
+def at_risk_words(check: Check) -> str:
+    """Which limits hold at the estimate alone."""
+    names = [f"{f.deployment} {f.limit.measure.key}" for f in check.at_risk]
+    return (
+        f"{counted(len(names), 'limit')} met at the estimate, but not at the pessimistic end of the error "
+        f"bar (1 of 10 measured benchmarks was beyond it): {', '.join(names)}"
+    )
+
+
+def risk_words(finding: Finding) -> str:
+    """ttft_p90 is 867 ms, and 2.65 s at the pessimistic end of its error bar: at most 2.00 s is allowed."""
+    measure, limit = finding.limit.measure, finding.limit
+    side = "at most" if limit.bound == "max" else "at least"
+    assert finding.found is not None
+    assert finding.pessimistic is not None
+    return (
+        f"{measure.key} is {measure.show(finding.found)}, and {measure.show(finding.pessimistic)} at the "
+        f"pessimistic end of its error bar: {side} {measure.show(limit.value)} is allowed"
+    )
 
 
 def explain(finding: Finding) -> str:
@@ -122,13 +153,20 @@ def _deployment_blocks(one: DeploymentCheck) -> list[Block]:
 
 def _findings_table(title: str, findings: tuple[Finding, ...]) -> Table:
     rows: list[tuple[Cell | str, ...]] = []
+    sized = any(f.expected is not None for f in findings)
+    bars = any(f.bar is not None for f in findings)
     for f in findings:
         measure, limit = f.limit.measure, f.limit
         sign = "≤" if limit.bound == "max" else "≥"
         found = "n/a" if f.found is None else _shown_apart(measure, f.found, limit.value)
         allowed = _shown_apart(measure, limit.value, limit.value if f.found is None else f.found)
-        rows.append((measure.key, found, f"{sign} {allowed}", _verdict(f), str(limit.spot)))
-    return table(title, "limit|>found|>allowed|verdict|?line", rows)
+        estimate = f.found if f.expected is None else f.expected
+        expected = () if not sized else ("n/a" if estimate is None else measure.show(estimate),)
+        bar = () if not bars else ("" if f.bar is None else bar_words(f.bar, measure.show),)
+        rows.append((measure.key, *expected, found, *bar, f"{sign} {allowed}", _verdict(f), str(limit.spot)))
+    heads = ["limit", *((">expected",) if sized else ()), ">at confidence" if sized else ">found"]
+    heads += [*((">8 of 10",) if bars else ()), ">allowed", "verdict", "?line"]
+    return table(title, "|".join(heads), rows)
 
 
 def _verdict(finding: Finding) -> Cell:
@@ -139,9 +177,10 @@ def _verdict(finding: Finding) -> Cell:
     if finding.status == "breached":
         by = _share(share) if share is not None else finding.limit.measure.show(abs(finding.over_by or 0.0))
         return Cell(f"BREACHED, {by} {'over' if above else 'short'}", "bad")
+    risk = "; pessimistic end misses" if finding.at_risk else ""
     if share is None or abs(share) < 5e-4:
-        return Cell("met exactly", "good")
-    return Cell(f"met, {_share(share)} {'below' if above else 'above'}", "good")
+        return Cell(f"met exactly{risk}", "good")
+    return Cell(f"met, {_share(share)} {'below' if above else 'above'}{risk}", "good")
 
 
 def _mending(title: str, findings: tuple[Finding, ...], fix: Edit | None) -> Bullets:
@@ -235,6 +274,7 @@ def check_json(check: Check) -> dict[str, Any]:
             "met": not check.breaches,
             "limits": len(check.findings),
             "breaches": len(check.breaches),
+            "at_risk": len(check.at_risk),
             "deployments": [_deployment_json(d) for d in check.deployments],
             "total": {**check.totals, "findings": [finding_json(f) for f in check.total]},
         }
@@ -254,6 +294,9 @@ def _deployment_json(one: DeploymentCheck) -> dict[str, Any]:
         },
         "plan": plan_json(deployment.plan),
         "metrics": metrics_json(one.metrics),
+        "error_bars": error_bars_json(
+            deployment.plan, one.metrics, throughput=deployment.workload.concurrency is not None
+        ),
         "goodput_requests_per_s": one.goodput_requests_per_s,
         "findings": [finding_json(f) for f in one.findings],
         "fix": _edit_json(one.fix, None) if one.fix else None,
@@ -272,6 +315,12 @@ def finding_json(finding: Finding) -> dict[str, Any]:
         "bound": finding.limit.bound,
         "status": finding.status.replace(" ", "_"),
         "found": finding.found,
+        "expected": finding.found if finding.expected is None else finding.expected,
+        "low": finding.bar.low if finding.bar else None,
+        "high": finding.bar.high if finding.bar else None,
+        "met_at_pessimistic_end": None
+        if finding.bar is None
+        else finding.status == "met" and not finding.at_risk,
         "allowed": finding.limit.value,
         "over_by": finding.over_by,
         "over_by_percent": None if share is None else share * 100,

@@ -5,25 +5,36 @@ from __future__ import annotations
 from xml.sax.saxutils import escape, quoteattr
 
 from pdplan.budget.result import Check, Finding, Spot
-from pdplan.report.check import explain, headline, suggestions
+from pdplan.report.check import explain, headline, risk_words, suggestions
 
 
 def render_github(check: Check) -> str:
     """One `::error` a breach, on the line to edit; GitHub shows it in the pull request's diff.
 
+    A limit that holds at the estimate alone is a `::notice`.
+
     Source: docs.github.com, "Workflow commands for GitHub Actions".
     """
     lines = [_annotation("error", f) for f in check.breaches]
+    lines += [_risk(f) for f in check.at_risk]
     level = "error" if check.breaches else "notice"
     return "\n".join([*lines, f"::{level} title=pdplan check::{_data(headline(check))}"]) + "\n"
 
 
 def _annotation(level: str, finding: Finding) -> str:
-    spot = finding.edit_spot or finding.limit.spot
-    place = {"file": spot.path, "line": spot.line, "col": spot.column}
     title = f"{finding.deployment}: {finding.limit.measure.key} over budget"
-    properties = {**{k: v for k, v in place.items() if v is not None}, "title": title}
     message = "\n".join([explain(finding), *suggestions(finding)])
+    return _on_line(level, finding.edit_spot or finding.limit.spot, title, message)
+
+
+def _risk(finding: Finding) -> str:
+    title = f"{finding.deployment}: {finding.limit.measure.key} met at the estimate alone"
+    return _on_line("notice", finding.limit.spot, title, risk_words(finding))
+
+
+def _on_line(level: str, spot: Spot, title: str, message: str) -> str:
+    place = {"file": spot.path, "line": spot.line, "col": spot.column}
+    properties = {**{k: v for k, v in place.items() if v is not None}, "title": title}
     listed = ",".join(f"{k}={_property(str(v))}" for k, v in properties.items())
     return f"::{level} {listed}::{_data(message)}"
 

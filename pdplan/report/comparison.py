@@ -6,21 +6,34 @@ import math
 from typing import Any
 
 from pdplan.comparison import Comparison, Row
+from pdplan.evaluate import judged
 from pdplan.plan import Metrics
 from pdplan.question import Candidate
 from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, table
-from pdplan.report.contract import candidate_json, header, record, slo_json, workload_json, world_json
-from pdplan.report.parts import notes_block
+from pdplan.report.contract import (
+    candidate_json,
+    error_bars_json,
+    header,
+    pessimistic_json,
+    record,
+    slo_json,
+    workload_json,
+    world_json,
+)
+from pdplan.report.parts import bar_words, notes_block
 from pdplan.report.words import (
+    OBJECTIVES,
     cost_words,
     counted,
     hourly,
+    per_cent,
     percentile_name,
     plan_words,
     short_plan,
     slo_words,
     workload_words,
 )
+from pdplan.uncertainty import error_bars, slo_of
 from pdplan.units import format_duration, format_money, format_rate
 
 
@@ -40,6 +53,8 @@ def comparison_report(found: Comparison) -> Report:
         _headline(found),
         Paragraph(f"for {workload_words(found.workload)}, {slo_words(found.slo)}"),
         _table(found),
+        *_confidence(found),
+        _error_bars(found),
         Bullets(title="Why not", items=_reasons(found)),
         notes_block(found.notes),
     )
@@ -88,6 +103,50 @@ def _table(found: Comparison) -> Block:
     return table("", "|".join(columns), rows)
 
 
+def _error_bars(found: Comparison) -> Block:
+    """Of every answer where 8 of 10 measurements would lie: means, and throughput where that is a result."""
+    keys = _telling(found)
+    throughput = any(row.throughput for row in found.rows)
+    rows: list[tuple[Cell | str, ...]] = []
+    for row in found.rows:
+        if row.answer is None:
+            continue
+        bars = error_bars(row.answer.plan, row.answer.metrics, throughput=row.throughput)
+        rest: tuple[str, ...] = ()
+        if throughput:
+            rate, usd = bars.get("requests_per_s"), bars.get("usd_per_million_output_tokens")
+            priced = usd is not None and not math.isnan(usd.low)
+            rest = (
+                bar_words(rate, format_rate) if rate else "as asked for",
+                bar_words(usd, format_money) if usd and priced else "",
+            )
+        ends = (bar_words(bars["ttft_mean_s"]), bar_words(bars["tpot_mean_s"]))
+        rows.append((*(row.label[key] for key in keys), *ends, *rest))
+    columns = [*keys, ">mean TTFT", ">mean TPOT", *((">requests", ">$/M output") if throughput else ())]
+    title = "Error bars: where 8 of 10 measured closed-loop benchmarks would lie"
+    return table(title, "|".join(columns), rows)
+
+
+def _confidence(found: Comparison) -> tuple[Block, ...]:
+    """What confidence the rows were held to, and what that left of each limit."""
+    slo = found.slo
+    if slo.confidence is None:
+        return ()
+    sure, keys, words = per_cent(slo.confidence), _telling(found), []
+    for row in found.rows:
+        if row.answer is None:
+            continue
+        values = judged(row.answer.metrics, slo_of(row.answer.plan, slo))
+        parts = [
+            f"{title} {format_duration(getattr(row.answer.metrics, field))} expected, "
+            f"{format_duration(values[limit])} at {sure}"
+            for title, limit, field, _ in OBJECTIVES
+            if getattr(slo, limit) is not None
+        ]
+        words.append(f"{', '.join(row.label[key] for key in keys)}: {'; '.join(parts)}")
+    return (Bullets(title=f"Held to the pessimistic end, {sure} confidence", items=tuple(words)),)
+
+
 def _reasons(found: Comparison) -> tuple[str, ...]:
     """What keeps rows from an answer, or from its objectives."""
     keys = _telling(found)
@@ -127,9 +186,15 @@ def _ratio_text(answer: Candidate, found: Comparison) -> str:
 
 def _row_json(row: Row, found: Comparison) -> dict[str, Any]:
     answer = candidate_json(row.answer) or {"plan": None, "metrics": None}
+    bars: dict[str, Any] = {"error_bars": None}
+    if row.answer:
+        plan, metrics = row.answer.plan, row.answer.metrics
+        bars["error_bars"] = error_bars_json(plan, metrics, throughput=row.throughput)
+        bars |= pessimistic_json(plan, metrics, found.slo)
     return {
         **row.label,
         **answer,
+        **bars,
         "ratio_to_best": ratio(row.answer, found) if row.answer else None,
         "meets_objectives": row.meets,
         "reason": row.reason or None,
@@ -146,4 +211,19 @@ def _record(row: Row, found: Comparison) -> dict[str, Any]:
         "meets_objectives": row.meets,
         "reason": row.reason,
         **plan,
+        **_flat_bars(row),
     }
+
+
+def _flat_bars(row: Row) -> dict[str, float | None]:
+    """Columns of the 80 % intervals: the same for every row."""
+    names = ("ttft_mean_s", "tpot_mean_s", "requests_per_s", "usd_per_million_output_tokens")
+    bars = {}
+    if row.answer:
+        bars = error_bars(row.answer.plan, row.answer.metrics, throughput=row.throughput)
+    ends: dict[str, float | None] = {}
+    for name in names:
+        bar = bars.get(name)
+        ends[f"low_{name}"] = bar.low if bar else None
+        ends[f"high_{name}"] = bar.high if bar else None
+    return ends

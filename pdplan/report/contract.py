@@ -7,11 +7,12 @@ from typing import Any
 
 from pdplan import __version__
 from pdplan.compose import World
+from pdplan.evaluate import judged
 from pdplan.plan import Metrics, Mixed, Plan, PoolPlan, role_of
 from pdplan.question import Candidate, Choices, Infeasible, OtherKind, Question
 from pdplan.report.contract_version import SCHEMA_VERSION
 from pdplan.report.market import market_json
-from pdplan.uncertainty import error_bars
+from pdplan.uncertainty import INTERVAL, error_bars, slo_of
 from pdplan.workload import Slo, Workload
 
 _RENAMED = {"parts", "problem"}
@@ -67,10 +68,10 @@ def metrics_json(metrics: Metrics) -> dict[str, Any]:
     return found
 
 
-def error_bars_json(plan: Plan, metrics: Metrics) -> dict[str, Any]:
-    """80 % intervals of the means, by the name of the metric."""
-    bars = error_bars(plan, metrics)
-    return {"confidence": 0.8} | {name: {"low": bar.low, "high": bar.high} for name, bar in bars.items()}
+def error_bars_json(plan: Plan, metrics: Metrics, *, throughput: bool = False) -> dict[str, Any]:
+    """80 % intervals, by the name of the metric; of throughput and cost per token where they are results."""
+    bars = error_bars(plan, metrics, throughput=throughput)
+    return {"confidence": INTERVAL} | {name: {"low": bar.low, "high": bar.high} for name, bar in bars.items()}
 
 
 def candidate_json(candidate: Candidate | None) -> dict[str, Any] | None:
@@ -105,7 +106,29 @@ def workload_json(workload: Workload) -> dict[str, Any]:
 
 
 def slo_json(slo: Slo) -> dict[str, Any]:
-    return asdict(slo)
+    """Objectives; `confidence` where one was asked for."""
+    found = {
+        "ttft_s": slo.ttft_s,
+        "tpot_s": slo.tpot_s,
+        "request_latency_s": slo.request_latency_s,
+        "percentile": slo.percentile,
+    }
+    return found if slo.confidence is None else {**found, "confidence": slo.confidence}
+
+
+def pessimistic_json(plan: Plan, metrics: Metrics, slo: Slo) -> dict[str, Any]:
+    """Under `pessimistic_end` the latencies that limits were held against; nothing without a confidence."""
+    if slo.confidence is None:
+        return {}
+    room = slo_of(plan, slo)
+    return {
+        "pessimistic_end": {
+            "confidence": slo.confidence,
+            "ttft_factor": room.ttft_factor,
+            "tpot_factor": room.tpot_factor,
+            **{name.replace("_s", "_slo_s"): value for name, value in judged(metrics, room).items()},
+        }
+    }
 
 
 def world_json(world: World) -> dict[str, Any]:

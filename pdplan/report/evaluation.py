@@ -12,6 +12,7 @@ from pdplan.report.contract import (
     error_bars_json,
     header,
     metrics_json,
+    pessimistic_json,
     plan_json,
     record,
     slo_json,
@@ -20,6 +21,7 @@ from pdplan.report.contract import (
 )
 from pdplan.report.market import bill_blocks, bill_json
 from pdplan.report.parts import (
+    confidence_blocks,
     error_bars_block,
     figures_table,
     notes_block,
@@ -28,6 +30,7 @@ from pdplan.report.parts import (
     ttft_paragraph,
 )
 from pdplan.report.words import cost_words, plan_words, serving_words, slo_words, workload_words
+from pdplan.uncertainty import slo_of
 from pdplan.units import format_rate
 
 if TYPE_CHECKING:
@@ -36,7 +39,8 @@ if TYPE_CHECKING:
 
 def evaluation_report(deployment: Deployment, metrics: Metrics) -> Report:
     """The report of one plan's metrics."""
-    plan, slo = deployment.plan, deployment.slo
+    plan, slo = deployment.plan, slo_of(deployment.plan, deployment.slo)
+    throughput = deployment.workload.concurrency is not None
     data = {
         **header(deployment.catalog_sha256),
         "inputs": {
@@ -46,8 +50,9 @@ def evaluation_report(deployment: Deployment, metrics: Metrics) -> Report:
         },
         "plan": plan_json(plan),
         "metrics": metrics_json(metrics),
-        "error_bars": error_bars_json(plan, metrics),
         "bill": bill_json(plan_bill(deployment.world, plan)),
+        "error_bars": error_bars_json(plan, metrics, throughput=throughput),
+        **pessimistic_json(plan, metrics, slo),
         "notes": list(deployment.notes),
     }
     words = f"{plan_words(plan)}: {cost_words(metrics)}"
@@ -61,7 +66,8 @@ def evaluation_report(deployment: Deployment, metrics: Metrics) -> Report:
         Paragraph(f"{serving_words(plan)}; for {workload_words(deployment.workload)}, {slo_words(slo)}"),
         pools_table(plan, metrics),
         objectives_table(metrics, slo),
-        error_bars_block(plan, metrics),
+        *confidence_blocks(plan, metrics, slo),
+        error_bars_block(plan, metrics, throughput=throughput),
         figures_table(metrics),
         ttft_paragraph(metrics),
         *bill_blocks(plan, deployment.world),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+from pdplan.evaluate import judged
 from pdplan.plan import Metrics, Mixed, Plan
 from pdplan.report.blocks import Bullets, Cell, Paragraph, Table, table
 from pdplan.report.words import OBJECTIVES, per_cent, percentile_name
-from pdplan.uncertainty import error_bars
+from pdplan.uncertainty import ErrorBar, error_bars
 from pdplan.units import format_duration, format_money, format_rate
 from pdplan.workload import Slo
 
@@ -48,31 +50,64 @@ def share_words(plan: Plan, name: str) -> str:
 def objectives_table(metrics: Metrics, slo: Slo) -> Table:
     """What was asked beside what was found, at the SLO's percentile."""
     at = percentile_name(slo.percentile)
+    judged_values = judged(metrics, slo)
     rows: list[tuple[Cell | str, ...]] = []
     for title, limit_field, found_field, mean_field in OBJECTIVES:
-        limit, found = getattr(slo, limit_field), getattr(metrics, found_field)
+        limit, found = getattr(slo, limit_field), judged_values[limit_field]
+        expected = format_duration(getattr(metrics, found_field))
         rows.append(
             (
                 title,
                 format_duration(getattr(metrics, mean_field)),
-                format_duration(found),
+                *((expected,) if slo.confidence is None else (expected, format_duration(found))),
                 f"≤ {format_duration(limit)}" if limit is not None else "none",
                 margin(found, limit) if limit is not None else "",
             )
         )
-    return table("Objectives", f"objective|>mean|>{at}|>limit|margin", rows)
+    pessimistic = "" if slo.confidence is None else f"|>{at} at {per_cent(slo.confidence)}"
+    return table("Objectives", f"objective|>mean|>{at}{pessimistic}|>limit|margin", rows)
 
 
-def error_bars_block(plan: Plan, metrics: Metrics) -> Paragraph:
-    """Where measurements would lie, in words."""
-    bars = error_bars(plan, metrics)
-    ttft, tpot = bars["ttft_mean_s"], bars["tpot_mean_s"]
+def error_bars_block(plan: Plan, metrics: Metrics, *, throughput: bool = False) -> Paragraph:
+    """Where measurements would lie, in words; of throughput and cost where they are results."""
+    bars = error_bars(plan, metrics, throughput=throughput)
+    words = [f"mean TTFT {bar_words(bars['ttft_mean_s'])}", f"mean TPOT {bar_words(bars['tpot_mean_s'])}"]
+    if throughput:
+        rate, usd = bars["requests_per_s"], bars["usd_per_million_output_tokens"]
+        words.append(f"{format_rate(rate.low)} to {format_rate(rate.high)}")
+        if math.isfinite(usd.low):
+            words.append(f"{bar_words(usd, format_money)} per million output tokens")
     return Paragraph(
-        f"mean TTFT {format_duration(ttft.low)} to {format_duration(ttft.high)}, mean TPOT "
-        f"{format_duration(tpot.low)} to {format_duration(tpot.high)}: as far from the prediction as "
-        "8 of 10 measured closed-loop benchmarks were",
+        f"{', '.join(words)}: as far from the prediction as 8 of 10 measured closed-loop benchmarks were",
         title="Error bars",
     )
+
+
+def bar_words(bar: ErrorBar, show: Callable[[float], str] = format_duration) -> str:
+    """331 ms to 2.29 s."""
+    return f"{show(bar.low)} to {show(bar.high)}"
+
+
+def confidence_blocks(plan: Plan, metrics: Metrics, slo: Slo) -> tuple[Paragraph, ...]:
+    """What sizing to the pessimistic end did; nothing where no confidence was asked for."""
+    if slo.confidence is None:
+        return ()
+    at, values = percentile_name(slo.percentile), judged(metrics, slo)
+    parts = [
+        f"{title} {at} {format_duration(getattr(metrics, found_field))} expected, "
+        f"{format_duration(values[limit_field])} at {per_cent(slo.confidence)}"
+        for title, limit_field, found_field, _ in OBJECTIVES
+        if getattr(slo, limit_field) is not None
+    ]
+    if not parts:
+        words = "no limit is set, so there is nothing to be confident of"
+    else:
+        words = (
+            f"held to the pessimistic end: {'; '.join(parts)}. Of measured runs like this one, "
+            f"{per_cent(slo.confidence)} stayed below {slo.ttft_factor:.2f} times the predicted TTFT and "
+            f"{slo.tpot_factor:.2f} times the predicted TPOT"
+        )
+    return (Paragraph(words, title="Confidence"),)
 
 
 def margin(found: float, limit: float) -> Cell:

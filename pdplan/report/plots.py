@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 68, 20
@@ -48,18 +48,29 @@ def draw(
     for curve in filled:
         for r, c in _cells(curve, column, row, right / (width - 1), scale):
             grid[r][c] = curve.mark if grid[r][c] in (" ", curve.mark) else BOTH
-    labels = {row(y): tick_text(y) for y in y_ticks}
-    margin = max(len(t) for t in labels.values())
     legend = [f"{c.mark} {c.name}" for c in filled] + ([f"{BOTH} both"] if len(filled) > 1 else [])
-    lines = [f"{y_title}    {'   '.join(legend)}"]
+    heading = f"{y_title}    {'   '.join(legend)}"
+    across = {column(x): tick_text(x) for x in x_ticks}
+    return framed(grid, heading, {row(y): tick_text(y) for y in y_ticks}, across, x_title)
+
+
+def framed(
+    grid: Sequence[Sequence[str]],
+    heading: str,
+    down: Mapping[int, str],
+    across: Mapping[int, str],
+    x_title: str,
+) -> tuple[str, ...]:
+    """Cells with axes around them; ticks by row (`down`) and by column (`across`)."""
+    width, margin = len(grid[0]), max(len(text) for text in down.values())
+    lines = [heading]
     for r, cells in enumerate(grid):
-        edge = "+" if r in labels else "|"
-        lines.append(f"{labels.get(r, ''):>{margin}} {edge}{''.join(cells)}".rstrip())
+        edge = "+" if r in down else "|"
+        lines.append(f"{down.get(r, ''):>{margin}} {edge}{''.join(cells)}".rstrip())
     axis, below = ["-"] * width, [" "] * (width + 8)
-    for x in x_ticks:
-        axis[column(x)] = "+"
-        text = tick_text(x)
-        start = max(column(x) - len(text) // 2, 0)
+    for c, text in across.items():
+        axis[c] = "+"
+        start = max(c - len(text) // 2, 0)
         below[start : start + len(text)] = text
     indent = " " * margin
     return (

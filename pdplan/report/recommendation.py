@@ -24,6 +24,7 @@ from pdplan.report.contract import (
     infeasible_json,
     metrics_json,
     other_kind_json,
+    pessimistic_json,
     plan_json,
     question_json,
     record,
@@ -31,6 +32,7 @@ from pdplan.report.contract import (
 from pdplan.report.market import bill_blocks, bill_json
 from pdplan.report.mixture import mixture_json, mixture_words
 from pdplan.report.parts import (
+    confidence_blocks,
     error_bars_block,
     figures_table,
     margin,
@@ -56,6 +58,7 @@ from pdplan.report.words import (
     slo_words,
     workload_words,
 )
+from pdplan.uncertainty import slo_of
 from pdplan.units import format_duration, format_money, format_percent, format_rate
 
 if TYPE_CHECKING:
@@ -68,15 +71,18 @@ def recommendation_report(
     found: Recommendation, *, catalog_sha256: str = "", notes: tuple[str, ...] = (), why: Why | None = None
 ) -> Report:
     """The report of an answer, or of why there is none."""
-    best = found.best
+    best, question = found.best, found.question
     everything = tuple(dict.fromkeys((*notes, *found.notes)))
     data: dict[str, Any] = {
         **header(catalog_sha256),
         "inputs": question_json(found.question, found.world),
         "plan": plan_json(best.plan) if best else None,
         "metrics": metrics_json(best.metrics) if best else None,
-        "error_bars": error_bars_json(best.plan, best.metrics) if best else None,
         "bill": bill_json(plan_bill(found.world, best.plan)) if best else None,
+        "error_bars": error_bars_json(best.plan, best.metrics, throughput=question.wants_goodput)
+        if best
+        else None,
+        **(pessimistic_json(best.plan, best.metrics, question.slo) if best else {}),
         "alternatives": [candidate_json(c) for c in found.alternatives],
         "best_other_mode": candidate_json(found.best_other_mode),
         "best_other_kind": other_kind_json(found.best_other_kind),
@@ -140,13 +146,14 @@ def wanted_words(question: Question) -> str:
 
 
 def _answer(found: Recommendation, best: Candidate) -> list[Block]:
-    question = found.question
+    question, slo = found.question, slo_of(best.plan, found.question.slo)
     blocks: list[Block] = [
         Headline(answer_words(question, best)),
         Paragraph(f"{serving_words(best.plan)}; {wanted_words(question)}"),
         pools_table(best.plan, best.metrics),
-        objectives_table(best.metrics, question.slo),
-        error_bars_block(best.plan, best.metrics),
+        objectives_table(best.metrics, slo),
+        *confidence_blocks(best.plan, best.metrics, slo),
+        error_bars_block(best.plan, best.metrics, throughput=question.wants_goodput),
         figures_table(best.metrics),
         ttft_paragraph(best.metrics),
         *bill_blocks(best.plan, found.world),

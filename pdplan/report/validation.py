@@ -9,14 +9,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from pdplan.calibrated import Calibration
 from pdplan.errors import InputError, nearest, quoted_list
-from pdplan.measured.accuracy import QUANTITIES, ErrorSummary, choice_regret, residuals, summaries
-from pdplan.measured.intervals import covered, interval
+from pdplan.laws.roofline import Array
+from pdplan.measured.accuracy import (
+    QUANTITIES,
+    ErrorSummary,
+    Residuals,
+    choice_regret,
+    residuals,
+    summaries,
+)
+from pdplan.measured.intervals import Inside, inside_intervals, interval, is_fitted
 from pdplan.measured.predict import Predictions
 from pdplan.measured.runs import Run
-from pdplan.report.blocks import Block, Bullets, Headline, Paragraph, Report, table
+from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, Verbatim, table
 from pdplan.report.contract import header
+from pdplan.report.scatter import Cloud, clouds, terminal_scatter
 
 COLUMNS: dict[str, Callable[[Run], Any]] = {
     "model": lambda r: r.model,
@@ -40,25 +51,39 @@ COLUMNS: dict[str, Callable[[Run], Any]] = {
 _TITLES = {"tpot": "TPOT", "ttft": "TTFT", "tok_per_s_per_gpu": "tokens/s/GPU"}
 
 
-def validation_report(
-    runs: Sequence[Run],
-    predictions: Predictions,
-    by: Sequence[str],
-    catalog_sha256: str,
-    calibration: Calibration | None = None,
-) -> Report:
-    """The report over runs and their predictions, grouped by columns of the run table."""
-    names = tuple(by) or ("mode",)
+PLOTTED = {"tpot": "TPOT", "ttft": "TTFT"}
+"""Quantities that `--plot` shows."""
+
+
+def columns_from(text: str | None) -> tuple[str, ...]:
+    """The columns that `--by` names; InputError for one that there is not."""
+    names = tuple(name.strip() for name in (text or "").split(",") if name.strip()) or ("mode",)
     for name in names:
         if name not in COLUMNS:
             close = nearest(name, COLUMNS)
             hint = f"; did you mean {quoted_list(close)}?" if close else ""
             raise InputError(f"--by: '{name}' is no column{hint} (one of {', '.join(COLUMNS)})")
+    return names
+
+
+def validation_report(
+    runs: Sequence[Run],
+    predictions: Predictions,
+    names: Sequence[str],
+    catalog_sha256: str,
+    calibration: Calibration | None = None,
+    *,
+    plotted: bool = False,
+) -> Report:
+    """The report over runs and their predictions, grouped by columns of the run table.
+
+    `plotted`: with predicted against measured in characters.
+    """
     found = residuals(runs, predictions)
     groups = summaries(runs, found, lambda r: tuple(COLUMNS[name](r) for name in names))
     everything = summaries(runs, found, lambda r: ())[()]
     regret = choice_regret(runs, predictions)
-    inside = covered(runs, predictions)
+    inside, fitted = inside_intervals(runs, found), is_fitted(runs)
     reasons = sorted({r for r in predictions.reasons if r})
     missed = sum(1 for r in predictions.reasons if r)
     data: dict[str, Any] = {
@@ -72,7 +97,9 @@ def validation_report(
             {**dict(zip(names, key, strict=True)), **_errors_json(entry)} for key, entry in groups.items()
         ],
         "choice_regret": {k: _plain(v) for k, v in asdict(regret).items()},
-        "inside_80_percent_interval": {q: _plain(v) for q, v in inside.items()},
+        "fitted_rows": int(fitted.sum()),
+        "inside_80_percent_interval": {q: _plain(v) for q, v in inside.shares().items()},
+        "inside_80_percent_interval_of_new_rows": {q: _plain(v) for q, v in inside.shares(~fitted).items()},
         "reasons": reasons,
     }
     records = tuple(
@@ -82,8 +109,16 @@ def validation_report(
         }
         for key, entry in groups.items()
     )
+    blocks = [
+        *_blocks(runs, names, groups, everything, regret, missed),
+        *_intervals(inside, fitted),
+        *([Bullets(title="Not predicted", items=tuple(reasons[:8]))] if reasons else []),
+    ]
+    if plotted:
+        panels = scatter_panels(runs, found, names[0])
+        blocks[1:1] = [Verbatim(terminal_scatter(groups, name)) for name, groups in panels.items() if groups]
     return Report(
-        blocks=tuple(_blocks(runs, names, groups, everything, regret, inside, reasons, missed)),
+        blocks=tuple(blocks),
         data=data,
         records=records,
     )
@@ -117,8 +152,6 @@ def _blocks(
     groups: dict[Any, dict[str, ErrorSummary]],
     everything: dict[str, ErrorSummary],
     regret: Any,
-    inside: dict[str, float],
-    reasons: list[str],
     missed: int,
 ) -> list[Block]:
     parts = [f"{_TITLES[q]} {_percent(everything[q].median)}" for q in QUANTITIES]
@@ -147,11 +180,34 @@ def _blocks(
             f"tokens/s/GPU in the median, {_percent(regret.mean)} on average."
         )
         blocks.append(Paragraph(text, title="Choice regret"))
-    bars = ", ".join(f"{_TITLES[q]} {_percent(inside[q], 0)}" for q in QUANTITIES)
-    blocks.append(Paragraph(f"Of the measurements, inside the 80 % interval: {bars}.", title="Error bars"))
-    if reasons:
-        blocks.append(Bullets(title="Not predicted", items=tuple(reasons[:8])))
     return blocks
+
+
+def _intervals(inside: Inside, fitted: Array) -> list[Block]:
+    """How many measurements their 80 % intervals hold, apart for runs that were fitted and new ones."""
+    rows: list[tuple[Cell | str, ...]] = [
+        (name, f"{np.count_nonzero(where):,}", *(_percent(inside.share(q, where), 0) for q in QUANTITIES))
+        for name, where in (("fitted", fitted), ("new", ~fitted))
+        if where.any()
+    ]
+    heads = "|".join(["runs", ">count", *(f">{_TITLES[q]}" for q in QUANTITIES)])
+    words = "none of these runs took part in the fit: errors and coverage are those of new ground"
+    if fitted.all():
+        words = (
+            "all of these runs took part in the fit of constants and error bars, so errors and coverage are "
+            "in-sample; docs/confidence.md has what is left of them on runs left out"
+        )
+    elif fitted.any():
+        words = (
+            f"{np.count_nonzero(fitted):,} of {fitted.size:,} runs took part in the fit of constants and "
+            "error bars: the errors above are partly in-sample"
+        )
+    return [table("Measurements inside the 80 % interval", heads, rows), Paragraph(words)]
+
+
+def scatter_panels(runs: Sequence[Run], found: Residuals, by: str) -> dict[str, list[Cloud]]:
+    """The clouds of each plotted quantity, by its title."""
+    return {title: clouds(runs, found, quantity, COLUMNS[by]) for quantity, title in PLOTTED.items()}
 
 
 def _errors_json(entry: dict[str, ErrorSummary]) -> dict[str, Any]:

@@ -149,7 +149,8 @@ def slo_words(slo: Slo) -> str:
     ]
     if not limits:
         return "no objectives"
-    return f"{' and '.join(limits)} at {percentile_name(slo.percentile)}"
+    sure = "" if slo.confidence is None else f", with {per_cent(slo.confidence)} confidence"
+    return f"{' and '.join(limits)} at {percentile_name(slo.percentile)}{sure}"
 
 
 def per_cent(share: float) -> str:

@@ -249,11 +249,13 @@ def largest_rate(choices: DecodeChoices, workers: Array, workload: Workload, slo
     """The rate at which the percentile of the batch just reaches its limit.
 
     peak(N)/workers = limit  ⇒  N = mean_for_peak(workers·limit), and λ = N/(OSL·TPOT(N/workers)).
+    Where the SLO allows for errors, TPOT is that of its pessimistic end: if each step takes f times as
+    long, requests stay f times as long, and the pool carries a rate lower by f.
     """
     mean = mean_for_peak(workers * choices.limit, slo.z)
     each = mean / workers
     tpot = pool_tpot_s(choices.candidates.pool, workload, each, choices.colocated)
-    return np.asarray(mean / (workload.osl * np.maximum(tpot, 1e-300)))
+    return np.asarray(mean / (workload.osl * slo.tpot_factor * np.maximum(tpot, 1e-300)))
 
 
 def workers_for_rate(choices: DecodeChoices, rate: float | Array, workload: Workload, slo: Slo) -> Array:
@@ -262,7 +264,7 @@ def workers_for_rate(choices: DecodeChoices, rate: float | Array, workload: Work
     Capacity per worker grows with the number of workers (the pool's fluctuation is
     shared), so the least number lies between rate/best and rate/capacity(lowest).
     """
-    low = np.maximum(np.ceil(rate / choices.rate_per_worker * (1 - 1e-12)), 1.0)
+    low = np.maximum(np.ceil(slo.tpot_factor * rate / choices.rate_per_worker * (1 - 1e-12)), 1.0)
     enough = largest_rate(choices, low, workload, slo) >= rate
     if np.all(enough):
         return low

@@ -7,14 +7,15 @@ from dataclasses import replace
 import numpy as np
 
 from pdplan.compose import World
-from pdplan.evaluate import Economics, evaluate_colocated, meets
+from pdplan.evaluate import Economics, evaluate_colocated
 from pdplan.laws.roofline import Array
 from pdplan.plan import Colocated, Metrics, Serving
 from pdplan.pools import solve_running
 from pdplan.question import Candidate
 from pdplan.search.candidates import DecodeChoices, batch_to_configure, workers_for_rate
-from pdplan.search.objective import Objective
+from pdplan.search.objective import Objective, serves
 from pdplan.search.space import Space
+from pdplan.uncertainty import slo_on
 from pdplan.workload import Slo, Workload
 
 BLOCK = 64
@@ -32,7 +33,7 @@ def search_colocated(world: World, workload: Workload, slo: Slo, space: Space) -
     bounds: list[tuple[float, float, str, int, float]] = []
     for hardware, found in choices.items():
         if len(found):
-            workers = workers_for_rate(found, workload.rate, workload, slo)
+            workers = workers_for_rate(found, workload.rate, workload, slo_on(slo, serving, hardware))
             cost = objective.pool_cost(hardware, found.candidates.pool.layout.gpus, workers)
             bounds += [
                 (float(cost[k]), float(found.fastest_tpot_s[k]), hardware, k, float(workers[k]))
@@ -62,7 +63,8 @@ def search_colocated(world: World, workload: Workload, slo: Slo, space: Space) -
         spare = objective.spare_workers
         most = np.where(np.isfinite(best), np.floor(best / unit * (1 + 1e-9)) - spare, start * 8 + 64)
         most = np.minimum(most, space.limits.most_workers(hardware, gpus))
-        sized = _size(part, start, most, serving, workload, slo, money, objective)
+        limits = slo_on(slo, serving, hardware)
+        sized = _size(part, start, most, serving, workload, limits, money, objective)
         candidates += [c for c in sized if np.isfinite(objective.cost(c)) and space.limits.allow(c)]
         best = min([best, *(objective.cost(c) for c in candidates)])
     return candidates
@@ -114,7 +116,8 @@ def evaluate_workers(
 ) -> tuple[Metrics, Array, Array]:
     """Metrics of so many workers of each type, where they meet everything, the max_batch to set."""
     pool = choices.candidates.with_workers(workers)
-    running = solve_running(pool, workload, np.asarray(workload.rate, dtype=float), colocated=True)
+    rate = np.asarray(workload.rate, dtype=float) * slo.tpot_factor  # so many run, should steps take longer
+    running = solve_running(pool, workload, rate, colocated=True)
     batch = batch_to_configure(pool, running, choices.limit, slo)
     metrics = evaluate_colocated(replace(pool, max_batch=batch), workload, slo, money)
-    return metrics, np.broadcast_to(meets(metrics, slo), np.shape(workers)), batch
+    return metrics, np.broadcast_to(serves(metrics, slo), np.shape(workers)), batch

@@ -21,7 +21,6 @@ from pdplan.evaluate import (
     Economics,
     evaluate_disaggregated,
     kv_transfer,
-    meets,
     prefill_wait_s,
     queued_latency,
 )
@@ -40,8 +39,9 @@ from pdplan.search.candidates import (
 )
 from pdplan.search.extra import cheapest_extra
 from pdplan.search.limits import Limits
-from pdplan.search.objective import Objective, Workers, ttft_limit_s
+from pdplan.search.objective import Objective, Workers, serves, ttft_limit_s
 from pdplan.search.space import Space
+from pdplan.uncertainty import slo_on
 from pdplan.workload import Slo, Workload
 
 BLOCK = 128
@@ -76,6 +76,10 @@ class SizedDecode:
     @property
     def pool(self) -> Pool:
         return self.choices.candidates.with_workers(self.workers)
+
+    @property
+    def hardware(self) -> str:
+        return self.choices.candidates.hardware
 
 
 def size_decode(
@@ -182,7 +186,9 @@ def bound_prefill(
         nothing = np.zeros(0, dtype=int)
         return BoundedPrefill(choices=prefill.take(nothing), workers=np.zeros(0), cost=np.zeros(0))
     fastest = min(float(d.choices.fastest_tpot_s.min()) for d in pools)
-    loosest = float(ttft_limit_s(problem.slo, problem.workload.osl, np.asarray(fastest)))
+    osl, hardware = problem.workload.osl, prefill.candidates.hardware
+    slos = [slo_on(problem.slo, problem.serving, hardware, d.hardware) for d in pools]
+    loosest = max(float(ttft_limit_s(slo, osl, np.asarray(fastest))) for slo in slos)
     bound = least_prefill_workers(problem, prefill, None, np.asarray(fastest), np.asarray(loosest))
     possible = np.flatnonzero(np.isfinite(bound))
     prefill, bound = prefill.take(possible), bound[possible]
@@ -312,13 +318,14 @@ def _candidates(
         return []
     prefill, decode, workers = prefill.take(index), decode.take(index), workers[index]
     prefill_pool = prefill.candidates.with_workers(workers)
-    running = solve_running(decode.pool, problem.workload, problem.rate, colocated=False)
+    rate = problem.rate * problem.slo.tpot_factor  # as many run as at this rate, should steps take longer
+    running = solve_running(decode.pool, problem.workload, rate, colocated=False)
     batch = batch_to_configure(decode.pool, running, decode.choices.limit, problem.slo)
     decode_pool = replace(decode.pool, max_batch=batch)
     metrics = evaluate_disaggregated(
         prefill_pool, decode_pool, problem.workload, problem.slo, problem.network, problem.economics
     )
-    good = np.flatnonzero(np.broadcast_to(meets(metrics, problem.slo), np.shape(workers)))
+    good = np.flatnonzero(np.broadcast_to(serves(metrics, problem.slo), np.shape(workers)))
     senders = Workers(prefill.candidates.hardware, prefill.candidates.pool.layout.gpus, workers)
     receiving = decode.choices.candidates
     receivers = Workers(receiving.hardware, receiving.pool.layout.gpus, decode.workers)
@@ -346,7 +353,7 @@ def search_disaggregated(world: World, workload: Workload, slo: Slo, space: Spac
     prefills, decodes, objective = space.prefill, space.decode, space.objective
     rate, spare = workload.rate, objective.spare_workers
     sized = {
-        hw: size_decode(choices, rate, workload, slo, spare=spare)
+        hw: size_decode(choices, rate, workload, slo_on(slo, space.serving, hw, hw), spare=spare)
         for hw, choices in decodes.items()
         if len(choices)
     }
@@ -357,7 +364,7 @@ def search_disaggregated(world: World, workload: Workload, slo: Slo, space: Spac
         return PairProblem(
             serving=space.serving,
             workload=workload,
-            slo=slo,
+            slo=slo_on(slo, space.serving, p, d),
             network=build_network(world, p, d),
             economics=Economics(
                 usd_per_gpu_h={"prefill": world.price(p), "decode": world.price(d)},

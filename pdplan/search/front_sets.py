@@ -19,6 +19,7 @@ from pdplan.question import Question
 from pdplan.search.candidates import Candidates, PrefillChoices
 from pdplan.search.objective import ttft_limit_s
 from pdplan.search.recommend import Space
+from pdplan.uncertainty import slo_on
 from pdplan.workload import Slo, Workload
 
 SMALL_BATCHES, STEPS_PER_OCTAVE = 16, 8
@@ -56,14 +57,16 @@ def saturated_sets(
 
     Accelerators with no network between them are left out.
     """
-    workload, slo = question.workload, question.slo
+    workload, serving = question.workload, space.serving
     for hardware, choices in space.colocated.items():
+        slo = slo_on(question.slo, serving, hardware)
         yield _colocated(choices.candidates, workload, slo, weight[hardware])
     holders = {d: _holders(choices.candidates, workload) for d, choices in space.decode.items()}
     for p, prefill in space.prefill.items():
         for d, decode in holders.items():
             if len(prefill) and (default_bandwidth(world, p, d) or world.network.bandwidth_bytes_per_s):
-                yield from _pairs(world, question, (p, prefill), (d, decode), (weight[p], weight[d]))
+                asked = replace(question, slo=slo_on(question.slo, serving, p, d))
+                yield from _pairs(world, asked, (p, prefill), (d, decode), (weight[p], weight[d]))
 
 
 def batches(candidates: Candidates) -> Array:
@@ -203,7 +206,7 @@ def _lightest_within(time_s: Array, weight: Array, budget_s: Array) -> Array:
 
 
 def _tpot_budget(slo: Slo) -> float:
-    return np.inf if slo.tpot_s is None else slo.tpot_s
+    return np.inf if slo.tpot_s is None else slo.tpot_s / slo.tpot_factor
 
 
 def _best(index: Array, time_s: Array, weight: Array) -> Array:

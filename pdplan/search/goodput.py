@@ -19,7 +19,6 @@ from pdplan.evaluate import (
     Economics,
     evaluate_colocated,
     evaluate_disaggregated,
-    meets,
     prefill_wait_s,
     queued_latency,
 )
@@ -30,8 +29,9 @@ from pdplan.pools import solve_running
 from pdplan.question import Candidate, Question
 from pdplan.search.candidates import DecodeChoices, PrefillChoices, batch_to_configure, largest_rate
 from pdplan.search.limits import SLACK, largest_allowed
-from pdplan.search.objective import Workers, ttft_limit_s
+from pdplan.search.objective import Workers, serves, ttft_limit_s
 from pdplan.search.space import Space
+from pdplan.uncertainty import slo_on
 from pdplan.workload import Slo, Workload
 
 BLOCK = 96
@@ -91,7 +91,8 @@ def highest_rate(meets_at: Callable[[Array], Array], high: Array) -> Array:
 def _colocated(
     question: Question, world: World, space: Space, choices: DecodeChoices, best: float
 ) -> list[Candidate]:
-    workload, slo, hardware = question.workload, question.slo, choices.candidates.hardware
+    workload, hardware = question.workload, choices.candidates.hardware
+    slo = slo_on(question.slo, space.serving, hardware)
     money = Economics(
         usd_per_gpu_h={"colocated": world.price(hardware)}, watt_per_gpu={"colocated": world.watts(hardware)}
     )
@@ -115,7 +116,7 @@ def _colocated(
         ) -> tuple[Metrics, Array]:
             pool = part.candidates.with_workers(count)
             asked = workload.at_rate(np.maximum(rate, 1e-9))
-            running = solve_running(pool, asked, asked.rate, colocated=True)
+            running = solve_running(pool, asked, asked.rate * slo.tpot_factor, colocated=True)
             batch = batch_to_configure(pool, running, part.limit, slo)
             return evaluate_colocated(replace(pool, max_batch=batch), asked, slo, money), batch
 
@@ -138,7 +139,7 @@ def _colocated(
 
 
 def _met(metrics: Metrics, slo: Slo, rate: Array) -> Array:
-    return np.broadcast_to(meets(metrics, slo), np.shape(rate))
+    return np.broadcast_to(serves(metrics, slo), np.shape(rate))
 
 
 # ------------------------------------------------------------------------ two pools
@@ -150,7 +151,7 @@ def _pair(question: Question, world: World, space: Space, p: str, d: str) -> _Pa
     if not len(prefill) or not len(decode):
         return None
     return _Pair(
-        question=question,
+        question=replace(question, slo=slo_on(question.slo, space.serving, p, d)),
         space=space,
         prefill=prefill,
         decode=decode,
@@ -347,7 +348,7 @@ class _Pair:
             asked = self.workload.at_rate(np.maximum(rate, 1e-9))
             receiving = self.decode.take(splits.types[index])
             pool = receiving.candidates.with_workers(splits.counts[index])
-            running = solve_running(pool, asked, asked.rate, colocated=False)
+            running = solve_running(pool, asked, asked.rate * slo.tpot_factor, colocated=False)
             batch = batch_to_configure(pool, running, receiving.limit, slo)
             decoding = replace(pool, max_batch=batch)
             prefill = self.prefill.take(types[index]).candidates.with_workers(workers[index])

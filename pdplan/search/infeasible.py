@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pdplan.compose import World, build_setting
-from pdplan.evaluate import pool_memory
+from pdplan.evaluate import judged, pool_memory
 from pdplan.memory import request_cache_bytes
 from pdplan.pools import Pool
 from pdplan.question import Infeasible, Question, Recommendation
 from pdplan.search.candidates import decode_choices, possible_layouts
+from pdplan.uncertainty import slo_of, slo_on
 from pdplan.units import format_bytes, format_count, format_duration, format_money
 from pdplan.workload import Slo
 
@@ -42,6 +43,16 @@ def explain_infeasible(
     question: Question, world: World, every: Sequence[Space], search: Search
 ) -> Infeasible:
     """The binding limit, the nearest miss and verified ways out."""
+    found = _explained(question, world, every, search)
+    if question.slo.confidence is None:
+        return found
+    estimate = replace(question, slo=replace(question.slo, confidence=None), alternatives=0)
+    if search(estimate, world).best is None:
+        return found
+    return replace(found, relax=(*found.relax, "no --confidence: there is a plan that holds at the estimate"))
+
+
+def _explained(question: Question, world: World, every: Sequence[Space], search: Search) -> Infeasible:
     if not any(len(f) for space in every for f in space.fitting.values()):
         return _fits_nowhere(question, world, every)
     if question.wants_goodput and question.spare_workers:
@@ -198,26 +209,34 @@ def _loosen(question: Question, every: Sequence[Space]) -> tuple[Question, list[
         for colocated in (False, True):
             if len(fitting) and (hardware in space.decode or not colocated):
                 found = decode_choices(fitting, question.workload, None, colocated)
-                fastest[hardware] = min(fastest.get(hardware, math.inf), float(found.fastest_tpot_s.min()))
+                pools = (hardware,) if colocated else (hardware, hardware)
+                needed = slo_on(slo, space.serving, *pools).tpot_factor * float(found.fastest_tpot_s.min())
+                fastest[hardware] = min(fastest.get(hardware, math.inf), needed)
     quickest = min(fastest.values())
+    at = "" if slo.confidence is None else f" at {slo.confidence * 100:g} % confidence"
     if slo.tpot_s is not None and quickest * HEADROOM >= slo.tpot_s:
         words.append(
-            f"TPOT: the fastest layout needs {format_duration(quickest)} per token with an idle batch, "
+            f"TPOT: the fastest layout needs {format_duration(quickest)} per token with an idle batch{at}, "
             f"{format_duration(slo.tpot_s)} are allowed"
         )
         slo = replace(slo, tpot_s=_nice(quickest * HEADROOM))
-    senders = [c for space in every for c in space.prefill.values() if len(c)]
-    shortest = min((float(c.service.time_s.min()) for c in senders), default=None)
+    prefills = [
+        slo_on(slo, space.serving, hw, hw).ttft_factor * float(c.service.time_s.min())
+        for space in every
+        for hw, c in space.prefill.items()
+        if len(c)
+    ]
+    shortest = min(prefills, default=None)
     if shortest is not None and slo.ttft_s is not None and (shortest + quickest) * HEADROOM >= slo.ttft_s:
         words.append(
-            f"TTFT: the fastest layout prefills a prompt in {format_duration(shortest)} without any queue, "
-            f"{format_duration(slo.ttft_s)} are allowed"
+            f"TTFT: the fastest layout prefills a prompt in {format_duration(shortest)} without any "
+            f"queue{at}, {format_duration(slo.ttft_s)} are allowed"
         )
         slo = replace(slo, ttft_s=_nice((shortest + quickest) * HEADROOM))
     least = (shortest or 0.0) + quickest * max(question.workload.osl - 1, 0)
     if slo.request_latency_s is not None and least * HEADROOM >= slo.request_latency_s:
         words.append(
-            f"request latency: the fastest layout needs {format_duration(least)}, "
+            f"request latency: the fastest layout needs {format_duration(least)}{at}, "
             f"{format_duration(slo.request_latency_s)} are allowed"
         )
         slo = replace(slo, request_latency_s=_nice(least * HEADROOM))
@@ -273,12 +292,10 @@ def _quantity(key: str, value: float) -> str:
 def _misses(nearest: Recommendation, question: Question) -> dict[str, tuple[float, float]]:
     """Limits that the nearest plan misses in the case that it is sized for: (found, allowed)."""
     assert nearest.best is not None
-    slo = question.slo
+    slo = slo_of(nearest.best.plan, question.slo)
     metrics = nearest.robustness.at_sizing_rate if nearest.robustness else nearest.best.metrics
     pairs = {
-        "ttft_s": (metrics.ttft_slo_s, slo.ttft_s),
-        "tpot_s": (metrics.tpot_slo_s, slo.tpot_s),
-        "request_latency_s": (metrics.request_latency_slo_s, slo.request_latency_s),
+        **{name: (value, getattr(slo, name)) for name, value in judged(metrics, slo).items()},
         "gpus": (nearest.best.metrics.gpus, question.max_gpus),
         "usd_per_h": (nearest.best.metrics.usd_per_h, question.max_usd_per_h),
     }

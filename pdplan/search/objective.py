@@ -10,10 +10,12 @@ import numpy as np
 
 from pdplan.compose import World
 from pdplan.errors import InputError
+from pdplan.evaluate import LIMITS, judged, meets
 from pdplan.laws.roofline import Array
 from pdplan.market import Tariff, packed_pair, packed_units
 from pdplan.plan import Metrics, Plan
 from pdplan.question import Candidate, Choices, Question
+from pdplan.uncertainty import slo_of
 from pdplan.workload import Slo
 
 HAIR = 1e-7
@@ -138,32 +140,39 @@ def _watts(world: World, names: Iterable[str]) -> dict[str, float]:
 
 
 def tpot_limit_s(slo: Slo, osl: float) -> float | None:
-    """The tighter of the TPOT limit and what the request latency leaves per token."""
+    """The tighter of the TPOT limit and what the request latency leaves per token, errors allowed for."""
     limits = [slo.tpot_s] if slo.tpot_s is not None else []
     if slo.request_latency_s is not None and osl > 1:
         limits.append(slo.request_latency_s / (osl - 1))
-    return min(limits) if limits else None
+    return min(limits) / slo.tpot_factor if limits else None
 
 
 def ttft_limit_s(slo: Slo, osl: float, tpot_slo_s: Array) -> Array:
     """What TTFT may take: its own limit, and what the request latency leaves after the answer."""
     limit = np.full(np.shape(tpot_slo_s), np.inf if slo.ttft_s is None else slo.ttft_s)
     if slo.request_latency_s is not None:
-        limit = np.minimum(limit, slo.request_latency_s - tpot_slo_s * max(osl - 1, 0))
-    return limit
+        answer = slo.tpot_factor * tpot_slo_s * max(osl - 1, 0)
+        limit = np.minimum(limit, slo.request_latency_s - answer)
+    return limit / slo.ttft_factor
+
+
+def serves(metrics: Metrics, slo: Slo) -> Array:
+    """Where a deployment under a rate keeps every limit, and the rate, too, should steps take longer.
+
+    If each step takes f times as long as predicted (the room that the SLO leaves for TPOT), so do
+    requests in their slots: f · utilisation of the decoding pool ≤ 1.
+    """
+    good = meets(metrics, slo)
+    if slo.tpot_factor == 1.0:
+        return good
+    decoding = metrics.utilisation.get("decode", metrics.utilisation.get("colocated"))
+    return good & (slo.tpot_factor * np.asarray(decoding) <= 1 + 1e-9)
 
 
 def limit_shares(metrics: Metrics, slo: Slo) -> list[float]:
     """The share of each limit that a plan uses: 1 is on the edge."""
-    return [
-        float(found / limit)
-        for found, limit in (
-            (metrics.ttft_slo_s, slo.ttft_s),
-            (metrics.tpot_slo_s, slo.tpot_s),
-            (metrics.request_latency_slo_s, slo.request_latency_s),
-        )
-        if limit
-    ]
+    values = judged(metrics, slo)
+    return [float(values[name] / limit) for name in LIMITS if (limit := getattr(slo, name))]
 
 
 PLAINNESS = 0.05
@@ -211,7 +220,7 @@ def rank(
     """
 
     def key(c: Candidate) -> tuple[float, int, float, float, str]:
-        shares = limit_shares(c.metrics, slo)
+        shares = limit_shares(c.metrics, slo_of(c.plan, slo))
         worst = max(shares, default=0.0) + PLAINNESS * intricacy(c, objective)
         return (
             round(objective.cost(c), 9),

@@ -7,22 +7,24 @@ from collections.abc import Iterator
 
 from pdplan.architecture.feed_forward import Experts
 from pdplan.compose import World
+from pdplan.evaluate import judged
 from pdplan.plan import Plan
 from pdplan.question import Candidate, Question
 from pdplan.search.objective import Objective, intricacy, limit_shares
+from pdplan.uncertainty import slo_of
 from pdplan.units import format_duration, format_percent
 
 
 def binding_sentence(best: Candidate, question: Question, objective: Objective) -> str:
     """What keeps the plan from being cheaper: the limit that it uses most of, per pool."""
-    metrics, slo = best.metrics, question.slo
+    metrics, slo = best.metrics, slo_of(best.plan, question.slo)
     where = f"p{slo.percentile * 100:g}"
+    if slo.confidence is not None:
+        where += f" at {slo.confidence * 100:g} % confidence"
     shares: list[tuple[float, str]] = []
-    for name, found, limit in (
-        ("TTFT", metrics.ttft_slo_s, slo.ttft_s),
-        ("TPOT", metrics.tpot_slo_s, slo.tpot_s),
-        ("request latency", metrics.request_latency_slo_s, slo.request_latency_s),
-    ):
+    values = judged(metrics, slo)
+    for name, field in (("TTFT", "ttft_s"), ("TPOT", "tpot_s"), ("request latency", "request_latency_s")):
+        found, limit = values[field], getattr(slo, field)
         if limit:
             text = f"{name} {where} {format_duration(found)} of {format_duration(limit)} allowed"
             shares.append((found / limit, text))
@@ -63,7 +65,9 @@ def why_after(best: Candidate, other: Candidate, question: Question, objective: 
 
 def _why_equal(best: Candidate, other: Candidate, question: Question, objective: Objective) -> str:
     """What decides between plans of equal cost, as `rank` does."""
-    here, there = (max(limit_shares(c.metrics, question.slo), default=0.0) for c in (best, other))
+    here, there = (
+        max(limit_shares(c.metrics, slo_of(c.plan, question.slo)), default=0.0) for c in (best, other)
+    )
     if there > here:
         return (
             f"as cheap with less margin: {format_percent(there)} of its tightest limit used, "

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pdplan.compose import World, build_network, build_pool, economics
-from pdplan.evaluate import evaluate_colocated, evaluate_disaggregated, meets
+from pdplan.evaluate import evaluate_colocated, evaluate_disaggregated
 from pdplan.laws.roofline import Array
 from pdplan.plan import Colocated, Disaggregated, Equal, Metrics, Mixed, Plan, PoolPlan
 from pdplan.pools import Pool, prefill_service, solve_running
@@ -35,7 +35,8 @@ from pdplan.search.disaggregated import (
     size_decode,
 )
 from pdplan.search.limits import Limits
-from pdplan.search.objective import Objective, tpot_limit_s, ttft_limit_s
+from pdplan.search.objective import Objective, serves, tpot_limit_s, ttft_limit_s
+from pdplan.uncertainty import slo_of
 from pdplan.workload import Workload
 
 
@@ -63,6 +64,7 @@ class Schedule:
 
 def schedule(plan: Plan, question: Question, world: World, objective: Objective, rates: Array) -> Schedule:
     """Least workers of the plan's types for each of `rates`; the plan itself carries the highest."""
+    question = replace(question, slo=slo_of(plan, question.slo))
     sizing = question.workload.at_rate(rates / (1.0 - question.headroom))
     assert not isinstance(plan, Mixed), "a day is planned with equal workers in each pool"
     if isinstance(plan, Colocated):
@@ -151,7 +153,7 @@ def _disaggregated(
         limits=Limits(dollars=objective),
     )
     decode, senders = _least_pair(problem, prefill, size_decode(choices, rates, sizing, slo))
-    running = solve_running(decode.pool, sizing, rates, colocated=False)
+    running = solve_running(decode.pool, sizing, rates * slo.tpot_factor, colocated=False)
     batch = batch_to_configure(decode.pool, running, choices.limit, slo)
     known = np.isfinite(senders)
     metrics = evaluate_disaggregated(
@@ -162,7 +164,7 @@ def _disaggregated(
         problem.network,
         problem.economics,
     )
-    known = known & meets(metrics, slo)
+    known = known & serves(metrics, slo)
     # Where nothing smaller serves, the workers of the highest rate do.
     spare = question.spare_workers
     workers = {

@@ -25,6 +25,7 @@ from pdplan.search.candidates import (
 from pdplan.search.limits import Limits, limits_of
 from pdplan.search.objective import Objective, build_objective, tpot_limit_s
 from pdplan.search.worker_types import WorkerTypes
+from pdplan.uncertainty import slo_on
 from pdplan.workload import NO_SPECULATION
 
 
@@ -98,7 +99,6 @@ def build_space(question: Question, world: World, types: WorkerTypes | None = No
         return types.fitting(world, serving, hardware, workload, own)
 
     fitting = {hw: fit(hw) for hw in names}
-    limit = tpot_limit_s(slo, workload.osl)
     disaggregated, colocated = question.mode != "colocated", question.mode != "disaggregated"
     prefill: dict[str, PrefillChoices] = {}
     decode: dict[str, DecodeChoices] = {}
@@ -112,15 +112,18 @@ def build_space(question: Question, world: World, types: WorkerTypes | None = No
             for hw, found in sending.items()
             if len(found)
         }
+        # What prefills has no part in the error of TPOT.
+        limits_s = {hw: tpot_limit_s(slo_on(slo, serving, hw, hw), workload.osl) for hw in receivers}
         decode = {
-            hw: types.decode(fitting[hw], workload, limit, False).priced(price[hw])
+            hw: types.decode(fitting[hw], workload, limits_s[hw], False).priced(price[hw])
             for hw in receivers
             if len(fitting[hw])
         }
     if colocated:
         mixing = {hw: fit(hw, serving, question.chunk_tokens) for hw in alone}
+        limits_s = {hw: tpot_limit_s(slo_on(slo, serving, hw), workload.osl) for hw in alone}
         pools = {
-            hw: types.decode(found, workload, limit, True).priced(price[hw])
+            hw: types.decode(found, workload, limits_s[hw], True).priced(price[hw])
             for hw, found in mixing.items()
             if len(found)
         }

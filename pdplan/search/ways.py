@@ -21,6 +21,7 @@ from pdplan.question import Question
 from pdplan.search.candidates import DecodeChoices, PrefillChoices
 from pdplan.search.capacity import Curve, Limits, curves, least_mean_tpot_s, takes_many
 from pdplan.search.recommend import Space, build_space
+from pdplan.uncertainty import tightened
 from pdplan.workload import Slo, Workload
 
 LEVELS = 3
@@ -62,7 +63,10 @@ class Deployment:
 
     @property
     def slo(self) -> Slo:
-        return self.question.slo
+        """The limits; with a confidence, with room for the errors of whichever accelerators are mixed."""
+        asked = self.question
+        names = {*asked.prefill_hardware, *asked.decode_hardware, *asked.colocated_hardware}
+        return tightened(asked.slo, self.space.serving, sorted(names))
 
     def plan(self, chosen: list[tuple[Curve, int]]) -> Plan:
         """The plan of these kinds of workers, their requests split in proportion to what each can serve."""
