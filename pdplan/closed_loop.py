@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pdplan.first_token import FirstToken, first_token
 from pdplan.laws.kv_transfer import Network, exposed_transfer_time_s, transfer_links, transfer_time_s
 from pdplan.laws.roofline import Array
 from pdplan.memory import request_cache_bytes
@@ -17,16 +18,21 @@ from pdplan.roots import increasing_root
 from pdplan.workload import Workload
 
 
-def opening_burst_s(servers: ArrayLike, prompt_s: ArrayLike, workload: Workload) -> Array:
+def opening_burst_s(
+    servers: ArrayLike, prompt_s: ArrayLike, workload: Workload, together: ArrayLike = 1.0
+) -> Array:
     """What the requests that all arrive first add to the mean TTFT of a closed loop [s].
 
-    With N requests over c servers and S seconds a prompt the burst's mean wait is S·(N/c − 1)/2;
-    it weighs `burst_share`. Zero for open loops and for loops long under way.
+    With N requests over c servers, S seconds a prompt and k prompts a step, which end together, the
+    burst's mean wait is S·((N/c + min(k, N/c))/2 − 1), and the cold start of the kernels comes on
+    top; both weigh `burst_share`. Zero for open loops and for loops long under way.
     """
     if workload.concurrency is None or not workload.burst_share:
         return np.zeros(())
-    ahead = np.asarray(workload.concurrency, dtype=float) / servers - 1.0
-    return workload.burst_share * np.asarray(prompt_s, dtype=float) * np.maximum(ahead, 0.0) / 2.0
+    each = np.asarray(workload.concurrency, dtype=float) / servers
+    ahead = (each + np.minimum(together, each)) / 2.0 - 1.0
+    wait = np.asarray(prompt_s, dtype=float) * np.maximum(ahead, 0.0)
+    return np.asarray(workload.burst_share * (wait + workload.cold_start_s))
 
 
 def closed_colocated(pool: Pool, workload: Workload) -> tuple[Array, Array, Array]:
@@ -36,32 +42,31 @@ def closed_colocated(pool: Pool, workload: Workload) -> tuple[Array, Array, Arra
     the others are at prefill, N − r = X·R (Little). R follows from Schweitzer's
     approximation of mean-value analysis for c servers (Seidmann):
         R = S + S_q/c·Q·(N−1)/N,  Q = N − r,
-    with S a prompt's own service and S_q what those ahead of it take of a server.
+    with S a prompt's own service and S_q what those ahead of it take of a server. Where answers are
+    all of one length there is no such queue but convoys (`first_token.convoy_prompts`).
     Source: Lazowska et al., Quantitative System Performance, 1984, chapters 6 and 7.
     """
     assert workload.concurrency is not None
     each = np.broadcast_to(np.asarray(workload.concurrency, dtype=float) / pool.workers, _shape(pool))
     servers = pool.servers_per_worker
 
-    def residence(running: Array) -> tuple[Array, Array, Array]:
+    def residence(running: Array) -> tuple[Array, Array, FirstToken]:
         step = mixed_step(pool, workload, running)
         rate = running / (workload.osl * step.tpot_s)
-        queue = each - running
+        first = first_token(pool, workload, step, running)
+        queue = 0.0 if first.convoys else each - running
         ahead = queue * np.maximum(each - 1, 0) / each
-        at_prefill = step.prefill_service_s + step.prefill_work_s / servers * ahead
-        other = step.decode_s / 2 + pool.setting.constants.engine.request_overhead_s
-        return rate, at_prefill, other
+        return rate, first.service_s + step.prefill_work_s / servers * ahead, first
 
     def surplus(running: Array) -> Array:
-        rate, at_prefill, other = residence(running)
-        return rate * (at_prefill + other) - (each - running)
+        rate, at_prefill, first = residence(running)
+        return rate * (at_prefill + first.other_s) - (each - running)
 
     limit = np.minimum(each, np.broadcast_to(pool.max_batch, each.shape))
     running = increasing_root(surplus, np.full(each.shape, 1e-6), limit)
-    rate, _at_prefill, other = residence(running)
-    step = mixed_step(pool, workload, running)
+    rate, _at_prefill, first = residence(running)
     # Slots may be short: then requests wait for one, and Little's law says how long.
-    wait = np.maximum((each - running) / rate - other - step.prefill_service_s, 0.0)
+    wait = np.maximum((each - running) / rate - first.other_s - first.service_s, 0.0)
     return rate * pool.workers, running, wait
 
 
@@ -72,7 +77,7 @@ def closed_disaggregated(
     assert workload.concurrency is not None
     total = np.broadcast_to(np.asarray(workload.concurrency, dtype=float), _shape(prefill, decode))
     servers = prefill.servers
-    handling = prefill.setting.constants.engine.request_overhead_s
+    handling = service.handling_s
     size = request_cache_bytes(prefill.setting.stack, prefill.setting.formats, workload.isl)
     links = transfer_links(prefill.layout.tp, prefill.layout.pp, decode.layout.tp, decode.layout.pp)
     alone = transfer_time_s(size, links, network, prefill.setting.stack.layers)

@@ -46,6 +46,11 @@ class Engine:
     kv_follows_weights: float = 0.0
     transfer_overlap: float = 0.0
     request_overhead_s: float = 0.0
+    """What every request costs on the host: HTTP, scheduling, the way back."""
+    token_overhead_s: float = 0.0
+    """What each token of a prompt costs on the host: text in, tokens out."""
+    operation_launch_s: float = 0.0
+    """What the host takes to start one operation of a prompt's step, where no graph or compiler does."""
     mtp_drafted: float = 1.0
     mtp_acceptance: float = 0.7
     kernel_overhead_share: float = 1.0

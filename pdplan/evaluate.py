@@ -3,7 +3,8 @@
 recommend, compare, check, explain and evaluate all end here, so they cannot
 disagree. Arrays throughout: the search calls it with many deployments at once.
 
-TTFT = request handling + wait for prefill + prefill + exposed KV transfer + first decode step.
+TTFT = request handling + wait for prefill + prefill + exposed KV transfer + first decode step
+(colocated: pdplan/first_token.py).
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pdplan.closed_loop import closed_colocated, closed_disaggregated, opening_burst_s
+from pdplan.first_token import FirstToken, first_token, step_prompts
 from pdplan.laws.kv_transfer import Network, exposed_transfer_time_s, transfer_links, transfer_time_s
 from pdplan.laws.roofline import Array
 from pdplan.memory import MemoryBudget, memory_budget, request_cache_bytes
 from pdplan.plan import CACHE, DECODE_RATE, PREFILL_RATE, TRANSFER_RATE, WEIGHTS, Metrics, first_problem
 from pdplan.pools import (
+    MixedStep,
     Pool,
     PrefillService,
     decode_tpot_s,
@@ -145,14 +148,13 @@ def serve_disaggregated(
         z = np.asarray(slo.z)
     tpot = decode_tpot_s(decode, workload, running)
     transfer = kv_transfer(prefill, decode, workload, network, rate, service.time_s)
-    handling = prefill.setting.constants.engine.request_overhead_s
+    handling = service.handling_s
     entering, leaving = rate * prefill.share, rate * decode.share
     offered = entering * service.time_s / service.prompts
     fixed = transfer.exposed_s + tpot + handling
     burst = opening_burst_s(prefill.servers, service.time_s / service.prompts, workload)
-    streamed = (workload.first_chunk_tokens - 1.0) * tpot
     ttft = queued_latency(
-        prefill.servers, offered, wait, service.time_s, fixed + streamed, workload, burst, network.jitter_s
+        prefill.servers, offered, wait, service.time_s, fixed, workload, burst, network.jitter_s
     )
     capacity = (
         decode.workers * decode.max_batch / (workload.osl * decode_tpot_s(decode, workload, decode.max_batch))
@@ -180,12 +182,12 @@ def serve_disaggregated(
         },
         running={"prefill": entering * service.time_s / prefill.workers, "decode": running},
         parts={
-            "request handling": np.full(np.shape(wait), handling),
+            "request handling": np.broadcast_to(handling, np.shape(wait)),
             "wait for prefill": wait,
             "prefill": service.time_s,
             "KV transfer": transfer.exposed_s,
             "first decode step": tpot,
-            **_benchmark_parts(workload, burst, streamed),
+            **_benchmark_parts(workload, burst),
         },
         kv_transfer_s=transfer.alone_s + transfer.wait_s,
         problem=problem,
@@ -213,13 +215,9 @@ def serve_colocated(pool: Pool, workload: Workload, slo: Slo) -> Served:
     offered = entering * step.prefill_work_s
     if workload.concurrency is None:
         wait = mean_wait_s(pool.servers, entering, step.prefill_work_s, workload.arrival_cv, workload.isl_cv)
-    handling = pool.setting.constants.engine.request_overhead_s
-    fixed = handling + step.decode_s / 2
-    burst = opening_burst_s(pool.servers, step.prefill_work_s, workload)
-    streamed = (workload.first_chunk_tokens - 1.0) * step.tpot_s
-    ttft = queued_latency(
-        pool.servers, offered, wait, step.prefill_service_s, fixed + streamed, workload, burst
-    )
+    first = first_token(pool, workload, step, running)
+    burst = _colocated_burst_s(pool, workload, step, first)
+    ttft = queued_latency(pool.servers, offered, wait, first.service_s, first.other_s, workload, burst)
     capacity = (
         pool.workers * pool.max_batch / (workload.osl * mixed_step(pool, workload, pool.max_batch).tpot_s)
     )
@@ -241,11 +239,12 @@ def serve_colocated(pool: Pool, workload: Workload, slo: Slo) -> Served:
         utilisation={"colocated": np.maximum(entering / capacity, offered / pool.servers)},
         running={"colocated": running},
         parts={
-            "request handling": np.full(np.shape(wait), handling),
-            "wait for running step": step.decode_s / 2,
+            "request handling": np.broadcast_to(first.handling_s, np.shape(wait)),
+            "wait for running step": first.running_step_s,
             "wait for prefill": wait,
-            "prefill": step.prefill_service_s,
-            **_benchmark_parts(workload, burst, streamed),
+            "prefill": first.service_s,
+            **({"held back": first.held_s} if np.any(workload.held_steps) else {}),
+            **_benchmark_parts(workload, burst),
         },
         kv_transfer_s=np.zeros(()),
         problem=problem,
@@ -311,14 +310,16 @@ def queued_latency(
     )
 
 
-def _benchmark_parts(workload: Workload, burst_s: Array, streamed_s: Array) -> dict[str, Array]:
+def _colocated_burst_s(pool: Pool, workload: Workload, step: MixedStep, first: FirstToken) -> Array:
+    """What the opening burst adds; where all requests of a server are one convoy, it is like any other."""
+    one_convoy = first.convoys and not pool.setting.constants.engine.mixes_prefill
+    prompt = np.zeros(()) if one_convoy else step.prefill_work_s
+    return opening_burst_s(pool.servers, prompt, workload, step_prompts(pool, workload))
+
+
+def _benchmark_parts(workload: Workload, burst_s: Array) -> dict[str, Array]:
     """Parts of TTFT that only a benchmark's way of asking has."""
-    parts = {}
-    if workload.burst_share:
-        parts["opening burst"] = burst_s
-    if workload.first_chunk_tokens > 1:
-        parts["rest of the first chunk"] = streamed_s
-    return parts
+    return {"opening burst": burst_s} if workload.burst_share else {}
 
 
 def _tpot_percentiles(

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pdplan.efficiency import Engine
 from pdplan.laws.roofline import Array
 from pdplan.laws.speculation import tokens_per_step
 from pdplan.layout import Layout, decode_load, mixed_load, prefill_load
@@ -63,6 +64,8 @@ class PrefillService:
     """Forward steps that a batch takes (chunks)."""
     step: StepTime
     """One of those steps, with its terms."""
+    handling_s: Array
+    """What the host does for one prompt, beside the steps of others."""
 
     @property
     def rate_per_server(self) -> Array:
@@ -79,7 +82,23 @@ def prefill_service(pool: Pool, workload: Workload) -> PrefillService:
     prompts = np.maximum(np.asarray(pool.max_batch, dtype=float) / pool.servers_per_worker, 1.0)
     steps, chunk, past = _chunks(prompts, workload, pool.setting.constants.engine.max_step_tokens)
     step = step_time(pool.setting, pool.layout, prefill_load(prompts, chunk, past))
-    return PrefillService(time_s=steps * step.total_s, prompts=prompts, steps=steps, step=step)
+    return PrefillService(
+        time_s=steps * step.total_s,
+        prompts=prompts,
+        steps=steps,
+        step=step,
+        handling_s=handling_s(pool.setting.constants.engine, workload, steps * step.operations),
+    )
+
+
+def handling_s(engine: Engine, workload: Workload, operations: ArrayLike) -> Array:
+    """Host time of one request before its first token: t_r + t_tok·ISL + t_op·operations [s].
+
+    Engines that run prompts outside of graphs start every operation of the prompt's step one by one.
+    It delays the request; the steps of others go on.
+    """
+    fixed = engine.request_overhead_s + engine.token_overhead_s * workload.isl
+    return np.asarray(fixed + engine.operation_launch_s * np.asarray(operations, dtype=float))
 
 
 def _chunks(prompts: Array, workload: Workload, step_tokens: float) -> tuple[Array, Array, Array]:
@@ -147,6 +166,8 @@ class MixedStep:
     """The step without any prefill, with its terms."""
     prefill: StepTime
     """A step with one chunk: beside the decodes where the engine mixes them, alone where not."""
+    handling_s: Array
+    """What the host does for one prompt, beside the steps of others."""
 
 
 def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
@@ -193,6 +214,7 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
         steps=steps,
         decode=plain,
         prefill=chunked,
+        handling_s=handling_s(engine, workload, steps * chunked.operations),
     )
 
 

@@ -26,6 +26,11 @@ from pdplan.ops import Message, Op, Routing, forward_ops
 
 BINDING_TERMS = ("compute", "memory", "network", "overhead")
 
+LAUNCHES = {"prefill_recurrence": 8.0, "indexer": 4.0}
+"""Operations that one op stands for: a chunked scan (convolution, gates, norm, sums, products in and
+between chunks, output; flash-linear-attention's chunk_gated_delta_rule), a sparse indexer (quantise,
+score, select, gather)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
@@ -70,6 +75,12 @@ class StepTime:
         for term in self.terms:
             total = total + term.total_s
         return total
+
+    @property
+    def operations(self) -> float:
+        """Operations that the host starts: an op of each layer; some are several kernels."""
+        sources = [term.source for term in self.terms if isinstance(term.source, Op)]
+        return sum(op.layers * LAUNCHES.get(op.family, 1.0) for op in sources)
 
     def part_s(self, name: str) -> Array:
         """Sum over terms of their compute, memory, network or overhead part."""

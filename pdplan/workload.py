@@ -40,8 +40,17 @@ class Workload:
     burst_share: float = 0.0
     """Closed loop: share of all requests that arrive at once at the start (a benchmark that sends ten
     times its concurrency: 0.1); 0 is a loop long under way."""
-    first_chunk_tokens: float = 1.0
-    """Tokens after which the first piece of an answer is streamed; TTFT ends there."""
+    cold_start_s: Any = 0.0
+    """Closed loop: what the requests of the opening burst wait besides, for kernels that compile when
+    first used."""
+    held_steps: Any = 0.0
+    """Steps that a server lets pass, on average, before it takes a prompt that waits (it polls, batches
+    or balances its ranks)."""
+    step_tokens: Any = None
+    """Prompt tokens that a step of the server holds; None: as many as the engine's default."""
+    convoy_prompts: Any = 0.0
+    """Closed loop of answers that are all of one length: prompts that start together end together and
+    come back together, so many of them where a step mixes prompts and decodes; 0: lengths differ."""
     prefix_reuse: float = 0.0
     """Share of prompt tokens whose KV cache is already there: not computed, still attended to."""
 
@@ -58,7 +67,6 @@ class Workload:
         _require("osl_cv", self.osl_cv, 0, 10, "")
         _require("arrival_cv", self.arrival_cv, 0, 10, "")
         _require("burst_share", self.burst_share, 0, 1, "as a share of the requests")
-        _require("first_chunk_tokens", self.first_chunk_tokens, 1, 1000, "tokens")
         _require("prefix_reuse", self.prefix_reuse, 0, 0.999, "as a share of the prompt")
 
     @property

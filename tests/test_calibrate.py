@@ -238,8 +238,8 @@ def test_a_file_is_read_as_it_was_written(file: Path) -> None:
     [
         ("schema_version: 1", "schema_version: 2", r"'schema_version' is 2; this pdplan reads up to 1"),
         ("engines:", "engine:", r"unknown key 'engine'; did you mean 'engines'"),
-        ("request_overhead_s: {value", "request_overhead: {value",
-         r"unknown constant 'request_overhead'; did you mean 'request_overhead_s'"),
+        ("sequence_overhead_s: {value", "sequence_overhead: {value",
+         r"unknown constant 'sequence_overhead'; did you mean 'sequence_overhead_s'"),
         ("  vllm:\n", "  vlm:\n", r"'vlm' has constants, but 'covers' has no run of it; did you mean 'vllm'"),
         ("shipped: ", "shiped: ", r"unknown key 'shiped'; did you mean 'shipped'"),
         ("runs_used: 27", "runs_used: many", r"'runs_used' is the text 'many'; expected a whole number"),

@@ -11,6 +11,7 @@ import pytest
 from pdplan.calibration import engines
 from pdplan.calibration.engine_file import with_values, write_values
 from pdplan.calibration.engine_parts import doubtful, running_sequences
+from pdplan.calibration.engine_ttft import TTFT
 from pdplan.catalog.store import Catalog
 from pdplan.efficiency import CONSTANTS_DIRECTORY, Engine, benchmark_settings, engine_constants
 from pdplan.files import read_yaml
@@ -89,9 +90,7 @@ def test_constants_without_data_stay_at_their_start() -> None:
 
 
 def test_every_fitted_constant_has_a_line_in_the_file(tmp_path: Path) -> None:
-    values = {
-        c.path: {"value": 1.25e-5, "rows": 7, "median_error": 0.1} for c in (*engines.STEP, *engines.TTFT)
-    }
+    values = {c.path: {"value": 1.25e-5, "rows": 7, "median_error": 0.1} for c in (*engines.STEP, *TTFT)}
     target = tmp_path / "engines.yaml"
     write_values(CONSTANTS_DIRECTORY / "engines.yaml", target, values)
     document = dict(read_yaml(target).data)

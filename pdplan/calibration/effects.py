@@ -58,8 +58,9 @@ def effects_of(document: Mapping[str, Any], runs: Sequence[Run]) -> tuple[Effect
         for name, entry in engine_entries(engine, document).items():
             if _is_fitted(entry):
                 found.add(Effect("engines", name))
-    for block in document["benchmarks"].values():
-        found |= {Effect("benchmarks", name) for name, entry in block.items() if _is_fitted(entry)}
+    # What only some published benchmarks have (cold starts, convoys) is none of the user's.
+    common = document["benchmarks"]["any"]
+    found |= {Effect("benchmarks", name) for name, entry in common.items() if _is_fitted(entry)}
     constants = {name for block in document["engines"].values() for name in block} | set(document["common"])
     for block in document["generations"].values():
         for name in block.keys() - constants - {"inherits"}:

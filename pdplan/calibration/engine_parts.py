@@ -49,8 +49,6 @@ class Parts:
     """One prompt on its server."""
     prompt_starts: Array
     prompt_messages: Array
-    prompts_ahead: Array
-    """Prompts before one's own, on average, in the opening burst of a server."""
 
     def take(self, index: Array) -> Parts:
         return Parts(**{f.name: getattr(self, f.name)[index] for f in fields(Parts)})
@@ -118,8 +116,6 @@ def _group_parts(
         found["mixed_kernels"] = share * (extra[0] + extra[2])
         found["mixed_starts"] = share * extra[1]
     found |= dict(zip(("prompt_kernels", "prompt_starts", "prompt_messages"), prompt, strict=True))
-    concurrency = np.array([run.concurrency for run in group])
-    found["prompts_ahead"] = np.maximum(concurrency / server.servers - 1.0, 0.0) / 2.0
     return found
 
 
@@ -150,12 +146,17 @@ def running_sequences(runs: Sequence[Run]) -> Array:
     return np.array([run.concurrency for run in runs]) * answer / (ttft + answer)
 
 
-def doubtful(runs: Sequence[Run]) -> dict[int, str]:
-    """Index and reason of the runs that calibration/doubtful_runs.yaml names."""
+def doubtful(runs: Sequence[Run], quantity: str = "") -> dict[int, str]:
+    """Index and reason of the runs that calibration/doubtful_runs.yaml names.
+
+    A rule with `only` is of that quantity ("ttft") and counts when it is asked for.
+    """
     rules = read_yaml(DOUBTFUL).data["doubtful"]
     found: dict[int, str] = {}
     for i, run in enumerate(runs):
         for rule in rules:
+            if rule.get("only", quantity) != quantity:
+                continue
             if all(fnmatch.fnmatch(_field(run, k), str(v)) for k, v in rule["where"].items()):
                 found[i] = rule["reason"]
     return found

@@ -4,10 +4,10 @@
     python -m pdplan.calibration.engines --runs RUNS.csv --cross-validate
 
 Kernels come from kernel tables and stay as they are; runs tell what tables cannot: how much of the
-kernels' starts is left in a graph, what the host adds, how uneven routing is, what speculation yields,
-and how a benchmark streams. The fit minimises the soft-L1 of log(predicted/measured), of each group of
-runs (model, accelerator, engine, precision, mode, spec) with the weight of the square root of its size,
-and is drawn to the start values with the strength of a few runs.
+kernels' starts is left in a graph, what the host adds, how uneven routing is, what speculation yields.
+The fit minimises the soft-L1 of log(predicted/measured), of each group of runs (model, accelerator,
+engine, precision, mode, spec) with the weight of the square root of its size, and is drawn to the start
+values with the strength of a few runs.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from typing import Any
 
 import numpy as np
 
+from pdplan.calibration.engine_constant import Constant
 from pdplan.calibration.engine_file import Fitted, with_values, write_values
 from pdplan.calibration.engine_parts import SKEWS, Parts, doubtful, parts_of
+from pdplan.calibration.engine_ttft import TTFT, FirstTokens, first_tokens, predicted_ttft
 from pdplan.catalog.store import Catalog
 from pdplan.efficiency import CONSTANTS_DIRECTORY, engine_constants
 from pdplan.files import read_yaml
@@ -39,18 +41,6 @@ SHARP = 0.1
 """Log error beyond which a run pulls only linearly."""
 STRENGTH = 0.5
 """Weight of the start values: a quarter of a run with its error at SHARP."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Constant:
-    """One constant of the fit: where it stands in engines.yaml, where it starts, what it may be."""
-
-    path: tuple[str, ...]
-    start: float
-    spread: float
-    """How far from the start it is at home."""
-    low: float
-    high: float
 
 
 STEP = (
@@ -68,26 +58,6 @@ STEP = (
     ),
     Constant(path=("generations", "cdna4", "kernel_time_factor"), start=1.0, spread=0.2, low=0.7, high=3.0),
 )
-ENGINES = ("vllm", "sglang", "trtllm")
-
-
-def _first_chunk(*path: str, start: float = 4.0) -> Constant:
-    path = ("benchmarks", *path, "first_chunk_tokens")
-    return Constant(path=path, start=start, spread=10.0, low=1.0, high=60.0)
-
-
-TTFT = (
-    *(
-        Constant(path=("engines", name, "request_overhead_s"), start=0.02, spread=0.03, low=0.0, high=0.3)
-        for name in ENGINES
-    ),
-    _first_chunk("aiconfigurator-sweep"),
-    _first_chunk("inferencex vllm"),
-    _first_chunk("inferencex sglang"),
-    _first_chunk("inferencex sglang", "blackwell", start=10.0),
-    _first_chunk("inferencex trtllm", start=10.0),
-    _first_chunk("inferencex atom"),
-)
 
 
 @dataclass(kw_only=True)
@@ -98,6 +68,8 @@ class Sample:
     parts: list[Parts]
     generation: list[str]
     doubts: Mapping[int, str]
+    ttft_doubts: Mapping[int, str]
+    first: FirstTokens
 
     @functools.cached_property
     def weight(self) -> Array:
@@ -109,6 +81,13 @@ class Sample:
         weight[list(self.doubts)] = 0.0
         return weight
 
+    @functools.cached_property
+    def ttft_weight(self) -> Array:
+        """The same for TTFT, of which other runs are doubtful besides."""
+        weight = self.weight.copy()
+        weight[list(self.ttft_doubts)] = 0.0
+        return weight
+
 
 def sample(runs: list[Run], catalog: Catalog, document: Mapping[str, Any]) -> Sample:
     return Sample(
@@ -116,6 +95,8 @@ def sample(runs: list[Run], catalog: Catalog, document: Mapping[str, Any]) -> Sa
         parts=parts_of(runs, catalog, document),
         generation=[catalog.accelerator(r.hardware).generation for r in runs],
         doubts=doubtful(runs),
+        ttft_doubts=doubtful(runs, "ttft"),
+        first=first_tokens(runs, catalog, document),
     )
 
 
@@ -168,40 +149,20 @@ def _prompt_s(data: Sample, document: Mapping[str, Any], rows: list[int]) -> Arr
 
 
 def _fit_ttft(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
-    """Request handling and first chunk; all else of TTFT stands."""
+    """What `engine_ttft` lists; all else of TTFT stands."""
     rows = [
         i
         for i, r in enumerate(data.runs)
-        if used[i] and data.weight[i] and r.counts_for_tpot and not r.saturated_prefill and r.ttft_s > 0
+        if used[i] and data.ttft_weight[i] and r.counts_for_tpot and not r.saturated_prefill and r.ttft_s > 0
     ]
-    index = np.array(rows)
-    parts = data.parts[0].take(index)
+    facts = data.first.take(np.array(rows))
     prompt = _prompt_s(data, document, rows)
-    has_mean = np.array([not np.isnan(data.runs[i].ttft_mean_s) for i in rows])
-    burst = float(document["benchmarks"]["any"]["burst_share"]["value"])
-    fixed = prompt * (1.0 + np.where(has_mean, burst * parts.prompts_ahead, 0.0))
-    tpot = np.array([data.runs[i].tpot_mean_s for i in rows])
-    names = [c.path[1:-1] for c in TTFT[len(ENGINES) :]]
-    chosen = [data.runs[i].engine if data.runs[i].engine in ENGINES else "vllm" for i in rows]
-    handling = _membership(chosen, ENGINES)
-    chunk = _membership([_bench(data.runs[i], data.generation[i], names) for i in rows], names)
+    tpot, measured = (np.array([getattr(data.runs[i], k) for i in rows]) for k in ("tpot_mean_s", "ttft_s"))
 
     def predicted(x: Array) -> Array:
-        return np.asarray(fixed + handling @ x[: len(ENGINES)] + tpot * (chunk @ x[len(ENGINES) :]))
+        return predicted_ttft(x, facts, prompt, tpot)
 
-    measured = np.array([data.runs[i].ttft_s for i in rows])
-    return _minimise(TTFT, predicted, measured, data.weight[index], sharp=2 * SHARP)
-
-
-def _bench(run: Run, generation: str, names: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    own = f"{run.source} {run.engine}"
-    known = [name for name in ((own, generation), (own,), (run.source,)) if name in names]
-    return known[0] if known else ("any",)
-
-
-def _membership(of: Sequence[Any], names: Sequence[Any]) -> Array:
-    """One row an item, one column a name, 1 where they are the same."""
-    return np.array([[float(item == name) for name in names] for item in of])
+    return _minimise(TTFT, predicted, measured, data.ttft_weight[rows], sharp=2 * SHARP)
 
 
 def _between(at_skew: list[Parts], skew: float) -> Parts:

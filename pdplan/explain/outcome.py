@@ -49,13 +49,16 @@ def write_latency(b: Builder, case: Case, found: Found) -> None:
         "Latency against the SLO",
         f"Means, and values that {slo.percentile * 100:.4g} % of requests stay below.",
     )
-    handling = case.sources[case.prefilling].engine("request_overhead_s", "s")
+    handling = found["handling"]
     if case.decoding == "decode":
         fixed = {"t_h": handling, "t_x": found["exposed"], "t_d": found["tpot"]}
         after, names = "t_x+t_d", "request handling, wait, prefill, transfer, first decode step"
     else:
-        fixed = {"t_h": handling, "t_d": found["t_decode"]}
-        after, names = "t_d/2", "request handling, wait, prefill, half a running step"
+        fixed = {"t_h": handling, "t_d": found["tpot"]}
+        closed = case.workload.concurrency is not None
+        after = "t_d" if closed else "t_d/2"
+        half = "the step under way" if closed else "half a running step"
+        names = f"request handling, wait, prefill, {half}"
     ttft = b.line(
         "TTFT",
         f"mean: {names}",

@@ -19,6 +19,7 @@ from pdplan.pools import (
     mixed_step,
     prefill_service,
 )
+from pdplan.step import StepTime
 
 
 def write_prefill(b: Builder, case: Case) -> dict[str, Quantity]:
@@ -54,7 +55,26 @@ def write_prefill(b: Builder, case: Case) -> dict[str, Quantity]:
         "s",
         value=service.time_s,
     )
-    return {"S": total, "prompts": prompts}
+    handling = write_handling(b, case, "prefill", steps, service.step, service.handling_s)
+    return {"S": total, "prompts": prompts, "handling": handling}
+
+
+def write_handling(
+    b: Builder, case: Case, name: str, steps: Quantity, step: StepTime, value: object
+) -> Quantity:
+    """What the host does for a request before its first token."""
+    sources = case.sources[name]
+    used = {
+        "t_r": sources.engine("request_overhead_s", "s"),
+        "t_i": sources.engine("token_overhead_s", "s"),
+        "ISL": case.isl,
+    }
+    expression = "t_r+t_i*ISL"
+    launch = sources.engine("operation_launch_s", "s")
+    if launch.value:
+        count = Quantity(step.operations, "operations", "operations of the step above, one by one")
+        expression, used = f"{expression}+N_s*N_o*t_o", used | {"N_s": steps, "N_o": count, "t_o": launch}
+    return b.line("t_h", "request handling, beside the steps of others", expression, used, "s", value=value)
 
 
 def _prompt_load(b: Builder, case: Case, name: str, prompts: Quantity) -> tuple[Known, dict[str, Quantity]]:
@@ -271,7 +291,10 @@ def mixed_tpot(b: Builder, case: Case, running: Quantity, what: str, *, detail: 
         "s",
         value=mixed.tpot_s,
     )
-    return {"tpot": tpot, "S": service, "S_q": work, "t_decode": plain}
+    found = {"tpot": tpot, "S": service, "S_q": work, "t_decode": plain}
+    if detail:
+        found["handling"] = write_handling(b, case, name, steps, mixed.prefill, mixed.handling_s)
+    return found
 
 
 def write_mixed(b: Builder, case: Case) -> dict[str, Quantity]:

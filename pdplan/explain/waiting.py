@@ -242,13 +242,11 @@ def _write_closed_wait(
         "workers": case.workers(name),
         "X": case.rate,
         "S": service,
-        "t_h": case.sources[case.prefilling].engine("request_overhead_s", "s"),
-        "t_d": found["t_decode"],
+        "t_h": found["handling"],
+        "t_d": found["tpot"],
     }
     rest = "t_h+t_d"
-    if name == "colocated":
-        rest = "t_h+t_d/2"
-    else:
+    if name != "colocated":
         rest, used = "t_h+t_d+t_x", used | {"t_x": found["exposed"]}
     return b.line(
         "W",

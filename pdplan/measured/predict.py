@@ -16,7 +16,8 @@ from pdplan.evaluate import Economics, evaluate_colocated, evaluate_disaggregate
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout
 from pdplan.measured.runs import Run, group_runs
-from pdplan.plan import PoolPlan, Serving
+from pdplan.measured.servers import loop_settings
+from pdplan.plan import Metrics, PoolPlan, Serving
 from pdplan.pools import Pool
 from pdplan.step import Setting
 from pdplan.workload import Slo, Speculation, Workload
@@ -108,7 +109,7 @@ def run_group(group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | N
         rate=np.asarray([run.rate for run in group]) if first.open_loop else None,
         concurrency=None if first.open_loop else np.asarray([run.concurrency for run in group]),
         arrival_cv=first.arrival_cv,
-        **bench,
+        **loop_settings(group, bench, engine.max_step_tokens),
     )
     decode = _within_memory(_pool(own, [run.decode for run in group], speculation), workload)
     prefill = None
@@ -118,16 +119,19 @@ def run_group(group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | N
     return RunGroup(decode=decode, prefill=prefill, workload=workload, world=world)
 
 
-def _predict_group(group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None) -> Array:
-    case, slo = run_group(group, catalog, engines), Slo()
+def run_metrics(group: list[Run], case: RunGroup) -> Metrics:
+    """What the pools of a group of runs do."""
+    slo = Slo()
     if case.prefill is None:
-        money = _no_prices("colocated")
-        metrics = evaluate_colocated(case.decode, case.workload, slo, money)
-    else:
-        sender = group[0].prefill.hardware if group[0].prefill else group[0].hardware
-        network = build_network(case.world, sender, group[0].hardware)
-        money = _no_prices("prefill", "decode")
-        metrics = evaluate_disaggregated(case.prefill, case.decode, case.workload, slo, network, money)
+        return evaluate_colocated(case.decode, case.workload, slo, _no_prices("colocated"))
+    sender = group[0].prefill.hardware if group[0].prefill else group[0].hardware
+    network = build_network(case.world, sender, group[0].hardware)
+    money = _no_prices("prefill", "decode")
+    return evaluate_disaggregated(case.prefill, case.decode, case.workload, slo, network, money)
+
+
+def _predict_group(group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None) -> Array:
+    metrics = run_metrics(group, run_group(group, catalog, engines))
     parts = (
         metrics.tpot_mean_s,
         metrics.ttft_mean_s,

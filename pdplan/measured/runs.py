@@ -288,6 +288,7 @@ def group_runs(runs: list[Run]) -> Iterator[list[int]]:
             run.open_loop,
             run.mean_isl,
             run.mean_osl,
+            run.length_spread > 0,
         )
         groups.setdefault(key, []).append(index)
     yield from groups.values()

@@ -145,6 +145,7 @@ class PrefillChoices:
             time_s=service.time_s[index],
             prompts=service.prompts[index],
             steps=np.broadcast_to(service.steps, service.time_s.shape)[index],
+            handling_s=np.broadcast_to(service.handling_s, service.time_s.shape)[index],
         )
         return replace(self, candidates=self.candidates.take(index), service=picked)
 

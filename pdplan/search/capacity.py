@@ -233,7 +233,6 @@ def _rates(role: str, choices: Choices, workers: Array, limits: Limits) -> Array
 def _prefill_rates(choices: PrefillChoices, workers: Array, limits: Limits) -> Array:
     """Where the percentile of TTFT reaches its limit, or the queue its capacity."""
     service, pool = choices.service, choices.candidates.with_workers(workers)
-    handling = pool.setting.constants.engine.request_overhead_s
     capacity = np.asarray(service.rate_per_server * pool.servers) * (1 - 1e-9)
     if not np.isfinite(limits.ttft_s):
         return capacity
@@ -241,7 +240,7 @@ def _prefill_rates(choices: PrefillChoices, workers: Array, limits: Limits) -> A
     def good(rate: Array) -> Array:
         wait = prefill_wait_s(pool.servers, service, rate, limits.workload)
         offered = rate * service.time_s / service.prompts
-        fixed = np.asarray(limits.after_prefill_s + handling)
+        fixed = np.asarray(limits.after_prefill_s + service.handling_s)
         latency = queued_latency(pool.servers, offered, wait, service.time_s, fixed, limits.workload)
         return np.asarray(latency.quantile_s(limits.slo.percentile) <= limits.ttft_s)
 

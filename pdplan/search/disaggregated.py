@@ -144,7 +144,7 @@ def least_prefill_workers(
     Without a decode pool: a lower bound, transfer taken as free.
     """
     service, candidates, rate = prefill.service, prefill.candidates, problem.rate
-    handling = candidates.pool.setting.constants.engine.request_overhead_s
+    handling = service.handling_s
     per_worker = service.rate_per_server * candidates.pool.servers_per_worker
     low = np.floor(rate / per_worker) + 1.0  # strictly more capacity than load
 

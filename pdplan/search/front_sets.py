@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pdplan.compose import World, build_network, default_bandwidth
+from pdplan.first_token import first_token
 from pdplan.laws.kv_transfer import exposed_transfer_time_s, transfer_time_s
 from pdplan.laws.roofline import Array
 from pdplan.memory import request_cache_bytes
@@ -88,8 +89,8 @@ def _colocated(candidates: Candidates, workload: Workload, slo: Slo, weight: flo
     step = mixed_step(pool, workload, running)
     tpot = np.broadcast_to(step.tpot_s, running.shape)
     rate = running / (workload.osl * tpot)
-    handling = pool.setting.constants.engine.request_overhead_s
-    ttft = np.broadcast_to(handling + step.decode_s / 2 + step.prefill_service_s, running.shape)
+    first = first_token(pool, workload, step, running)
+    ttft = np.broadcast_to(first.other_s + first.service_s, running.shape)
     # The worker's steps must have room for the prompts' chunks, too.
     busy = rate * step.prefill_service_s / pool.servers_per_worker
     gpu_s = pool.layout.gpus / rate
@@ -159,7 +160,7 @@ def _pairs(
     pool = prefill.candidates.pool
     width = np.asarray(pool.layout.tp * pool.layout.pp)
     gpu_s = pool.layout.gpus / (prefill.service.rate_per_server * pool.servers_per_worker)
-    handling = pool.setting.constants.engine.request_overhead_s
+    handling = np.broadcast_to(prefill.service.handling_s, np.shape(prefill.service.time_s))
     setting, service = pool.setting, prefill.service
     layers, overlap = setting.stack.layers, setting.constants.engine.transfer_overlap
     cache = request_cache_bytes(setting.stack, setting.formats, workload.isl)
@@ -172,7 +173,7 @@ def _pairs(
             alone = transfer_time_s(cache, links, network, layers)
             floor = float(links * transfer_time_s(cache, links, bare))
             exposed = exposed_transfer_time_s(alone, service.time_s[types], layers, overlap)
-            fixed = handling + service.time_s[types] + exposed
+            fixed = handling[types] + service.time_s[types] + exposed
             tpot = decode.tpot_s[rows]
             budget = ttft_limit_s(slo, workload.osl, tpot) - tpot
             weighted = weights[0] * np.maximum(gpu_s[types], floor)

@@ -302,8 +302,7 @@ class _Pair:
         servers = part.candidates.with_workers(workers).servers
         wait = prefill_wait_s(servers, service, asked, self.workload)
         offered = asked * service.time_s / service.prompts
-        handling = part.candidates.pool.setting.constants.engine.request_overhead_s
-        fixed = np.asarray(self.fastest_tpot_s + handling)
+        fixed = np.asarray(self.fastest_tpot_s + service.handling_s)
         latency = queued_latency(servers, offered, wait, service.time_s, fixed, self.workload)
         return np.asarray(latency.quantile_s(slo.percentile) <= limit)
 

@@ -1,0 +1,148 @@
+"""The part of the engine fit that TTFT tells: request handling, cold starts, convoys.
+
+All else of TTFT (kernels, queues, held prompts) stands; measured TPOT stands in for the predicted one,
+so that what step constants miss does not end up here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from pdplan.calibration.engine_constant import Constant
+from pdplan.calibration.engine_parts import running_sequences
+from pdplan.catalog.store import Catalog
+from pdplan.first_token import convoy_prompts, step_prompts
+from pdplan.laws.roofline import Array
+from pdplan.measured.predict import RunGroup, run_group, run_metrics
+from pdplan.measured.runs import Run, group_runs
+from pdplan.pools import prefill_service
+
+ENGINES = ("vllm", "sglang", "trtllm", "atom")
+LAUNCHING = ("sglang", "trtllm")
+"""Engines that run prompts outside of graphs; vLLM and ATOM compile the pieces between attention."""
+COLD = (
+    ("benchmarks", "inferencex sglang", "cdna3", "cold_start_s"),
+    ("benchmarks", "inferencex sglang", "cdna4", "cold_start_s"),
+    ("benchmarks", "inferencex trtllm", "cold_start_s"),
+)
+CONVOY = ("benchmarks", "aiconfigurator-sweep", "convoy_prompts")
+CONVOYS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
+"""The wait of convoys is computed for these numbers of prompts and interpolated between."""
+
+TTFT = (
+    *(
+        Constant(path=("engines", name, "request_overhead_s"), start=0.02, spread=0.02, low=0.0, high=0.3)
+        for name in ENGINES
+    ),
+    *(
+        Constant(path=("engines", name, "operation_launch_s"), start=60e-6, spread=60e-6, low=0.0, high=1e-3)
+        for name in LAUNCHING
+    ),
+    Constant(path=("common", "token_overhead_s"), start=2.5e-6, spread=2e-6, low=0.0, high=3e-5),
+    *(Constant(path=path, start=1.5, spread=1.0, low=0.0, high=8.0) for path in COLD),
+    Constant(
+        path=("benchmarks", "aiconfigurator-sweep", "convoy_prompts"),
+        start=2.0,
+        spread=1.0,
+        low=1.0,
+        high=4.0,
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstTokens:
+    """What TTFT is made of, in the units that the constants multiply; arrays over runs."""
+
+    tokens: Array
+    operations: Array
+    steps: Array
+    """Steps of the measured TPOT that pass besides the prompt's own work, held ones included."""
+    prompts: Array
+    """Prompts' work from the first step on, one's own included, where answers differ in length."""
+    convoys: Array
+    """The same where they do not, at each of CONVOYS; 0 where they do."""
+    burst: Array
+    """Prompts' work that the opening burst adds to the mean."""
+    cold: Array
+    """Share of the mean that a cold start has."""
+    queue_s: Array
+    """Wait for prefill, as predicted."""
+    fixed_s: Array
+    """Transfer of the cache, as predicted."""
+    engine: Array
+    """One column an engine."""
+    place: Array
+    """One column a line of COLD."""
+
+    def take(self, index: Array) -> FirstTokens:
+        return FirstTokens(**{f.name: getattr(self, f.name)[index] for f in fields(FirstTokens)})
+
+
+def first_tokens(runs: Sequence[Run], catalog: Catalog, document: Mapping[str, Any]) -> FirstTokens:
+    """The table of all runs, with queues as `document` predicts them."""
+    table: dict[str, Array] = {}
+    for index in group_runs(list(runs)):
+        group = [runs[i] for i in index]
+        for name, values in _of_group(group, run_group(group, catalog, document)).items():
+            whole = table.setdefault(name, np.full((len(runs), *values.shape[1:]), np.nan))
+            whole[index] = values
+    return FirstTokens(**table)
+
+
+def predicted_ttft(x: Array, facts: FirstTokens, prompt_s: Array, tpot_s: Array) -> Array:
+    """Mean TTFT (or median, where only that is published) with constants `x`, in the order of TTFT [s]."""
+    n, m, c = len(ENGINES), len(LAUNCHING), len(COLD)
+    overhead, launch, token, cold, convoy = x[:n], x[n : n + m], x[n + m], x[n + m + 1 : n + m + 1 + c], x[-1]
+    launches = facts.engine[:, [ENGINES.index(e) for e in LAUNCHING]]
+    handling = facts.engine @ overhead + token * facts.tokens + (launches @ launch) * facts.operations
+    i = int(np.clip(np.searchsorted(CONVOYS, convoy) - 1, 0, len(CONVOYS) - 2))
+    part = (convoy - CONVOYS[i]) / (CONVOYS[i + 1] - CONVOYS[i])
+    convoys = (1.0 - part) * facts.convoys[:, i] + part * facts.convoys[:, i + 1]
+    work = np.where(convoys > 0, convoys, facts.prompts) + facts.burst
+    waits = facts.queue_s + facts.fixed_s + facts.cold * (facts.place @ cold)
+    return np.asarray(handling + facts.steps * tpot_s + work * prompt_s + waits)
+
+
+def _of_group(group: list[Run], case: RunGroup) -> dict[str, Array]:
+    rows, workload = len(group), case.workload
+    colocated = case.prefill is None
+    pool = case.decode if case.prefill is None else case.prefill
+    engine = pool.setting.constants.engine
+    service = prefill_service(replace(pool, max_batch=pool.servers_per_worker), workload)
+    parts = run_metrics(group, case).parts
+    each = np.asarray(workload.concurrency, dtype=float) / pool.servers
+    share = running_sequences(group) / pool.servers / workload.osl
+    held = np.asarray(workload.held_steps, dtype=float) * colocated
+    fits = step_prompts(pool, workload)
+    alike = colocated and bool(np.any(workload.convoy_prompts))
+    ahead = np.maximum((each + np.minimum(fits, each)) / 2.0 - 1.0, 0.0)
+    one_convoy = alike and not engine.mixes_prefill
+    mean = np.array([not np.isnan(run.ttft_mean_s) for run in group])
+    name = group[0].engine if group[0].engine in ENGINES else "vllm"
+    generation = case.world.accelerator(group[0].hardware).generation
+    bench = f"{group[0].source} {group[0].engine}"
+    table = {
+        "tokens": workload.isl,
+        "operations": service.steps * service.step.operations,
+        # A whole step waited for, and where the engine mixes, the decodes beside the prompt; or, on a
+        # decode worker, the first step.
+        "steps": (2.0 if colocated and engine.mixes_prefill else 1.0) + held,
+        "prompts": 1.0 + np.minimum(held * share, fits - 1.0),
+        "burst": np.where(one_convoy, 0.0, workload.burst_share * ahead) * mean,
+        "cold": (np.asarray(workload.cold_start_s) > 0) * workload.burst_share * mean,
+        "queue_s": np.nan_to_num(parts["wait for prefill"] * (not alike)),
+        "fixed_s": parts.get("KV transfer", np.zeros(())),
+    }
+    found = {k: np.broadcast_to(np.asarray(v, dtype=float), (rows,)) for k, v in table.items()}
+    sizes = [convoy_prompts(pool, replace(workload, convoy_prompts=k), each) * alike for k in CONVOYS]
+    places = [p[1] == bench and (len(p) == 3 or p[2] == generation) for p in COLD]
+    return found | {
+        "convoys": np.stack([np.broadcast_to(s, (rows,)) for s in sizes], axis=-1),
+        "engine": np.tile([float(e == name) for e in ENGINES], (rows, 1)),
+        "place": np.tile(np.array(places, dtype=float), (rows, 1)),
+    }

@@ -1,0 +1,168 @@
+"""First tokens in a closed loop, against a small simulation of one server that counts every step."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pdplan.closed_loop import opening_burst_s
+from pdplan.efficiency import Engine
+from pdplan.first_token import convoy_prompts, first_token, step_prompts
+from pdplan.pools import handling_s
+from pdplan.workload import Workload
+
+PROMPT_S = 0.2
+DECODE_S = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop:
+    """A benchmark: `requests` in flight, ten times as many in all, of which the first come at once."""
+
+    requests: int
+    prompts_per_step: float
+    answer: int = 300
+    spread: float = 0.0
+    mixes: bool = True
+    seed: int = 1
+
+
+def simulate(loop: Loop) -> tuple[float, float]:
+    """Mean TTFT of the opening burst and of all others [s], counted step by step.
+
+    A step takes DECODE_S if anything decodes, and PROMPT_S for each prompt (or part of one) in it;
+    an answer's end sends the next request, some milliseconds later.
+    """
+    rng = np.random.default_rng(loop.seed)
+    total = 10 * loop.requests
+    answers = np.round(loop.answer * (1 - loop.spread * rng.random(total))).astype(int)
+    sent = np.zeros(total)
+    first = np.zeros(total)
+    coming = [(1e-4 * i, i) for i in range(loop.requests)]
+    waiting: dict[int, float] = {}
+    running: dict[int, int] = {}
+    now, done, following = 0.0, 0, loop.requests
+    while done < total:
+        while coming and coming[0][0] <= now:
+            when, i = heapq.heappop(coming)
+            waiting[i], sent[i] = 1.0, when
+        if not waiting and not running:
+            now = coming[0][0]
+            continue
+        room, started = loop.prompts_per_step, []
+        for i in list(waiting):
+            part = min(waiting[i], room)
+            waiting[i] -= part
+            room -= part
+            if waiting[i] < 1e-9:
+                started.append(i)
+                del waiting[i]
+            if room < 1e-9:
+                break
+        prompts = loop.prompts_per_step - room
+        decodes = list(running) if loop.mixes or not prompts else []
+        now += PROMPT_S * prompts + (DECODE_S if decodes else 0.0)
+        for i in decodes:
+            running[i] -= 1
+            if running[i] <= 0:
+                del running[i]
+                done += 1
+                if following < total:
+                    heapq.heappush(coming, (now + 0.01 * rng.random(), following))
+                    following += 1
+        for i in started:
+            first[i] = now
+            running[i] = answers[i] - 1
+    ttft = first - sent
+    return float(ttft[: loop.requests].mean()), float(ttft[loop.requests :].mean())
+
+
+def pool_of(mixes: bool, step_tokens: float = 8192.0) -> Any:
+    engine = Engine(mixes_prefill=float(mixes), max_step_tokens=step_tokens)
+    return SimpleNamespace(
+        setting=SimpleNamespace(constants=SimpleNamespace(engine=engine)), servers=1.0, servers_per_worker=1.0
+    )
+
+
+def closed(**more: Any) -> Workload:
+    return Workload(isl=4096, osl=300, **{"concurrency": 16, **more})
+
+
+@pytest.mark.parametrize(("requests", "together"), [(4, 2), (16, 2), (64, 2), (16, 4), (64, 4)])
+def test_convoys_of_a_mixing_engine_wait_as_simulated(requests: int, together: int) -> None:
+    found = simulate(Loop(requests=requests, prompts_per_step=together))[1]
+    law = convoy_prompts(pool_of(True), closed(convoy_prompts=together), requests) * PROMPT_S
+    assert float(law) == pytest.approx(found, rel=0.17)
+
+
+@pytest.mark.parametrize("requests", [8, 32])
+def test_without_mixing_all_requests_are_one_convoy(requests: int) -> None:
+    found = simulate(Loop(requests=requests, prompts_per_step=1, mixes=False))[1]
+    law = convoy_prompts(pool_of(False), closed(convoy_prompts=2), requests) * PROMPT_S
+    assert float(law) == pytest.approx(found, rel=0.1)
+
+
+@pytest.mark.parametrize("requests", [8, 32])
+@pytest.mark.parametrize("together", [1, 4])
+def test_the_opening_burst_waits_as_simulated(requests: int, together: int) -> None:
+    first, others = simulate(Loop(requests=requests, prompts_per_step=together, spread=0.2, answer=2000))
+    workload = closed(concurrency=requests, burst_share=1.0)
+    law = float(opening_burst_s(1.0, PROMPT_S, workload, together))
+    assert law == pytest.approx(first - others, rel=0.15)
+
+
+def test_a_cold_start_comes_on_top_of_the_burst() -> None:
+    warm = opening_burst_s(1.0, PROMPT_S, closed(burst_share=0.1))
+    cold = opening_burst_s(1.0, PROMPT_S, closed(burst_share=0.1, cold_start_s=2.0))
+    assert float(cold - warm) == pytest.approx(0.2)
+
+
+def test_answers_of_many_lengths_wait_for_a_step_and_their_own() -> None:
+    # Few requests and long answers: hardly any queue. The step under way is a whole one, since the
+    # answer's end that sent the request began it; the own step carries the decodes as well.
+    found = simulate(Loop(requests=4, prompts_per_step=4, spread=0.3, answer=2000))[1]
+    step = SimpleNamespace(
+        tpot_s=np.asarray(DECODE_S),
+        prefill_service_s=np.asarray(PROMPT_S + DECODE_S),
+        prefill_extra_s=np.asarray(PROMPT_S),
+        prefill_work_s=np.asarray(PROMPT_S),
+        handling_s=np.zeros(()),
+    )
+    loop: Any = first_token(pool_of(True), closed(concurrency=4), step, 4.0)  # type: ignore[arg-type]
+    assert float(loop.other_s + loop.service_s) == pytest.approx(found, rel=0.08)
+    plan: Any = first_token(pool_of(True), Workload(isl=4096, osl=300, rate=1), step, 4.0)  # type: ignore[arg-type]
+    assert float(plan.running_step_s) == pytest.approx(DECODE_S / 2)
+
+
+def test_held_prompts_share_the_step_with_those_that_came_meanwhile() -> None:
+    step = SimpleNamespace(
+        tpot_s=np.asarray(0.01),
+        prefill_service_s=np.asarray(0.1),
+        prefill_extra_s=np.asarray(0.09),
+        prefill_work_s=np.asarray(0.09),
+        handling_s=np.zeros(()),
+    )
+    held = closed(held_steps=15.0, step_tokens=32768.0)
+    found: Any = first_token(pool_of(False), held, step, 300.0)  # type: ignore[arg-type]
+    # One prompt comes a step (300 running of 300 tokens): 15 more while it is held, but a step holds 8.
+    assert float(found.held_s) == pytest.approx(0.15)
+    assert float(found.service_s) == pytest.approx(0.1 + 7 * 0.09)
+    few: Any = first_token(pool_of(False), held, step, 30.0)  # type: ignore[arg-type]
+    assert float(few.service_s) == pytest.approx(0.1 + 1.5 * 0.09)
+
+
+def test_a_step_holds_whole_prompts_and_at_least_one() -> None:
+    assert float(step_prompts(pool_of(True), closed(step_tokens=9000.0))) == 2
+    assert float(step_prompts(pool_of(True, 2048.0), closed())) == 1
+
+
+def test_request_handling_is_counted_by_hand() -> None:
+    engine = Engine(request_overhead_s=5e-3, token_overhead_s=2e-6, operation_launch_s=1e-4)
+    # 5 ms, 4,096 tokens of 2 us, 700 operations of 0.1 ms.
+    assert float(handling_s(engine, closed(), 700.0)) == pytest.approx(5e-3 + 8.192e-3 + 70e-3)
+    assert float(handling_s(replace(engine, operation_launch_s=0.0), closed(), 700.0)) < 0.02

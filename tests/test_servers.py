@@ -1,0 +1,63 @@
+"""How published benchmarks started their servers: rules in data, looked up by run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pdplan.measured import servers
+from pdplan.measured.runs import Run
+from pdplan.measured.servers import loop_settings, server_settings
+from pdplan.plan import PoolPlan
+
+NAN = float("nan")
+
+
+def run(**more: object) -> Run:
+    given: dict[str, object] = {
+        "id": "a", "source": "inferencex", "date": "2026-03-25", "model": "deepseek-r1", "hardware": "b200",
+        "engine": "sglang", "engine_version": "", "precision": "fp8", "mode": "colocated", "spec": "none",
+        "isl": 1024.0, "osl": 1024.0, "length_spread": 0.2, "concurrency": 8.0,
+        "decode": PoolPlan(hardware="b200", workers=1, tp=8), "prefill": None, "ttft_mean_s": 1.0,
+        "ttft_median_s": NAN, "tpot_mean_s": 0.01, "gpus": 8, "total_tok_per_s_per_gpu": NAN,
+    }  # fmt: skip
+    return Run(**{**given, **more})  # type: ignore[arg-type]
+
+
+def test_the_interval_of_polls_depends_on_the_load_as_the_script_says() -> None:
+    # dsr1_fp8_b200.sh: SCHEDULER_RECV_INTERVAL=30 from 16 in flight on, else 10; tp 4 always 10.
+    assert server_settings(run())["held_up_to_steps"] == 10
+    assert server_settings(run(concurrency=16.0))["held_up_to_steps"] == 30
+    four = PoolPlan(hardware="b200", workers=1, tp=4)
+    found = server_settings(run(concurrency=64.0, decode=four))
+    assert found == {"held_up_to_steps": 10, "step_tokens": 8192}
+
+
+def test_a_date_before_the_warm_up_means_a_cold_start() -> None:
+    old = run(engine="trtllm", hardware="h200", date="2025-12-08")
+    assert server_settings(old) == {"cold": 1}
+    assert server_settings(replace(old, date="2026-02-01")) == {}
+
+
+def test_a_run_of_nobody_known_has_the_engine_s_defaults() -> None:
+    assert server_settings(run(source="mine")) == {}
+    found = loop_settings([run(source="mine"), run()], {"cold_start_s": 2.0}, 8192.0)
+    assert found["held_steps"] == pytest.approx([0.0, 5.0])
+    assert found["step_tokens"] == pytest.approx([8192, 32768])
+    assert np.all(found["cold_start_s"] == 0)
+
+
+def test_every_rule_names_its_script_and_fields_of_a_run() -> None:
+    for rule in servers._rules():
+        assert rule["script"]
+        for name in [*rule["where"], *rule.get("at_least", {}), *rule.get("below", {})]:
+            assert servers._value(run(), name) is not None
+
+
+def test_answers_of_one_length_come_in_convoys_of_what_a_step_holds() -> None:
+    assert "convoy_prompts" not in loop_settings([run()], {}, 8192.0)
+    even = [run(source="mine", length_spread=0.0)]
+    assert loop_settings(even, {}, 8192.0)["convoy_prompts"] == pytest.approx([8.0])
+    assert loop_settings(even, {"convoy_prompts": 1.5}, 8192.0)["convoy_prompts"] == 1.5
