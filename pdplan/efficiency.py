@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,15 @@ class Engine:
     """What the host takes to start one operation of a prompt's step, where no graph or compiler does."""
     mtp_drafted: float = 1.0
     mtp_acceptance: float = 0.7
-    kernel_overhead_share: float = 1.0
+    kernel_overhead_share: Any = 1.0
     """Share of the kernels' own starts (tables time kernels one by one) that is left in a step, where a
-    graph launches them together."""
+    graph launches them together; a number, or an array over deployments."""
+    tuning_per_month: float = 0.0
+    """How fast that share falls while engines learn a model, relative to a year after its release."""
+    collective_wait_s: float = 0.0
+    """What a collective of a step takes beyond its kernel: it starts when the last rank arrives."""
+    exchange_imbalance: float = 1.0
+    """An exchange with experts over one of even traffic: it ends with the busiest rank."""
     kernel_time_factor: float = 1.0
     """How much longer kernels run than their law says, on accelerators without kernel tables."""
     partial_ep: float = 1.0
@@ -146,11 +152,30 @@ def resolve_constants(case: Case, speeds: LinkSpeeds, document: Mapping[str, Any
                 own = {**entry, **(entry.get("engines") or {}).get(engine, {})}
                 rooflines[key] = _roofline(own)
                 provenance[key] = _provenance(own, scope, kernels["sources"])
+    _fuse_quantisation(rooflines, provenance)
     links, origin = _links(chain, speeds, kernels["sources"])
     provenance[("links", "")] = origin
     return Constants(
         links=links, engine=case_constants(case, document), rooflines=rooflines, provenance=provenance
     )
+
+
+def _fuse_quantisation(
+    rooflines: dict[tuple[str, str], Roofline], provenance: dict[tuple[str, str], Provenance]
+) -> None:
+    """FP8 products with one scale per tensor or token, as a step runs them.
+
+    The tables time a linear layer alone, which quantises its input in kernels of its own. In a step the
+    norm or activation before it writes FP8 at once: the product starts like one of BF16 and passes over
+    no input. Blocks of scales (FP8 by blocks, FP4) keep their pass.
+    """
+    key, plain = ("gemm", "fp8"), ("gemm", "bf16")
+    if key not in rooflines or plain not in rooflines:
+        return
+    start = min(rooflines[key].overhead_s, rooflines[plain].overhead_s)
+    rooflines[key] = replace(rooflines[key], overhead_s=start, input_traffic=0.0)
+    scope = f"{provenance[key].scope}, input quantised by the op before it"
+    provenance[key] = replace(provenance[key], scope=scope)
 
 
 def engine_names() -> tuple[str, ...]:

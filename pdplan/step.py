@@ -135,7 +135,7 @@ def _op_term(op: Op, setting: Setting) -> Term:
 
 
 def _message_term(message: Message, constants: Constants) -> Term | None:
-    links = constants.links
+    links, engine = constants.links, constants.engine
     if not np.any(np.asarray(message.ranks) > 1):
         return None
     if message.exchange == "all_reduce":
@@ -157,6 +157,10 @@ def _message_term(message: Message, constants: Constants) -> Term | None:
             group_limit=message.group_limit,
             ranks_per_domain=np.maximum(links.domain_size / np.asarray(message.spread), 1.0),
         )
+    if message.uneven:
+        each = engine.exchange_imbalance * each
+    if engine.collective_wait_s and message.exchange != "stage_hop":
+        each = each + np.where(np.asarray(message.ranks) > 1, engine.collective_wait_s, 0.0)
     if message.mask is not None:
         each = np.where(message.mask, each, 0.0)
     total = message.layers * each

@@ -16,6 +16,7 @@ from pdplan.catalog.store import Catalog
 from pdplan.efficiency import CONSTANTS_DIRECTORY, Engine, benchmark_settings, engine_constants
 from pdplan.files import read_yaml
 from pdplan.laws.experts import busiest_rank_factor, busiest_rank_touched, expected_touched_experts
+from pdplan.measured.maturity import tuning_factor
 from pdplan.measured.predict import predict
 from pdplan.measured.runs import Run
 from pdplan.plan import PoolPlan
@@ -71,6 +72,8 @@ def test_the_fit_finds_the_constants_that_made_the_data() -> None:
         ("common", "step_overhead_s"): {"value": 0.1e-3},
         ("common", "sequence_overhead_s"): {"value": 2e-5},
         ("common", "expert_skew"): {"value": 1.0},
+        ("common", "tuning_per_month"): {"value": 0.01},
+        ("common", "collective_wait_s"): {"value": 5e-6},
     }
     runs = measured(made_up_runs(), with_values(DOCUMENT, truth))
     _, fitted = engines.fit(engines.sample(runs, Catalog(), DOCUMENT), DOCUMENT)
@@ -99,8 +102,31 @@ def test_every_fitted_constant_has_a_line_in_the_file(tmp_path: Path) -> None:
     assert document["engines"]["vllm"]["partial_ep"] == DOCUMENT["engines"]["vllm"]["partial_ep"]
 
 
+def test_a_fit_drafts_as_many_tokens_as_serve_a_run_best() -> None:
+    few = replace(made_up_runs()[0], model="deepseek-r1", spec="mtp", hardware="b200", concurrency=4)
+    many = replace(few, id="many", concurrency=1024, decode=PoolPlan(hardware="b200", workers=1, tp=8))
+    catalog = Catalog()
+    found = predict([few, many], catalog, DOCUMENT)
+    by_drafts = []
+    for drafted in (1, 2, 3):
+        only = with_values(DOCUMENT, {("common", "mtp_drafted"): {"value": drafted}})
+        by_drafts.append(predict([few, many], catalog, only).tpot_mean_s)
+    assert np.all(np.diff([t[0] for t in by_drafts]) <= 0)  # a small batch drafts all it may
+    assert found.tpot_mean_s == pytest.approx(np.min(by_drafts, axis=0))
+
+
+def test_starts_shrink_with_the_months_since_a_models_release() -> None:
+    run = made_up_runs()[0]  # Llama 3.1 came on 2024-07-23
+    dates = ("2024-07-23", "2025-07-23", "2026-03-23", "2027-03-23", "")
+    found = tuning_factor(0.1, [replace(run, date=d) for d in dates])
+    assert found == pytest.approx(np.exp([1.2, 0.0, -0.8, -0.8, 0.0]), rel=1e-2)
+    assert tuning_factor(0.1, [replace(run, model="mine")])[0] == 1.0
+
+
 def test_the_ideal_engine_adds_nothing() -> None:
     ideal = Engine()
+    assert ideal.collective_wait_s == ideal.tuning_per_month == 0.0
+    assert ideal.exchange_imbalance == 1.0
     assert (ideal.kernel_overhead_share, ideal.kernel_time_factor, ideal.expert_skew) == (1.0, 1.0, 0.0)
     assert ideal.step_overhead_s == ideal.sequence_overhead_s == ideal.request_overhead_s == 0.0
 

@@ -40,30 +40,48 @@ class Parts:
     """Kernels of a decode step (and its drafts), without their starts."""
     starts: Array
     messages: Array
+    """Collectives but for uneven exchanges with experts."""
+    exchanges: Array
+    collectives: Array
+    """How many there are of both."""
     rows: Array
     """Rows of the LM head on a rank: what the sequence overhead counts."""
     mixed_kernels: Array
     """What prefills of others add to each output token."""
     mixed_starts: Array
+    mixed_exchanges: Array
     prompt_kernels: Array
     """One prompt on its server."""
     prompt_starts: Array
     prompt_messages: Array
+    """All collectives, waits left out."""
+    prompt_collectives: Array
 
     def take(self, index: Array) -> Parts:
         return Parts(**{f.name: getattr(self, f.name)[index] for f in fields(Parts)})
 
+    def put(self, index: Array, others: Parts) -> Parts:
+        """A copy with the rows at `index` replaced."""
+        table = {f.name: getattr(self, f.name).copy() for f in fields(Parts)}
+        for name, values in table.items():
+            values[index] = getattr(others, name)
+        return Parts(**table)
 
-def parts_of(runs: Sequence[Run], catalog: Catalog, engines: Mapping[str, Any]) -> list[Parts]:
-    """The parts at each of `SKEWS`."""
-    return [_at_skew(list(runs), catalog, engines, skew) for skew in SKEWS]
+
+def parts_of(
+    runs: Sequence[Run], catalog: Catalog, engines: Mapping[str, Any], drafted: int | None = None
+) -> list[Parts]:
+    """The parts at each of `SKEWS`; where runs speculate, with `drafted` tokens (None: the most)."""
+    return [_at_skew(list(runs), catalog, engines, skew, drafted) for skew in SKEWS]
 
 
-def _at_skew(runs: list[Run], catalog: Catalog, engines: Mapping[str, Any], skew: float) -> Parts:
+def _at_skew(
+    runs: list[Run], catalog: Catalog, engines: Mapping[str, Any], skew: float, drafted: int | None
+) -> Parts:
     table = {f.name: np.full(len(runs), np.nan) for f in fields(Parts)}
     for index in group_runs(runs):
         group = [runs[i] for i in index]
-        case = run_group(group, catalog, engines)
+        case = run_group(group, catalog, engines, drafted)
         found = _group_parts(group, _bare(case.decode, skew), case.prefill, case.workload, skew)
         for name, values in found.items():
             table[name][index] = np.broadcast_to(values, len(group))
@@ -84,26 +102,17 @@ def _group_parts(
     running = running_sequences(group) / pool.workers
     step = decode_step(pool, workload, running)
     draft = draft_step(pool, workload, running)
-    kernels, starts, messages = _split(step)
+    found = _split(step)
     if draft is not None:
         more = _split(draft)
-        drafted = pool.speculation.drafted
-        kernels, starts, messages = (
-            a + drafted * b for a, b in zip((kernels, starts, messages), more, strict=True)
-        )
+        found = {k: v + pool.speculation.drafted * more[k] for k, v in found.items()}
     each = running / pool.servers_per_worker
     queries = 1.0 + pool.speculation.drafted
-    found: dict[str, Array] = {
-        "kernels": kernels,
-        "starts": starts,
-        "messages": messages,
-        "rows": each * queries,
-        "mixed_kernels": np.zeros(()),
-        "mixed_starts": np.zeros(()),
-    }
+    found["rows"] = each * queries
+    found |= dict.fromkeys(("mixed_kernels", "mixed_starts", "mixed_exchanges"), np.zeros(()))
     server = pool if prefill is None else _bare(prefill, skew)
     alone = prefill_service(replace(server, max_batch=server.servers_per_worker), workload)
-    prompt = [alone.steps * part for part in _split(alone.step)]
+    prompt = {k: alone.steps * v for k, v in _split(alone.step).items()}
     if prefill is None:
         share = each / workload.osl
         extra = prompt
@@ -111,11 +120,14 @@ def _group_parts(
             chunk = workload.new_tokens / alone.steps
             past = workload.cached_tokens + (workload.new_tokens - chunk) / 2.0
             load = mixed_load(_decode_load(pool, workload, each), prefill_load(np.ones(()), chunk, past))
-            both = _split(step_time(pool.setting, pool.layout, load))
-            extra = [alone.steps * (b - a) for b, a in zip(both, _split(step), strict=True)]
-        found["mixed_kernels"] = share * (extra[0] + extra[2])
-        found["mixed_starts"] = share * extra[1]
-    found |= dict(zip(("prompt_kernels", "prompt_starts", "prompt_messages"), prompt, strict=True))
+            both, plain = _split(step_time(pool.setting, pool.layout, load)), _split(step)
+            extra = {k: alone.steps * (both[k] - plain[k]) for k in both}
+        found["mixed_kernels"] = share * (extra["kernels"] + extra["messages"])
+        found["mixed_starts"] = share * extra["starts"]
+        # A mixed step exchanges by high-throughput kernels: what the decode step alone paid falls away.
+        found["mixed_exchanges"] = share * extra["exchanges"]
+    found["prompt_kernels"], found["prompt_starts"] = prompt["kernels"], prompt["starts"]
+    found["prompt_messages"], found["prompt_collectives"] = prompt["messages"], prompt["collectives"]
     return found
 
 
@@ -126,16 +138,22 @@ def _decode_load(pool: Pool, workload: Workload, each: Array) -> Any:
     return decode_load(each, workload.isl, workload.last_context, queries)
 
 
-def _split(step: StepTime) -> tuple[Array, Array, Array]:
-    """Kernels without their starts, starts, messages."""
-    kernels, starts, messages = (np.zeros(()) for _ in range(3))
+def _split(step: StepTime) -> dict[str, Array]:
+    """Seconds of a step by part, and how many collectives it waits for."""
+    found: dict[str, Array] = dict.fromkeys(
+        ("kernels", "starts", "messages", "exchanges", "collectives"), np.zeros(())
+    )
     for term in step.terms:
         if isinstance(term.source, Op):
-            kernels = kernels + (term.total_s - term.overhead_s)
-            starts = starts + term.overhead_s
+            found["kernels"] = found["kernels"] + (term.total_s - term.overhead_s)
+            found["starts"] = found["starts"] + term.overhead_s
         elif isinstance(term.source, Message):
-            messages = messages + term.total_s
-    return kernels, starts, messages
+            source = term.source
+            kind = "exchanges" if source.uneven else "messages"
+            found[kind] = found[kind] + term.total_s
+            if source.exchange != "stage_hop":
+                found["collectives"] = found["collectives"] + source.layers * (term.total_s > 0)
+    return found
 
 
 def running_sequences(runs: Sequence[Run]) -> Array:

@@ -6,7 +6,7 @@
 Kernels come from kernel tables and stay as they are; runs tell what tables cannot: how much of the
 kernels' starts is left in a graph, what the host adds, how uneven routing is, what speculation yields.
 The fit minimises the soft-L1 of log(predicted/measured), of each group of runs (model, accelerator,
-engine, precision, mode, spec) with the weight of the square root of its size, and is drawn to the start
+engine, precision, mode, spec) with the same weight, however many runs it has, and is drawn to the start
 values with the strength of a few runs.
 """
 
@@ -34,10 +34,11 @@ from pdplan.files import read_yaml
 from pdplan.laws.roofline import Array
 from pdplan.laws.speculation import tokens_per_step
 from pdplan.measured.accuracy import choice_regret, residuals, summaries
+from pdplan.measured.maturity import tuning_factor
 from pdplan.measured.predict import Predictions, predict
 from pdplan.measured.runs import Run, read_runs
 
-SHARP = 0.1
+SHARP = 0.05
 """Log error beyond which a run pulls only linearly."""
 STRENGTH = 0.5
 """Weight of the start values: a quarter of a run with its error at SHARP."""
@@ -47,6 +48,9 @@ STEP = (
     Constant(path=("common", "expert_skew"), start=0.7, spread=0.5, low=0.0, high=1.5),
     Constant(path=("common", "kernel_overhead_share"), start=0.8, spread=0.3, low=0.0, high=1.0),
     Constant(path=("common", "step_overhead_s"), start=0.5e-3, spread=0.5e-3, low=0.0, high=5e-3),
+    Constant(path=("common", "tuning_per_month"), start=0.0, spread=0.05, low=0.0, high=0.2),
+    Constant(path=("common", "collective_wait_s"), start=3e-6, spread=3e-6, low=0.0, high=3e-5),
+    Constant(path=("common", "exchange_imbalance"), start=2.0, spread=0.7, low=1.0, high=6.0),
     Constant(path=("common", "sequence_overhead_s"), start=8e-6, spread=1e-5, low=0.0, high=6e-5),
     Constant(path=("common", "mtp_acceptance"), start=0.65, spread=0.1, low=0.2, high=0.95),
     Constant(
@@ -65,7 +69,8 @@ class Sample:
     """Runs and all that the fit needs of them, once."""
 
     runs: list[Run]
-    parts: list[Parts]
+    parts: list[list[Parts]]
+    """By number of drafted tokens, from 1 to the most, and by skew; runs that draft nothing are in all."""
     generation: list[str]
     doubts: Mapping[int, str]
     ttft_doubts: Mapping[int, str]
@@ -76,28 +81,35 @@ class Sample:
         """Square roots of the runs' weights."""
         keys = [(r.model, r.hardware, r.engine, r.precision, r.mode, r.spec) for r in self.runs]
         sizes = Counter(keys)
-        weight = np.array([sizes[k] ** -0.25 for k in keys])
-        weight /= weight.mean()
-        weight[list(self.doubts)] = 0.0
-        return weight
+        weight = np.array([sizes[k] ** -0.5 for k in keys])
+        return np.asarray(weight / weight.mean())
 
     @functools.cached_property
     def ttft_weight(self) -> Array:
-        """The same for TTFT, of which other runs are doubtful besides."""
+        """The same for TTFT, without the doubtful runs."""
         weight = self.weight.copy()
-        weight[list(self.ttft_doubts)] = 0.0
+        weight[[*self.doubts, *self.ttft_doubts]] = 0.0
         return weight
 
 
 def sample(runs: list[Run], catalog: Catalog, document: Mapping[str, Any]) -> Sample:
     return Sample(
         runs=runs,
-        parts=parts_of(runs, catalog, document),
+        parts=_parts_by_drafts(runs, catalog, document),
         generation=[catalog.accelerator(r.hardware).generation for r in runs],
         doubts=doubtful(runs),
         ttft_doubts=doubtful(runs, "ttft"),
         first=first_tokens(runs, catalog, document),
     )
+
+
+def _parts_by_drafts(runs: list[Run], catalog: Catalog, document: Mapping[str, Any]) -> list[list[Parts]]:
+    most = int(document["common"]["mtp_drafted"]["value"])
+    table = parts_of(runs, catalog, document)
+    index = np.array([i for i, r in enumerate(runs) if r.spec != "none"], dtype=int)
+    speculating = [runs[i] for i in index]
+    fewer = [parts_of(speculating, catalog, document, k) for k in range(1, most)]
+    return [[t.put(index, p) for t, p in zip(table, parts, strict=True)] for parts in fewer] + [table]
 
 
 def fit(
@@ -116,24 +128,34 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
     counts = np.array([r.counts_for_tpot for r in data.runs]) & used
     index = np.flatnonzero(counts & (data.weight > 0))
     weight = data.weight[index]
-    at_skew = [p.take(index) for p in data.parts]
+    runs = [data.runs[i] for i in index]
+    speculating = np.flatnonzero([r.spec != "none" for r in runs])
+    most = len(data.parts)
+    cases = [(most, np.arange(len(index)), [p.take(index) for p in data.parts[-1]])]
+    cases += [
+        (drafted, speculating, [p.take(index[speculating]) for p in at_skew])
+        for drafted, at_skew in enumerate(data.parts[:-1], start=1)
+    ]
     generation = np.array(data.generation)[index]
-    drafted = np.array(
-        [int(document["common"]["mtp_drafted"]["value"]) * (r.spec != "none") for r in data.runs]
-    )
-    drafted = drafted[index]
+    speculates = np.array([r.spec != "none" for r in runs])
 
     def predicted(x: Array) -> Array:
-        skew, share, step_s, sequence_s, acceptance, *factors = x
-        parts = _between(at_skew, skew)
-        share_of, slower = np.full(len(index), share), np.ones(len(index))
+        skew, share, step_s, tuning, wait, imbalance, sequence_s, acceptance, *factors = x
+        share_of, slower = share * tuning_factor(tuning, runs), np.ones(len(index))
         for i, name in enumerate(("cdna3", "cdna4")):
-            share_of = np.where(generation == name, share * factors[2 * i], share_of)
+            share_of = np.where(generation == name, share_of * factors[2 * i], share_of)
             slower = np.where(generation == name, factors[2 * i + 1], slower)
-        step = parts.kernels * slower + parts.messages + share_of * parts.starts
-        step = step + step_s + sequence_s * parts.rows
-        others = parts.mixed_kernels * slower + share_of * parts.mixed_starts
-        return np.asarray(step / tokens_per_step(drafted, acceptance) + others)
+        best = np.full(len(index), np.inf)
+        for drafted, rows, at_skew in cases:  # a run drafts as many tokens as serve it best
+            parts = _between(at_skew, skew)
+            step = parts.kernels * slower[rows] + parts.messages + share_of[rows] * parts.starts
+            step = step + imbalance * parts.exchanges + wait * parts.collectives
+            step = step + step_s + sequence_s * parts.rows
+            others = parts.mixed_kernels * slower[rows] + share_of[rows] * parts.mixed_starts
+            others = others + imbalance * parts.mixed_exchanges
+            tokens = tokens_per_step(np.where(speculates[rows], drafted, 0), acceptance)
+            best[rows] = np.minimum(best[rows], step / tokens + others)
+        return best
 
     return _minimise(STEP, predicted, measured[index], weight)
 
@@ -141,11 +163,14 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
 def _prompt_s(data: Sample, document: Mapping[str, Any], rows: list[int]) -> Array:
     """Seconds of one prompt alone on its server."""
     index = np.array(rows)
-    parts = _between([p.take(index) for p in data.parts], document["common"]["expert_skew"]["value"])
+    parts = _between([p.take(index) for p in data.parts[-1]], document["common"]["expert_skew"]["value"])
     engines = [engine_constants(data.runs[i].engine, data.generation[i], document) for i in rows]
+    common = engines[0]
     share = np.array([e.kernel_overhead_share for e in engines])
+    share = share * tuning_factor(common.tuning_per_month, [data.runs[i] for i in rows])
     slower = np.array([e.kernel_time_factor for e in engines])
-    return parts.prompt_kernels * slower + parts.prompt_messages + share * parts.prompt_starts
+    waiting = common.collective_wait_s * parts.prompt_collectives
+    return parts.prompt_kernels * slower + parts.prompt_messages + waiting + share * parts.prompt_starts
 
 
 def _fit_ttft(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
@@ -262,7 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for key, entry in values.items():
         sys.stdout.write(f"{'.'.join(key):55} {entry['value']:g}\n")
     inside = predict(runs, catalog, fitted)
-    lines = report(f"all {len(runs)} runs ({len(data.doubts)} of them doubtful, not fitted)", runs, inside)
+    lines = report(f"all {len(runs)} runs ({len(data.doubts)} of them named doubtful)", runs, inside)
     sys.stdout.write("\n".join(lines) + "\n")
     if options.output:
         write_values(path, options.output, values)

@@ -103,24 +103,28 @@ def pool(samples: Sequence[Sample]) -> Sample:
     )
 
 
-ENGINE_DIFFERENCE = 0.15
+ENGINE_DIFFERENCE = 0.07
 """An engine whose kernels the common constants miss by more than this gets constants of its own."""
+ENGINE_GAIN = 0.8
+"""And only where its own miss by this share of that at most."""
 FEWEST_OF_AN_ENGINE = 200
 """Rows below which an engine is not told apart."""
 
 
-def fitted_entry(sample: Sample, start: Roofline, free: Sequence[str], source: str) -> dict[str, Any]:
+def fitted_entry(
+    sample: Sample, start: Roofline, free: Sequence[str], source: str, tell_engines: bool = True
+) -> dict[str, Any]:
     """The entry of one accelerator: constants common to its engines, and of engines that stand apart.
 
     Of the engines that the common constants miss by more than ENGINE_DIFFERENCE in the median,
-    and that constants of their own miss by half of that at most, the farthest gets its own.
+    and that constants of their own miss by ENGINE_GAIN of that at most, the farthest gets its own.
     The common ones are then those of the other engines, and so on. `measured_engines` says
     whose are common.
     """
     common = sample
     fitted = common.fit(start, free)
     apart: dict[str, Any] = {}
-    while (stranger := _farthest_engine(common, fitted.law, free)) is not None:
+    while tell_engines and (stranger := _farthest_engine(common, fitted.law, free)) is not None:
         name, alone = stranger
         apart[name] = {
             k: v for k, v in alone.entry(source, "", free).items() if k not in ("shapes", "source")
@@ -144,7 +148,7 @@ def _farthest_engine(sample: Sample, law: Roofline, free: Sequence[str]) -> tupl
         missed = float(np.median(own.errors(law)))
         if missed > ENGINE_DIFFERENCE and own.rows >= FEWEST_OF_AN_ENGINE:
             alone = own.fit(law, free)
-            if alone.median_error <= missed / 2:
+            if alone.median_error <= missed * ENGINE_GAIN:
                 found.append((missed, name, alone))
     if not found:
         return None
@@ -180,6 +184,7 @@ def pooled_blocks(
     free: Sequence[str],
     source: str,
     limit: int = 120_000,
+    tell_engines: bool = True,
 ) -> list[Block]:
     """Blocks of every measured accelerator, of its generation, and the default of the type.
 
@@ -190,7 +195,7 @@ def pooled_blocks(
     by_generation: dict[str, Sample] = {}
     for generation, names in sorted(generations.items()):
         measured = [name for name in names if name in samples]
-        entries = {name: fitted_entry(samples[name], start, free, source) for name in measured}
+        entries = {name: fitted_entry(samples[name], start, free, source, tell_engines) for name in measured}
         blocks += [
             Block(scope="accelerators", name=n, family=family, dtype=dtype, entry=e)
             for n, e in entries.items()
@@ -199,7 +204,11 @@ def pooled_blocks(
             continue
         pooled = pool([samples[name].thinned(limit // len(measured)) for name in measured])
         by_generation[generation] = pooled
-        entry = entries[measured[0]] if len(measured) == 1 else fitted_entry(pooled, start, free, source)
+        entry = (
+            entries[measured[0]]
+            if len(measured) == 1
+            else fitted_entry(pooled, start, free, source, tell_engines)
+        )
         blocks.append(
             Block(
                 scope="generations",

@@ -36,14 +36,27 @@ def message_lines(writer: Writer, term: Term, message: Message, group: str) -> Q
         "B",
         value=message.message_bytes,
     )
-    each = _LAWS[message.exchange](writer, message, group, size, number(term.total_s) / message.layers)
-    layers = sources.model(message.layers, "times")
+    engine = sources.setting.constants.engine
+    used: dict[str, Quantity] = {}
+    kernel = number(term.total_s) / message.layers
+    waits = message.exchange != "stage_hop" and engine.collective_wait_s
+    if waits:
+        used["t_w"] = sources.engine("collective_wait_s", "s")
+        kernel -= engine.collective_wait_s
+    skewed = message.uneven and engine.exchange_imbalance != 1
+    if skewed:
+        used["phi_x"] = sources.engine("exchange_imbalance")
+        kernel /= engine.exchange_imbalance
+    used["t"] = _LAWS[message.exchange](writer, message, group, size, kernel)
+    used["L"] = sources.model(message.layers, "times")
+    busy = "phi_x*t" if skewed else "t"
+    expression = f"L*({busy}+t_w)" if waits else f"L*{busy}"
     return writer.line(
         group,
         "T",
         "time over all layers",
-        "L*t",
-        {"L": layers, "t": each},
+        expression,
+        used,
         "s",
         value=term.total_s,
         binding=BINDING_TERMS[int(number(term.binding))],

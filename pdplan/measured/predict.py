@@ -10,11 +10,12 @@ import numpy as np
 
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, build_network, build_setting, kv_precision_for
-from pdplan.efficiency import benchmark_settings
+from pdplan.efficiency import benchmark_settings, engine_constants
 from pdplan.errors import PdplanError
 from pdplan.evaluate import Economics, evaluate_colocated, evaluate_disaggregated, pool_memory
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout
+from pdplan.measured.maturity import tuning_factor
 from pdplan.measured.runs import Run, group_runs
 from pdplan.measured.servers import loop_settings
 from pdplan.plan import Metrics, PoolPlan, Serving
@@ -46,7 +47,7 @@ def predict(runs: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None
     reasons = [""] * len(runs)
     for index in group_runs(runs):
         try:
-            found[:, index] = _predict_group([runs[i] for i in index], catalog, engines)
+            found[:, index] = _best_drafts([runs[i] for i in index], catalog, engines)
         except PdplanError as problem:
             for i in index:
                 reasons[i] = str(problem).splitlines()[0]
@@ -70,8 +71,16 @@ class RunGroup:
     world: World
 
 
-def run_group(group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None = None) -> RunGroup:
-    """The pools and the closed loop of a group of runs; PdplanError where a name is unknown."""
+def run_group(
+    group: list[Run],
+    catalog: Catalog,
+    engines: Mapping[str, Any] | None = None,
+    drafted: int | None = None,
+) -> RunGroup:
+    """The pools and the closed loop of a group of runs; PdplanError where a name is unknown.
+
+    Where the runs speculate, `drafted` is how many tokens they draft (None: as many as the engine may).
+    """
     first = group[0]
     sender = first.prefill.hardware if first.prefill else first.hardware
     world = World(
@@ -94,15 +103,20 @@ def run_group(group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | N
     def setting(hardware: str) -> Setting:
         built = build_setting(world, serving, hardware)
         engine = built.constants.engine
-        engine = replace(engine, memory_utilisation=max(engine.memory_utilisation, utilisation))
+        share = engine.kernel_overhead_share * tuning_factor(engine.tuning_per_month, group)
+        engine = replace(
+            engine,
+            memory_utilisation=max(engine.memory_utilisation, utilisation),
+            kernel_overhead_share=share,
+        )
         return replace(built, constants=replace(built.constants, engine=engine))
 
     own = setting(first.hardware)
     engine = own.constants.engine
     speculation = Speculation()
     if first.spec != "none":
-        drafted = first.drafted or int(engine.mtp_drafted)
-        speculation = Speculation(drafted=drafted, acceptance=engine.mtp_acceptance)
+        drafts = drafted or first.drafted or int(engine.mtp_drafted)
+        speculation = Speculation(drafted=drafts, acceptance=engine.mtp_acceptance)
     workload = Workload(
         isl=first.mean_isl,
         osl=first.mean_osl,
@@ -119,6 +133,20 @@ def run_group(group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | N
     return RunGroup(decode=decode, prefill=prefill, workload=workload, world=world)
 
 
+def _best_drafts(group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None) -> Array:
+    """A group's prediction with the number of drafted tokens that serves each run best.
+
+    How many a run drafted is not published; who tunes a run drafts fewer where the batch is large and
+    each token costs arithmetic.
+    """
+    if group[0].spec == "none" or group[0].drafted:
+        return _predict_group(group, catalog, engines)
+    most = int(engine_constants(group[0].engine, "", engines).mtp_drafted)
+    found = np.stack([_predict_group(group, catalog, engines, k) for k in range(1, most + 1)])
+    fastest = np.argmin(found[:, 0], axis=0)
+    return np.take_along_axis(found, fastest[None, None, :], axis=0)[0]
+
+
 def run_metrics(group: list[Run], case: RunGroup) -> Metrics:
     """What the pools of a group of runs do."""
     slo = Slo()
@@ -130,8 +158,10 @@ def run_metrics(group: list[Run], case: RunGroup) -> Metrics:
     return evaluate_disaggregated(case.prefill, case.decode, case.workload, slo, network, money)
 
 
-def _predict_group(group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None) -> Array:
-    metrics = run_metrics(group, run_group(group, catalog, engines))
+def _predict_group(
+    group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None, drafted: int | None = None
+) -> Array:
+    metrics = run_metrics(group, run_group(group, catalog, engines, drafted))
     parts = (
         metrics.tpot_mean_s,
         metrics.ttft_mean_s,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pdplan.architecture.counts import Matrix
 from pdplan.architecture.feed_forward import Experts
+from pdplan.architecture.mixers.grouped_query import GroupedQuery
 from pdplan.architecture.stack import Stack
 from pdplan.formats import Formats
 from pdplan.layout import Layout, Load
 from pdplan.ops.attention import mixer_ops
 from pdplan.ops.experts import expert_messages, expert_ops
 from pdplan.ops.kinds import Message, Op, Routing
-from pdplan.ops.products import all_reduce, edge_messages, elementwise, gemm, head_ops
+from pdplan.ops.products import all_reduce, edge_messages, elementwise, gemm, head_ops, norm_all_reduce
 
 
 def forward_ops(
@@ -26,6 +27,8 @@ def forward_ops(
     hidden, tokens = stack.hidden_size, load.tokens
     for mixer, count in stack.mixers:
         ops += mixer_ops(mixer, count, hidden, formats, layout, load)
+        if isinstance(mixer, GroupedQuery) and mixer.qk_norm_full:
+            messages.append(norm_all_reduce(count, tokens, layout))
         messages.append(all_reduce("attention all-reduce", count, tokens, hidden, layout))
     for block, count in stack.feed_forwards:
         if isinstance(block, Experts):

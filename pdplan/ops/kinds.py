@@ -27,6 +27,7 @@ Exchange = Literal["all_reduce", "all_gather", "expert_exchange", "stage_hop"]
 ACTIVATION_BYTES = 2.0  # activations travel in BF16 between kernels in every engine
 DISPATCH_BYTES = 1.0  # FP8 out, BF16 back: DeepEP's wire formats
 COMBINE_BYTES = 2.0
+SUM_BYTES = 4.0  # norms sum squares in FP32
 SCORE_BYTES = 4.0  # the indexer writes FP32 scores, the top-k selection reads them
 
 
@@ -80,6 +81,8 @@ class Message:
     """Accelerators that share one expert, or make up a stage, so that `ranks` lie that far apart."""
     mask: Array | None = None
     """Where the collective happens at all (layouts differ)."""
+    uneven: bool = False
+    """Carries a decode step's tokens to experts or back: all ranks wait for the busiest one."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
     """The numbers that `message_bytes` was made of, by symbol, for `explain`."""
     counted: str = ""

@@ -10,7 +10,7 @@ from pdplan.architecture.stack import Stack
 from pdplan.formats import Formats
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load
-from pdplan.ops.kinds import ACTIVATION_BYTES, Message, Op
+from pdplan.ops.kinds import ACTIVATION_BYTES, SUM_BYTES, Message, Op
 
 
 def shards(matrix: Matrix, layout: Layout) -> Array:
@@ -67,6 +67,19 @@ def all_reduce(
         mask=mask,
         inputs={"m": tokens, "H": hidden, "a": ACTIVATION_BYTES},
         counted="m*H*a",
+    )
+
+
+def norm_all_reduce(layers: float, tokens: Array, layout: Layout) -> Message:
+    """A norm over all heads of q and of k needs the sums of squares of the other ranks' heads."""
+    return Message(
+        name="QK-norm all-reduce",
+        exchange="all_reduce",
+        layers=layers,
+        message_bytes=tokens * 2.0 * SUM_BYTES,
+        ranks=layout.tp,
+        inputs={"m": tokens, "w": SUM_BYTES},
+        counted="m*2*w",
     )
 
 
