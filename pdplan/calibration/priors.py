@@ -40,7 +40,6 @@ HEAD = """\
 """
 ASSUMED = """\
 generic: {log_sd: 0.3, source: "assumed, not measured: for constants without a line above"}
-least: {log_sd: 0.15, source: "assumed, not measured: a user's host differs more than publishers' hosts do"}
 interval: {runs: 10, source: "assumed, not measured: the shipped interval counts as this many own runs"}
 """
 
@@ -69,10 +68,9 @@ class Priors:
 
 def read_priors(path: Path = PRIORS) -> Priors:
     data = read_yaml(path).data
-    least = float(data["least"]["log_sd"])
     return Priors(
         effects={
-            Effect(scope, name): _prior({k: float(v) for k, v in entry.items() if k != "groups"}, least)
+            Effect(scope, name): Prior(**{k: float(v) for k, v in entry.items() if k != "groups"})
             for scope, block in data["effects"].items()
             for name, entry in block.items()
         },
@@ -80,11 +78,6 @@ def read_priors(path: Path = PRIORS) -> Priors:
         noise={k: float(v) for k, v in data["noise"].items()},
         interval_runs=float(data["interval"]["runs"]),
     )
-
-
-def _prior(entry: Mapping[str, float], least: float) -> Prior:
-    """At least as wide as hosts of users are assumed to differ, however alike the shipped groups are."""
-    return Prior(**{**entry, "log_sd": max(entry["log_sd"], least)})
 
 
 def _group(effect: Effect, run: Run) -> str:
