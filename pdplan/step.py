@@ -14,8 +14,10 @@ from pdplan.architecture.stack import Stack
 from pdplan.efficiency import Constants
 from pdplan.formats import Formats, peak_type
 from pdplan.laws.collectives import (
+    Links,
     all_gather_time_s,
     all_reduce_time_s,
+    cheaper_exchange,
     expert_exchange_time_s,
     stage_hops_time_s,
 )
@@ -146,17 +148,7 @@ def _message_term(message: Message, constants: Constants) -> Term | None:
         assert message.spread is not None
         each = stage_hops_time_s(message.message_bytes, message.ranks, message.spread, links)
     else:
-        assert message.tokens is not None
-        each = expert_exchange_time_s(
-            message.tokens,
-            message.per_token,
-            float(message.message_bytes),
-            message.ranks,
-            links,
-            deduplicate=message.deduplicate,
-            group_limit=message.group_limit,
-            ranks_per_domain=np.maximum(links.domain_size / np.asarray(message.spread), 1.0),
-        )
+        each = exchange_s(message, links)[0]
     if message.uneven:
         each = engine.exchange_imbalance * each
     if engine.collective_wait_s and message.exchange != "stage_hop":
@@ -173,6 +165,28 @@ def _message_term(message: Message, constants: Constants) -> Term | None:
         overhead_s=np.zeros(()),
         source=message,
     )
+
+
+def exchange_s(message: Message, links: Links) -> tuple[Array, Array]:
+    """Seconds of one exchange with experts, and where it takes the high-throughput kernels."""
+    assert message.tokens is not None
+
+    def by_kernel(deduplicate: bool) -> Array:
+        return expert_exchange_time_s(
+            message.tokens,  # type: ignore[arg-type]
+            message.per_token,
+            float(message.message_bytes),
+            message.ranks,
+            links,
+            deduplicate=deduplicate,
+            group_limit=message.group_limit,
+            ranks_per_domain=np.maximum(links.domain_size / np.asarray(message.spread), 1.0),
+        )
+
+    bulk = by_kernel(True)
+    if message.deduplicate:
+        return bulk, np.ones(np.shape(bulk), dtype=bool)
+    return cheaper_exchange(by_kernel(False), bulk)
 
 
 def _engine_term(setting: Setting, load: Load) -> Term:

@@ -8,7 +8,7 @@ from pdplan.explain.builder import Quantity, number
 from pdplan.explain.sources import ENGINE_FORMAT
 from pdplan.explain.writer import Writer, used_in
 from pdplan.ops import Message
-from pdplan.step import BINDING_TERMS, Term
+from pdplan.step import BINDING_TERMS, Term, exchange_s
 
 _UNITS = {
     "m": "tokens",
@@ -238,7 +238,8 @@ def _expert_exchange(writer: Writer, message: Message, group: str, size: Quantit
     used = {"n_t": own, "k": chosen, "r": inside, "d": domains, "b": size, "U": sources.scale_up()} | _out(
         writer
     )
-    if message.deduplicate:
+    bulk = bool(number(exchange_s(message, links)[1]))
+    if bulk:
         start, efficiency = links.bulk_expert_latency_s, links.bulk_expert_efficiency
         used["R"] = sources.plan(number(message.ranks), "ranks")
         up, out = "n_t*(1-1/r)*X_R*b/(eta_e*U)", "n_t*(1-1/d)*X_g*b/(eta_o*O)"

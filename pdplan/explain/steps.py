@@ -12,7 +12,7 @@ from pdplan.explain.messages import message_lines
 from pdplan.explain.sources import Sources, described
 from pdplan.explain.writer import Known, Writer
 from pdplan.ops import Message, Op
-from pdplan.step import BINDING_TERMS, StepTime, Term
+from pdplan.step import BINDING_TERMS, StepTime, Term, exchange_s
 
 
 def write_step(
@@ -110,7 +110,8 @@ def _row(sources: Sources, term: Term, name: str) -> TermRow:
     elif isinstance(source, Message):
         layers, moved = source.layers, number(source.message_bytes)
         if source.tokens is not None:
-            moved *= number(source.tokens) * (1 if source.deduplicate else source.per_token)
+            bulk = bool(number(exchange_s(source, sources.setting.constants.links)[1]))
+            moved *= number(source.tokens) * (1 if bulk else source.per_token)
         constants = described(sources.setting.constants.origin("links", ""))
     return TermRow(
         name=name,

@@ -173,6 +173,16 @@ def expert_exchange_time_s(
     return np.where(r > 1, latency + np.maximum(up, out), 0.0)
 
 
+def cheaper_exchange(low_latency_s: ArrayLike, high_throughput_s: ArrayLike) -> tuple[Array, Array]:
+    """The time [s] of the cheaper kernel, and where that is the high-throughput one.
+
+    A decode step may use either: low-latency kernels send more bytes sooner, so that many tokens a
+    rank go by the other. Without the choice a step would get cheaper when a prompt joins it.
+    """
+    low, high = np.asarray(low_latency_s, dtype=float), np.asarray(high_throughput_s, dtype=float)
+    return np.minimum(low, high), high < low
+
+
 def _spread(ranks: ArrayLike, domain_size: ArrayLike) -> tuple[Array, Array]:
     """Ranks within a domain, and domains."""
     r = np.asarray(ranks, dtype=float)

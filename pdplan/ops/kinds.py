@@ -76,13 +76,14 @@ class Message:
     group_limit: int | None = None
     """Nodes that one token's experts lie on at most."""
     deduplicate: bool = False
-    """High-throughput kernels, which send a token once to a node (prefill); else low-latency ones."""
+    """High-throughput kernels, which send a token once to a node (a step with prompts); else the cheaper of
+    these and low-latency ones."""
     spread: Array | None = None
     """Accelerators that share one expert, or make up a stage, so that `ranks` lie that far apart."""
     mask: Array | None = None
     """Where the collective happens at all (layouts differ)."""
     uneven: bool = False
-    """Carries a decode step's tokens to experts or back: all ranks wait for the busiest one."""
+    """Carries the tokens of a step with decodes to experts or back: all ranks wait for the busiest one."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
     """The numbers that `message_bytes` was made of, by symbol, for `explain`."""
     counted: str = ""
