@@ -222,7 +222,7 @@ def test_a_recommended_plan_evaluates_to_its_own_metrics(pdp, tmp_path):
 
 
 def test_compare_sorts_by_cost_and_shows_who_cannot(pdp):
-    args = [*QUESTION, "--hardware", "l40s", "--tpot", "12ms"]
+    args = [*QUESTION[:-2], "--hardware", "l40s", "--tpot", "12ms"]
     code, out, _ = pdp("compare", *args, "--format", "json")
     assert code == 0
     data = json.loads(out)
@@ -258,7 +258,7 @@ def test_compare_plan_files(pdp, plan, tmp_path):
 
 
 def test_compare_with_no_answer_at_all_is_1(pdp):
-    code, out, _ = pdp("compare", *QUESTION, "--tpot", "0.001ms")
+    code, out, _ = pdp("compare", *QUESTION[:-2], "--tpot", "0.001ms")
     assert code == 1
     assert "None of 1 row meets the objectives" in out
 
@@ -271,16 +271,16 @@ def test_compare_with_no_answer_at_all_is_1(pdp):
     [
         (["recomend"], ["No such command", "recommend"]),
         (["recommend", "--ils", "4k"], ["No such option", "--isl"]),
-        (["recommend", *QUESTION, "--isl"], ["--isl"]),
-        (["recommend", *QUESTION, "--isl", "-5"], ["--isl", "must not be negative"]),
-        (["recommend", *QUESTION, "--rate", "NaN"], ["--rate"]),
-        (["recommend", *QUESTION, "--rate", "inf"], ["--rate"]),
-        (["recommend", *QUESTION, "--tpot", "40m"], ["--tpot", "did you mean 'ms' or 'min'?"]),
-        (["recommend", *QUESTION, "--format", "jsn"], ["--format", "did you mean 'json'?"]),
-        (["recommend", *QUESTION, "--hardware", "h1000"], ["--hardware", "did you mean 'h100'"]),
-        (["recommend", *QUESTION, "--model", "lama-3.1-8b"], ["--model", "did you mean 'llama-3.1-8b'"]),
-        (["recommend", *QUESTION, "--price", "h100=x"], ["--price h100"]),
-        (["recommend", *QUESTION, "--catalog", "/nowhere"], ["/nowhere", "does not exist"]),
+        (["recommend", *QUESTION[:-2], "--isl"], ["--isl"]),
+        (["recommend", *QUESTION[:-2], "--isl", "-5"], ["--isl", "must not be negative"]),
+        (["recommend", *QUESTION[:-2], "--rate", "NaN"], ["--rate"]),
+        (["recommend", *QUESTION[:-2], "--rate", "inf"], ["--rate"]),
+        (["recommend", *QUESTION[:-2], "--tpot", "40m"], ["--tpot", "did you mean 'ms' or 'min'?"]),
+        (["recommend", *QUESTION[:-2], "--format", "jsn"], ["--format", "did you mean 'json'?"]),
+        (["recommend", *QUESTION[:-2], "--hardware", "h1000"], ["--hardware", "did you mean 'h100'"]),
+        (["recommend", *QUESTION[:-2], "--model", "lama-3.1-8b"], ["--model", "did you mean 'llama-3.1-8b'"]),
+        (["recommend", *QUESTION[:-2], "--price", "h100=x"], ["--price h100"]),
+        (["recommend", *QUESTION[:-2], "--catalog", "/nowhere"], ["/nowhere", "does not exist"]),
         (["recommend"], ["model is missing", "hardware is missing", "isl is missing", "the load is missing"]),
         (["recommend", "nowhere.yaml"], ["nowhere.yaml", "no such file"]),
         (["evaluate"], ["PLAN"]),
