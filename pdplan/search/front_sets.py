@@ -92,7 +92,7 @@ def _colocated(candidates: Candidates, workload: Workload, slo: Slo, weight: flo
     first = first_token(pool, workload, step, running)
     ttft = np.broadcast_to(first.other_s + first.service_s, running.shape)
     # The worker's steps must have room for the prompts' chunks, too.
-    busy = rate * step.prefill_service_s / pool.servers_per_worker
+    busy = rate * step.prefill_work_s / pool.servers_per_worker  # prompts share steps, as in a queue
     gpu_s = pool.layout.gpus / rate
     return Saturated(
         mode="colocated",
