@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_fleet import asked
 
 import pdplan
 from pdplan.catalog.store import Catalog
@@ -22,9 +23,11 @@ from pdplan.report.blocks import Cell, Headline, Report, table
 from pdplan.report.comparison import comparison_report
 from pdplan.report.entries import model_report, models_report
 from pdplan.report.evaluation import evaluation_report
+from pdplan.report.fleet import fleet_report
 from pdplan.report.parts import margin
 from pdplan.report.recommendation import recommendation_report
 from pdplan.report.render import FORMATS, render
+from pdplan.search.fleet_plan import plan_fleet
 from tests import made_up
 
 SCHEMAS = Path(pdplan.__file__).parent / "report" / "schemas"
@@ -38,6 +41,7 @@ REPORTS = {
     "recommend-infeasible": lambda: recommendation_report(made_up.infeasible()),
     "evaluate": lambda: evaluation_report(made_up.deployment(), made_up.DISAGGREGATED_METRICS),
     "compare": lambda: comparison_report(made_up.comparison()),
+    "fleet": lambda: fleet_report(plan_fleet(asked().wanted), catalog_sha256=made_up.DIGEST),
 }
 ISSUE_METRICS = {
     "requests_per_s",
