@@ -1,0 +1,73 @@
+"""What a step adds to its kernels: waits for ranks, the busiest rank, products that start like plain ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pdplan.catalog.store import Catalog
+from pdplan.compose import World, build_setting
+from pdplan.layout import Layout, decode_load, prefill_load
+from pdplan.plan import Serving
+from pdplan.step import Setting, StepTime, step_time
+
+CATALOG = Catalog()
+
+
+def setting(model: str, precision: str = "fp8", **engine: Any) -> Setting:
+    world = World(
+        models={model: CATALOG.model(model)}, accelerators={"h200": CATALOG.accelerator("h200")}, prices={}
+    )
+    serving = Serving(model=model, precision=precision, kv_precision="bf16", engine="vllm")
+    built = build_setting(world, serving, "h200")
+    changed = replace(built.constants.engine, **engine)
+    return replace(built, constants=replace(built.constants, engine=changed))
+
+
+def network_s(step: StepTime, *names: str) -> float:
+    return sum(float(np.asarray(t.total_s)) for t in step.terms if any(n in t.name for n in names))
+
+
+def test_every_collective_waits_once() -> None:
+    """Llama-3.1-70B at tp 4: two all-reduces in each of 80 layers and one gather of the logits."""
+    load = decode_load(8.0, 1024.0, 2048.0)
+    layout = Layout(tp=4)
+    alone = step_time(setting("llama-3.1-70b", collective_wait_s=0.0), layout, load).total_s
+    waiting = step_time(setting("llama-3.1-70b", collective_wait_s=1e-5), layout, load).total_s
+    assert float(waiting - alone) == pytest.approx((2 * 80 + 1) * 1e-5)
+    one = Layout(tp=1)
+    assert float(step_time(setting("llama-3.1-70b", collective_wait_s=1e-5), one, load).total_s) == (
+        pytest.approx(float(step_time(setting("llama-3.1-70b", collective_wait_s=0.0), one, load).total_s))
+    )
+
+
+def test_decode_exchanges_end_with_the_busiest_rank_and_prefill_ones_do_not() -> None:
+    layout = Layout(tp=1, dp=8, ep=8)
+    even = {"collective_wait_s": 0.0, "exchange_imbalance": 1.0}
+    for load, factor in ((decode_load(32.0, 1024.0, 2048.0), 3.0), (prefill_load(1.0, 2048.0), 1.0)):
+        plain = step_time(setting("deepseek-r1", **even), layout, load)
+        skewed = step_time(setting("deepseek-r1", **even | {"exchange_imbalance": 3.0}), layout, load)
+        names = ("expert dispatch", "expert combine")
+        assert network_s(skewed, *names) == pytest.approx(factor * network_s(plain, *names))
+
+
+def test_a_norm_over_all_heads_is_summed_over_ranks() -> None:
+    """MiniMax-M2.5 norms q and k over all heads at once: one small all-reduce in each of 62 layers."""
+    load = decode_load(8.0, 1024.0, 2048.0)
+    names = [t.name for t in step_time(setting("minimax-m2.5"), Layout(tp=4), load).terms]
+    assert "QK-norm all-reduce" in names
+    alone = step_time(setting("minimax-m2.5"), Layout(tp=1), load)
+    assert network_s(alone, "QK-norm all-reduce") == 0.0
+    llama = step_time(setting("llama-3.1-70b"), Layout(tp=4), load)
+    assert network_s(llama, "QK-norm all-reduce") == 0.0
+
+
+def test_an_fp8_product_starts_like_a_bf16_one_and_passes_over_no_input() -> None:
+    constants = setting("llama-3.1-70b").constants
+    fp8, plain = constants.roofline("gemm", "fp8"), constants.roofline("gemm", "bf16")
+    assert (fp8.overhead_s, fp8.input_traffic) == (plain.overhead_s, 0.0)
+    assert "quantised by the op before" in constants.origin("gemm", "fp8").scope
+    assert constants.roofline("gemm", "fp8-block").input_traffic > 0
