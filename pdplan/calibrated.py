@@ -156,9 +156,9 @@ class CalibrationKeys:
     spread: dict[Literal["colocated", "disaggregated"], dict[str, OwnSpread]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Calibration:
-    """A calibration that was read (or just fitted), with the file's name and hash."""
+    """A calibration that was read (or just fitted), with the file's name and hash; one is as itself only."""
 
     keys: CalibrationKeys
     path: str

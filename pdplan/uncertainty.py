@@ -12,6 +12,10 @@ that factor for every ground that cross-validation could stand on:
 Where several things are new at once, their widenings add up in the logarithm: q = q_run · Π max(q_k/q_run, 1)
 above the median, with min below it. That they add up is an assumption; each of them is measured.
 Between the quantiles of the file, log q is linear in the standard normal quantile of the probability.
+
+Where a calibration covers model, accelerator and engine, the quantiles of its own left-out runs are mixed
+in, as logarithms, by the number of runs: log q = (n·log q_own + m·log q)/(n + m), with m the number of own
+runs that the shipped quantiles count as (constants/priors.yaml).
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from pdplan.calibrated import Calibration, OwnSpread
 from pdplan.efficiency import CONSTANTS_DIRECTORY
 from pdplan.files import read_text, read_yaml
 from pdplan.laws.roofline import Array
@@ -51,6 +56,8 @@ class Ground:
     hardware: str
     engine: str
     mode: str
+    calibration: Calibration | None = None
+    """The user's own runs, where predictions rest on them."""
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -96,13 +103,37 @@ def error_factor(quantity: str, ground: Ground, probability: float) -> float:
     `quantity` is tpot, ttft or tok_per_s_per_gpu; probability between 0.01 and 0.99.
     """
     levels, logs = _log_quantiles(quantity, ground.mode, ground.unknown)
-    return float(np.exp(np.interp(NormalDist().inv_cdf(probability), levels, logs)))
+    shipped = float(np.exp(np.interp(NormalDist().inv_cdf(probability), levels, logs)))
+    found = own_errors(quantity, ground)
+    if found is None or ground.calibration is None:
+        return shipped
+    return mixed(found.at(probability), found.runs, shipped, ground.calibration.interval_runs)
+
+
+def own_errors(quantity: str, ground: Ground) -> OwnSpread | None:
+    """measured/predicted of the user's left-out runs, where they are of this ground."""
+    own = ground.calibration
+    if own is None or not own.covers(ground.model, ground.hardware, ground.engine):
+        return None
+    return own.spread(quantity, ground.mode)
+
+
+def mixed(own: float, runs: float, shipped: float, shipped_runs: float) -> float:
+    """Two quantiles as one, weighed by runs: exp((n·log own + m·log shipped)/(n + m)).
+
+    >>> round(mixed(1.0, 10, 0.64, 10), 9)
+    0.8
+    """
+    share = runs / (runs + shipped_runs)
+    return float(own**share * shipped ** (1.0 - share))
 
 
 def rows_behind(quantity: str, ground: Ground) -> dict[str, int]:
     """How many left-out runs the error of a prediction rests on, by what was left out with them."""
     table = _file()["quantiles"]
-    return {
+    found = own_errors(quantity, ground)
+    own = {"own runs left out": found.runs} if found else {}
+    return own | {
         f"runs with their {LEFT_OUT[kind]} left out": int(table[kind][ground.mode][quantity]["rows"])
         for kind in ("run", *ground.unknown)
     }
@@ -122,7 +153,9 @@ def spread(quantity: str, prefill: Ground, decode: Ground, share: float = INTERV
     )
 
 
-def error_bars(plan: Plan, metrics: Metrics, *, throughput: bool = False) -> dict[str, ErrorBar]:
+def error_bars(
+    plan: Plan, metrics: Metrics, calibration: Calibration | None = None, *, throughput: bool = False
+) -> dict[str, ErrorBar]:
     """80 % intervals, by field of Metrics: mean TTFT and TPOT [s], and where `throughput` is a result.
 
     Requests/s and cost per token follow from throughput where that is an answer (a closed loop, or
@@ -131,7 +164,7 @@ def error_bars(plan: Plan, metrics: Metrics, *, throughput: bool = False) -> dic
     Validity: the runs were closed loops, so for an open loop near its capacity, where a small
     error of the service becomes a large one of the queue, they are too narrow.
     """
-    on = grounds(plan)
+    on = grounds(plan, calibration)
     found = {
         "ttft_mean_s": spread("ttft", *on).around(metrics.ttft_mean_s),
         "tpot_mean_s": spread("tpot", *on).around(metrics.tpot_mean_s),
@@ -145,14 +178,20 @@ def error_bars(plan: Plan, metrics: Metrics, *, throughput: bool = False) -> dic
     return found
 
 
-def grounds(plan: Plan) -> tuple[Ground, Ground]:
+def grounds(plan: Plan, calibration: Calibration | None = None) -> tuple[Ground, Ground]:
     """What the predictions of TTFT and of TPOT stand on: the pool that prefills, the one that decodes.
 
     Of a pool of several kinds the accelerator whose errors are widest counts.
     """
     roles: dict[str, list[Ground]] = {}
     for name, pool in plan.pools.items():
-        ground = Ground(model=plan.model, hardware=pool.hardware, engine=plan.engine, mode=plan.mode)
+        ground = Ground(
+            model=plan.model,
+            hardware=pool.hardware,
+            engine=plan.engine,
+            mode=plan.mode,
+            calibration=calibration,
+        )
         roles.setdefault(role_of(name), []).append(ground)
     first, last = next(iter(roles.values())), list(roles.values())[-1]
     return _least_known("ttft", first), _least_known("tpot", last)
@@ -181,7 +220,7 @@ def allowing_for_errors(slo: Slo, prefill: Ground, decode: Ground) -> Slo:
 
 def slo_of(plan: Plan, slo: Slo) -> Slo:
     """The objectives as a plan has to keep them: see `allowing_for_errors`."""
-    return slo if slo.confidence is None else allowing_for_errors(slo, *grounds(plan))
+    return slo if slo.confidence is None else allowing_for_errors(slo, *grounds(plan, slo.calibration))
 
 
 def tightened(slo: Slo, serving: Serving, hardware: Collection[str]) -> Slo:
@@ -192,7 +231,13 @@ def tightened(slo: Slo, serving: Serving, hardware: Collection[str]) -> Slo:
     if slo.confidence is None:
         return slo
     some = [
-        Ground(model=serving.model, hardware=name, engine=serving.engine, mode=mode)
+        Ground(
+            model=serving.model,
+            hardware=name,
+            engine=serving.engine,
+            mode=mode,
+            calibration=slo.calibration,
+        )
         for name in hardware
         for mode in ("colocated", "disaggregated")
     ]
@@ -214,7 +259,13 @@ def slo_on(slo: Slo, serving: Serving, *hardware: str) -> Slo:
     one for prefill and one for decode."""
     mode = "colocated" if len(hardware) == 1 else "disaggregated"
     first, last = (
-        Ground(model=serving.model, hardware=name, engine=serving.engine, mode=mode)
+        Ground(
+            model=serving.model,
+            hardware=name,
+            engine=serving.engine,
+            mode=mode,
+            calibration=slo.calibration,
+        )
         for name in (hardware[0], hardware[-1])
     )
     return allowing_for_errors(slo, first, last)

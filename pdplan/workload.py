@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -107,6 +107,8 @@ class Slo:
     """Measured over predicted that the limits leave room for: L is kept where factor · TTFT ≤ L. Set by
     `pdplan.uncertainty.allowing_for_errors` from the confidence, for what the plan runs on."""
     tpot_factor: float = 1.0
+    calibration: Any = field(default=None, compare=False, repr=False)
+    """The user's own runs (a pdplan.calibrated.Calibration), whose errors the confidence is about, too."""
 
     def __post_init__(self) -> None:
         for name in ("ttft_s", "tpot_s", "request_latency_s"):

@@ -24,9 +24,12 @@ from pdplan.cli.app import run as command
 from pdplan.efficiency import engine_constants, engine_file
 from pdplan.errors import InputError
 from pdplan.inputs.own_runs import OwnRuns
+from pdplan.measured.accuracy import residuals
+from pdplan.measured.intervals import inside_intervals
 from pdplan.measured.predict import predict
 from pdplan.measured.runs import Run, read_runs
 from pdplan.plan import PoolPlan
+from pdplan.uncertainty import Ground, error_factor
 
 SCHEMAS = Path(pdplan.__file__).parent / "report" / "schemas"
 TRAIN = SHARED / "measured" / "train.csv"
@@ -337,6 +340,43 @@ def test_an_engine_of_one_s_own_is_known_with_its_calibration(tmp_path: Path) ->
     assert pdplan.evaluate(PLAN | {"engine": "lmdeploy"}, calibration=path, **LOAD).tpot_mean_s > 0
     with pytest.raises(InputError, match="lmdeploy"):
         pdplan.evaluate(PLAN | {"engine": "lmdeploy"}, **LOAD)
+
+
+def test_error_bars_lean_to_the_left_out_runs(file: Path) -> None:
+    """27 own runs against the weight of ten: q = q_own^(27/37) · q_shipped^(10/37)."""
+    own = read_calibration(file)
+    found = own.spread("tpot", "colocated")
+    assert found is not None
+    ground = Ground(model="llama-3.1-70b", hardware="h100", engine="vllm", mode="colocated")
+    for probability in (0.1, 0.9):
+        shipped = error_factor("tpot", ground, probability)
+        expected = found.at(probability) ** (27 / 37) * shipped ** (10 / 37)
+        mixed = error_factor("tpot", replace(ground, calibration=own), probability)
+        assert mixed == pytest.approx(expected, rel=1e-9)
+    elsewhere = Ground(model="llama-3.1-8b", hardware="h100", engine="vllm", mode="colocated")
+    assert error_factor("tpot", replace(elsewhere, calibration=own), 0.9) == error_factor(
+        "tpot", elsewhere, 0.9
+    )
+
+
+def test_intervals_and_confidence_follow_the_calibration(
+    file: Path, many: list[Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = file.parent / "plan.yaml"
+    plan.write_text("\n".join(f"{k}: {json.dumps(v)}" for k, v in (PLAN | {"workload": LOAD}).items()))
+    widths, factors = [], []
+    for more in ([], ["--calibration", str(file)]):
+        flags = ["--confidence", "0.9", "--tpot", "1s", "--format", "json", *more]
+        assert command(["evaluate", str(plan), *flags]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        bar = answer["error_bars"]["tpot_mean_s"]
+        widths.append(bar["high"] / bar["low"])
+        factors.append(answer["pessimistic_end"]["tpot_factor"])
+    assert widths[1] < widths[0]
+    assert factors[1] < factors[0]
+    own = read_calibration(file)
+    found = residuals(many, predict(many, Catalog(), own.document))
+    assert inside_intervals(many, found, own).share("tpot") > 0.7
 
 
 def test_quantiles_between_those_kept() -> None:

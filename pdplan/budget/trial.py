@@ -65,7 +65,7 @@ class Bench:
         follows = measure.is_latency or measure.key in _OF_TPOT or measure.key in _FOUND_BY_SEARCH
         if not found or not (follows or (closed and measure.key in (*_OF_RATE, *_PER_RATE))):
             return None
-        spreads = {name: spread(name, *grounds(plan)) for name in _EXACT}
+        spreads = {name: spread(name, *grounds(plan, self.deployment.world.calibration)) for name in _EXACT}
         ends = [
             self._off_by({n: getattr(s, end) for n, s in spreads.items()}, measure, plan, found)
             for end in ("low", "high")

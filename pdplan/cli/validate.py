@@ -64,7 +64,7 @@ def validate(
         say([f"wrote {picture}"])
     if flags.values.get("output"):
         path = Path(flags.values["output"])
-        write_atomic(path, predictions_csv(table, found))
+        write_atomic(path, predictions_csv(table, found, own))
         say([f"wrote {path}"])
     emit(report, flags.format)
     return ANSWERED if not all(found.reasons) else NO

@@ -109,8 +109,8 @@ def _write_pessimistic_end(
     factors = {
         name: Quantity(factor, "", error_source(quantity, ground, slo.confidence))
         for name, quantity, factor, ground in (
-            ("f_t", "ttft", slo.ttft_factor, grounds(case.plan)[0]),
-            ("f_p", "tpot", slo.tpot_factor, grounds(case.plan)[1]),
+            ("f_t", "ttft", slo.ttft_factor, grounds(case.plan, slo.calibration)[0]),
+            ("f_p", "tpot", slo.tpot_factor, grounds(case.plan, slo.calibration)[1]),
         )
     }
     first = b.line(

@@ -92,7 +92,7 @@ def deployment_from(document: Document, catalog: Catalog, flags: Values | None =
     if model:
         _check_pools(document, pools, model, entries, findings)
     workload = workload_from(values, findings, needs_load=True)
-    slo = slo_from(values, findings)
+    slo = slo_from(values, findings, calibration)
     prices = entries.prices(values, findings)
     market = market_from(values, entries, prices, findings)
     world = entries.world(prices, network_from(values, findings), market)

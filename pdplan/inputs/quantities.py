@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pdplan.calibrated import Calibration
 from pdplan.compose import NetworkSpec
 from pdplan.errors import InputError, nearest, quoted_list
 from pdplan.inputs.given import Findings, Given, Values
@@ -77,15 +78,21 @@ def traffic_from(values: Values, key: str, findings: Findings) -> float | None:
     return _tokens(values, key, findings)
 
 
-def slo_from(values: Values, findings: Findings) -> Slo | None:
-    """Objectives; none at all is no error here."""
+def slo_from(values: Values, findings: Findings, calibration: Calibration | None = None) -> Slo | None:
+    """Objectives; none at all is no error here. A confidence is about a calibration's errors, too."""
     limits = {
         field: _parsed(values, key, findings, _objective)
         for key, field in (("ttft", "ttft_s"), ("tpot", "tpot_s"), ("latency", "request_latency_s"))
     }
     percentile = _parsed(values, "percentile", findings, _percentile)
     confidence = _parsed(values, "confidence", findings, _confidence)
-    return findings.attempt(Slo, **limits, percentile=percentile or DEFAULT_PERCENTILE, confidence=confidence)
+    return findings.attempt(
+        Slo,
+        **limits,
+        percentile=percentile or DEFAULT_PERCENTILE,
+        confidence=confidence,
+        calibration=calibration,
+    )
 
 
 def count_from(

@@ -94,7 +94,7 @@ def question_from(values: Values, catalog: Catalog, *, needs_load: bool = True) 
     engine = engine_from(values, findings, calibration)
     choices = choices_from(values, model, engine, findings, calibration) if model else Choices()
     workload = workload_from(values, findings, needs_load=False)
-    slo = slo_from(values, findings)
+    slo = slo_from(values, findings, calibration)
     max_gpus = count_from(values, "max_gpus", findings)
     max_usd_per_h = budget_from(values, findings)
     budgets = {"max_gpus", "max_usd_per_h", "inventory"}

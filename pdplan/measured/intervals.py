@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pdplan.calibrated import Calibration
 from pdplan.laws.roofline import Array
 from pdplan.measured.accuracy import QUANTITIES, Residuals
 from pdplan.measured.runs import Run
@@ -19,7 +20,9 @@ class Interval:
     high: Array
 
 
-def interval(quantity: str, runs: Sequence[Run], predicted: Array) -> Interval:
+def interval(
+    quantity: str, runs: Sequence[Run], predicted: Array, calibration: Calibration | None = None
+) -> Interval:
     """80 % interval around the predictions of runs."""
     found: dict[tuple[str | None, ...], Spread] = {}
     low, high = np.empty(len(runs)), np.empty(len(runs))
@@ -27,16 +30,18 @@ def interval(quantity: str, runs: Sequence[Run], predicted: Array) -> Interval:
         sender = run.prefill.hardware if run.prefill else None
         key = (run.model, run.hardware, sender, run.engine, run.mode)
         if key not in found:
-            found[key] = spread(quantity, *grounds_of(run))
+            found[key] = spread(quantity, *grounds_of(run, calibration))
         low[i], high[i] = found[key].low, found[key].high
     return Interval(low=predicted * low, high=predicted * high)
 
 
-def grounds_of(run: Run) -> tuple[Ground, Ground]:
+def grounds_of(run: Run, calibration: Calibration | None = None) -> tuple[Ground, Ground]:
     """What the prediction of a run stands on: where it prefills, where it decodes."""
     sender = run.prefill.hardware if run.prefill else run.hardware
     first, last = (
-        Ground(model=run.model, hardware=name, engine=run.engine, mode=run.mode)
+        Ground(
+            model=run.model, hardware=name, engine=run.engine, mode=run.mode, calibration=calibration
+        )
         for name in (sender, run.hardware)
     )
     return first, last
@@ -58,12 +63,14 @@ class Inside:
         return {quantity: self.share(quantity, where) for quantity in self.counts}
 
 
-def inside_intervals(runs: Sequence[Run], found: Residuals) -> Inside:
+def inside_intervals(
+    runs: Sequence[Run], found: Residuals, calibration: Calibration | None = None
+) -> Inside:
     """Which measurements lie inside the 80 % interval of their prediction."""
     ones = np.ones(len(runs))
     counts, inside = {}, {}
     for quantity in QUANTITIES:
-        bars = interval(quantity, runs, ones)
+        bars = interval(quantity, runs, ones, calibration)
         ratio = 1.0 / (1.0 + getattr(found, quantity))
         counts[quantity] = found.counts[quantity] & np.isfinite(ratio)
         inside[quantity] = (ratio >= bars.low) & (ratio <= bars.high)

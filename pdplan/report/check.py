@@ -295,7 +295,10 @@ def _deployment_json(one: DeploymentCheck) -> dict[str, Any]:
         "plan": plan_json(deployment.plan),
         "metrics": metrics_json(one.metrics),
         "error_bars": error_bars_json(
-            deployment.plan, one.metrics, throughput=deployment.workload.concurrency is not None
+            deployment.plan,
+            one.metrics,
+            deployment.world.calibration,
+            throughput=deployment.workload.concurrency is not None,
         ),
         "goodput_requests_per_s": one.goodput_requests_per_s,
         "findings": [finding_json(f) for f in one.findings],

@@ -33,7 +33,7 @@ from pdplan.report.words import (
     slo_words,
     workload_words,
 )
-from pdplan.uncertainty import error_bars, slo_of
+from pdplan.uncertainty import ErrorBar, error_bars, slo_of
 from pdplan.units import format_duration, format_money, format_rate
 
 
@@ -103,6 +103,13 @@ def _table(found: Comparison) -> Block:
     return table("", "|".join(columns), rows)
 
 
+def _bars(row: Row, found: Comparison) -> dict[str, ErrorBar]:
+    """The error bars of a row's answer."""
+    assert row.answer is not None
+    answer, own = row.answer, found.world.calibration
+    return error_bars(answer.plan, answer.metrics, own, throughput=row.throughput)
+
+
 def _error_bars(found: Comparison) -> Block:
     """Of every answer where 8 of 10 measurements would lie: means, and throughput where that is a result."""
     keys = _telling(found)
@@ -111,7 +118,7 @@ def _error_bars(found: Comparison) -> Block:
     for row in found.rows:
         if row.answer is None:
             continue
-        bars = error_bars(row.answer.plan, row.answer.metrics, throughput=row.throughput)
+        bars = _bars(row, found)
         rest: tuple[str, ...] = ()
         if throughput:
             rate, usd = bars.get("requests_per_s"), bars.get("usd_per_million_output_tokens")
@@ -189,7 +196,9 @@ def _row_json(row: Row, found: Comparison) -> dict[str, Any]:
     bars: dict[str, Any] = {"error_bars": None}
     if row.answer:
         plan, metrics = row.answer.plan, row.answer.metrics
-        bars["error_bars"] = error_bars_json(plan, metrics, throughput=row.throughput)
+        bars["error_bars"] = error_bars_json(
+            plan, metrics, found.world.calibration, throughput=row.throughput
+        )
         bars |= pessimistic_json(plan, metrics, found.slo)
     return {
         **row.label,
@@ -211,16 +220,14 @@ def _record(row: Row, found: Comparison) -> dict[str, Any]:
         "meets_objectives": row.meets,
         "reason": row.reason,
         **plan,
-        **_flat_bars(row),
+        **_flat_bars(row, found),
     }
 
 
-def _flat_bars(row: Row) -> dict[str, float | None]:
+def _flat_bars(row: Row, found: Comparison) -> dict[str, float | None]:
     """Columns of the 80 % intervals: the same for every row."""
     names = ("ttft_mean_s", "tpot_mean_s", "requests_per_s", "usd_per_million_output_tokens")
-    bars = {}
-    if row.answer:
-        bars = error_bars(row.answer.plan, row.answer.metrics, throughput=row.throughput)
+    bars = _bars(row, found) if row.answer else {}
     ends: dict[str, float | None] = {}
     for name in names:
         bar = bars.get(name)

@@ -6,6 +6,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from pdplan import __version__
+from pdplan.calibrated import Calibration
 from pdplan.compose import World
 from pdplan.evaluate import judged
 from pdplan.plan import Metrics, Mixed, Plan, PoolPlan, role_of
@@ -68,9 +69,11 @@ def metrics_json(metrics: Metrics) -> dict[str, Any]:
     return found
 
 
-def error_bars_json(plan: Plan, metrics: Metrics, *, throughput: bool = False) -> dict[str, Any]:
+def error_bars_json(
+    plan: Plan, metrics: Metrics, calibration: Calibration | None = None, *, throughput: bool = False
+) -> dict[str, Any]:
     """80 % intervals, by the name of the metric; of throughput and cost per token where they are results."""
-    bars = error_bars(plan, metrics, throughput=throughput)
+    bars = error_bars(plan, metrics, calibration, throughput=throughput)
     return {"confidence": INTERVAL} | {name: {"low": bar.low, "high": bar.high} for name, bar in bars.items()}
 
 

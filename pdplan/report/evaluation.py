@@ -51,7 +51,7 @@ def evaluation_report(deployment: Deployment, metrics: Metrics) -> Report:
         "plan": plan_json(plan),
         "metrics": metrics_json(metrics),
         "bill": bill_json(plan_bill(deployment.world, plan)),
-        "error_bars": error_bars_json(plan, metrics, throughput=throughput),
+        "error_bars": error_bars_json(plan, metrics, deployment.world.calibration, throughput=throughput),
         **pessimistic_json(plan, metrics, slo),
         "notes": list(deployment.notes),
     }
@@ -67,7 +67,7 @@ def evaluation_report(deployment: Deployment, metrics: Metrics) -> Report:
         pools_table(plan, metrics),
         objectives_table(metrics, slo),
         *confidence_blocks(plan, metrics, slo),
-        error_bars_block(plan, metrics, throughput=throughput),
+        error_bars_block(plan, metrics, deployment.world.calibration, throughput=throughput),
         figures_table(metrics),
         ttft_paragraph(metrics),
         *bill_blocks(plan, deployment.world),

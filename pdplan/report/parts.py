@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from pdplan.calibrated import Calibration
 from pdplan.evaluate import judged
 from pdplan.plan import Metrics, Mixed, Plan
 from pdplan.report.blocks import Bullets, Cell, Paragraph, Table, table
@@ -68,9 +69,11 @@ def objectives_table(metrics: Metrics, slo: Slo) -> Table:
     return table("Objectives", f"objective|>mean|>{at}{pessimistic}|>limit|margin", rows)
 
 
-def error_bars_block(plan: Plan, metrics: Metrics, *, throughput: bool = False) -> Paragraph:
+def error_bars_block(
+    plan: Plan, metrics: Metrics, calibration: Calibration | None = None, *, throughput: bool = False
+) -> Paragraph:
     """Where measurements would lie, in words; of throughput and cost where they are results."""
-    bars = error_bars(plan, metrics, throughput=throughput)
+    bars = error_bars(plan, metrics, calibration, throughput=throughput)
     words = [f"mean TTFT {bar_words(bars['ttft_mean_s'])}", f"mean TPOT {bar_words(bars['tpot_mean_s'])}"]
     if throughput:
         rate, usd = bars["requests_per_s"], bars["usd_per_million_output_tokens"]

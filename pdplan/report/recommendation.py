@@ -79,7 +79,9 @@ def recommendation_report(
         "plan": plan_json(best.plan) if best else None,
         "metrics": metrics_json(best.metrics) if best else None,
         "bill": bill_json(plan_bill(found.world, best.plan)) if best else None,
-        "error_bars": error_bars_json(best.plan, best.metrics, throughput=question.wants_goodput)
+        "error_bars": error_bars_json(
+            best.plan, best.metrics, found.world.calibration, throughput=question.wants_goodput
+        )
         if best
         else None,
         **(pessimistic_json(best.plan, best.metrics, question.slo) if best else {}),
@@ -153,7 +155,7 @@ def _answer(found: Recommendation, best: Candidate) -> list[Block]:
         pools_table(best.plan, best.metrics),
         objectives_table(best.metrics, slo),
         *confidence_blocks(best.plan, best.metrics, slo),
-        error_bars_block(best.plan, best.metrics, throughput=question.wants_goodput),
+        error_bars_block(best.plan, best.metrics, found.world.calibration, throughput=question.wants_goodput),
         figures_table(best.metrics),
         ttft_paragraph(best.metrics),
         *bill_blocks(best.plan, found.world),

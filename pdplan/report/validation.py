@@ -83,7 +83,7 @@ def validation_report(
     groups = summaries(runs, found, lambda r: tuple(COLUMNS[name](r) for name in names))
     everything = summaries(runs, found, lambda r: ())[()]
     regret = choice_regret(runs, predictions)
-    inside, fitted = inside_intervals(runs, found), is_fitted(runs)
+    inside, fitted = inside_intervals(runs, found, calibration), is_fitted(runs)
     reasons = sorted({r for r in predictions.reasons if r})
     missed = sum(1 for r in predictions.reasons if r)
     data: dict[str, Any] = {
@@ -124,12 +124,14 @@ def validation_report(
     )
 
 
-def predictions_csv(runs: Sequence[Run], predictions: Predictions) -> str:
+def predictions_csv(
+    runs: Sequence[Run], predictions: Predictions, calibration: Calibration | None = None
+) -> str:
     """One line a run: mean TPOT and TTFT with their 80 % intervals, tokens/s/GPU, or why not."""
     columns = ["id"]
     values: list[Any] = []
     for quantity, predicted in (("tpot", predictions.tpot_mean_s), ("ttft", predictions.ttft_mean_s)):
-        bars = interval(quantity, runs, predicted)
+        bars = interval(quantity, runs, predicted, calibration)
         values += [predicted, bars.low, bars.high]
         columns += [f"predicted_{quantity}_{kind}_s" for kind in ("mean", "low", "high")]
     values.append(predictions.total_tok_per_s_per_gpu)
