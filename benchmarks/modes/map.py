@@ -26,6 +26,8 @@ CASES = {
     "llama-3.1-70b": {"hardware": ["h100"], "tpot": ["15ms", "30ms", "60ms", "120ms"]},
     "deepseek-r1": {"hardware": ["h200"], "tpot": ["15ms", "30ms", "60ms", "120ms"]},
 }
+DARK = 1.4
+"""Shades on which black text is hard to read."""
 COMMON = {"max_gpus": "64", "ttft": "4s"}
 
 
@@ -47,7 +49,7 @@ def draw(maps: dict[str, Modes], path: Path) -> None:
             _panel(axes[row][column], cells, norm)
             axes[row][column].set_title(f"{model}, TPOT ≤ {limit * 1e3:.0f} ms")
     figure.suptitle("Requests served disaggregated over colocated, 64 accelerators, TTFT ≤ 4 s (p90)")
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def _panel(axes, cells: list[Contest], norm: TwoSlopeNorm) -> None:  # type: ignore[no-untyped-def]
@@ -58,7 +60,8 @@ def _panel(axes, cells: list[Contest], norm: TwoSlopeNorm) -> None:  # type: ign
     for y, i in enumerate(isl):
         for x, o in enumerate(osl):
             words = ratio_words(by[i, o].ratio).replace(" ", "\n")
-            axes.text(x, y, words, ha="center", va="center", fontsize=8)
+            dark = abs(_shade(by[i, o].ratio)) > DARK
+            axes.text(x, y, words, ha="center", va="center", fontsize=8, color="white" if dark else "black")
     axes.set_xticks(range(len(osl)), [f"{o:,.0f}" for o in osl])
     axes.set_yticks(range(len(isl)), [f"{i:,.0f}" for i in isl])
     axes.set_xlabel("tokens out")
