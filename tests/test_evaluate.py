@@ -43,8 +43,9 @@ def test_llama_70b_on_four_h100_is_as_measured() -> None:
     # vLLM, Llama-3.1-70B tp4 FP16, 547 in, 248 out, 6 requests/s: TPOT 18.8 ms, TTFT 54 ms (issue 2).
     found = metrics(colocated(), isl=547, osl=248, rate=6)
     assert found.tpot_mean_s == pytest.approx(18.8e-3, rel=0.25)
-    # TTFT should be within 25 % as well and is not: 70 ms, 29 % above (README, "How far to trust it").
-    # This only keeps it from getting worse.
+    # The reference does not say whether its TTFT is a median or a mean. The median is within 25 %; the mean,
+    # 70 ms, is 29 % above (README, "How far to trust it"): this keeps it from getting worse.
+    assert found.ttft_p50_s == pytest.approx(54e-3, rel=0.25)
     assert found.ttft_mean_s == pytest.approx(54e-3, rel=0.3)
 
 
