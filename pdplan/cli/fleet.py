@@ -10,7 +10,7 @@ from pdplan.cli.output import ANSWERED, NO, emit, working
 BUDGETS = (
     Flag("max_gpus", "Most accelerators of all deployments together.", "N"),
     Flag("max_usd_per_h", "Most dollars an hour of all deployments together.", "USD"),
-    Flag("time_limit", "Longest time to look for cheaper plans (20s). [default: 20s]", "TIME"),
+    Flag("time_limit", "Longest processor time to look for cheaper plans (20s). [default: 20s]", "TIME"),
 )
 
 

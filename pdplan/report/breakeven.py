@@ -44,7 +44,7 @@ def turn_words(turn: Turn, found: BreakEven) -> str:
         assert turn.below is not None
         assert turn.above is not None
         return (
-            f"{turn.below.plan.mode} is best below ({_plan(turn.below, found)}), "
+            f"{turn.below.plan.mode} takes no more below ({_plan(turn.below, found)}), "
             f"{turn.above.plan.mode} above ({_plan(turn.above, found)})"
         )
     if turn.what == "feasible":

@@ -31,6 +31,9 @@ from pdplan.report.words import (
 from pdplan.search.fleet_plan import Assigned, FleetInfeasible, FleetPlan
 from pdplan.units import format_duration, format_money, format_percent
 
+WIDE_GAP = 0.01
+"""From this gap on the reader is told that more time may help."""
+
 _TITLES = {"usd_per_h": "cost", "gpus": "GPUs"}
 
 
@@ -158,6 +161,7 @@ def _proof_words(found: FleetPlan) -> str:
     return (
         f"no plans of these deployments take less than {bound} together: these are at most "
         f"{format_percent(found.gap, 2)} above the least"
+        + ("; a longer --time-limit may bring them down" if found.gap > WIDE_GAP else "")
     )
 
 

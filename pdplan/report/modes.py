@@ -102,7 +102,10 @@ def _headline(contest: Contest, found: Modes) -> Headline:
         text = f"{ahead.capitalize()} serves {times:.2f} times the requests of {behind}: {rates}"
     else:
         text = f"{ahead.capitalize()} serves {times:.2f} times the requests of {behind} for the same cost"
-    return Headline(f"Even, within {times - 1:.0%}: {text[0].lower()}{text[1:]}" if _even(contest) else text)
+    if _even(contest):
+        within = f", within {times - 1:.0%}" if times >= 1.005 else ""
+        return Headline(f"Even{within}" + (f": {text[0].lower()}{text[1:]}" if within else ""))
+    return Headline(text)
 
 
 def _even(contest: Contest) -> bool:

@@ -78,11 +78,13 @@ def serving_words(serving: Serving) -> str:
     return words
 
 
-def formats_words(serving: Serving) -> str:
-    """fp8, KV bf16, 3 drafted."""
-    words = f"{serving.precision}, KV {serving.kv_precision}"
-    drafted = serving.speculation.drafted
-    return f"{words}, {drafted} drafted" if drafted else words
+def formats_words(plan: Plan) -> str:
+    """fp8, KV bf16, 3 drafted, chunks of 2,048."""
+    words = f"{plan.precision}, KV {plan.kv_precision}"
+    if plan.speculation.drafted:
+        words += f", {plan.speculation.drafted} drafted"
+    chunks = {p.chunk_tokens for p in plan.pools.values() if p.chunk_tokens is not None}
+    return words + "".join(f", chunks of {chunk:,}" for chunk in sorted(chunks))
 
 
 def choices_words(choices: Choices) -> str:

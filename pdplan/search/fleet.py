@@ -64,13 +64,13 @@ class Bracket:
 def cheapest_fleet(wanted: Sequence[Wanted], budgets: Budgets) -> Bracket | None:
     """The cheapest plans of all deployments within inventory and budgets; None where none were found."""
     found = [deployment_of(each.question, each.world, budgets.max_gpus) for each in wanted]
-    end = time.monotonic() + budgets.time_limit_s
+    end = time.process_time() + budgets.time_limit_s
     best: Bracket | None = None
     bound = 0.0
     if not all(deployment.ways for deployment in found):
         return None
     for _ in range(ROUNDS):
-        if best is not None and (best.gap <= CLOSED or time.monotonic() > end):
+        if best is not None and (best.gap <= CLOSED or time.process_time() > end):
             break
         relaxed = _solved(found, budgets, True, end)
         if relaxed is None:
@@ -111,7 +111,7 @@ def least_shortage(wanted: Sequence[Wanted], budgets: Budgets) -> Shortage | Non
     found = [deployment_of(each.question, each.world, np.inf, endless=True) for each in wanted]
     if not all(deployment.ways for deployment in found):
         return None
-    end = time.monotonic() + budgets.time_limit_s
+    end = time.process_time() + budgets.time_limit_s
     free = replace(budgets, max_gpus=np.inf, max_usd_per_h=np.inf)
     for _ in range(ROUNDS):
         solved = _solved(found, free, False, end, missing=True)
@@ -172,7 +172,7 @@ def _solved(
         whole=not (large and relaxed),
         missing=missing,
     )
-    solution = solve(programme, max(end - time.monotonic(), 1.0) * (0.4 if relaxed else 0.8))
+    solution = solve(programme, max(end - time.process_time(), 1.0) * (0.4 if relaxed else 0.8))
     if solution is None:
         return None
     return _Solved(

@@ -55,12 +55,17 @@ def why_after(best: Candidate, other: Candidate, question: Question, objective: 
                     f"{role} takes {pool.gpus:,} {pool.hardware} instead of {mine.gpus:,} {mine.hardware}"
                 )
     else:
-        counts = [
-            " and ".join(f"{p.gpus:,} {p.hardware}" for p in plan.pools.values())
-            for plan in (other.plan, best.plan)
-        ]
+        counts = [_accelerators(plan) for plan in (other.plan, best.plan)]
         needs.append(f"it takes {counts[0]} instead of {counts[1]}")
     return "; ".join([*needs, binds])
+
+
+def _accelerators(plan: Plan) -> str:
+    """8 h20 and 16 h100: of each kind, whatever the role."""
+    count: dict[str, int] = {}
+    for pool in plan.pools.values():
+        count[pool.hardware] = count.get(pool.hardware, 0) + pool.gpus
+    return " and ".join(f"{gpus:,} {hardware}" for hardware, gpus in count.items())
 
 
 def _why_equal(best: Candidate, other: Candidate, question: Question, objective: Objective) -> str:
