@@ -96,7 +96,7 @@ def test_a_dearer_plan_says_what_it_takes_more():
     found = recommend(q, world(("llama-3.1-8b",), ("h100",)))
     assert found.best_other_kind is not None
     assert found.best_other_kind.differs_in == ("mode",)
-    assert "it takes 1 h100 and 1 h100 instead of 1 h100" in found.best_other_kind.why
+    assert "it takes 2 h100 instead of 1 h100" in found.best_other_kind.why
 
 
 def test_goodput_has_one_too():

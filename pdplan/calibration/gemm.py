@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pdplan.calibration.fit import Block, Counts, fit_roofline, span
-from pdplan.calibration.samples import Sample, for_other_types, pooled_blocks
+from pdplan.calibration.samples import FAR, NEAR, Sample, for_other_types, pooled_blocks
 from pdplan.calibration.tables import ACCELERATORS, CACHE_BYTES, GENERATIONS, Tables
 from pdplan.laws.roofline import Roofline
 
@@ -63,7 +63,8 @@ KINDS: Mapping[str, Kind] = {
 
 LAUNCHED_APART = "fp4"
 """Type whose tables tell engines apart mainly by how they launch the quantisation of the input (4 to 7 µs at
-the smallest product, 2 of BF16): a step fuses or overlaps that, so that serving runs do not show it."""
+the smallest product, 2 of BF16): a step fuses or overlaps that, so that serving runs do not show it, and
+only engines that stand far apart get constants of their own."""
 
 LEAST_SIDE = 256
 """Products with a side below this (routers, gates) are launch time and nothing else; they are left out."""
@@ -111,7 +112,7 @@ def fit(tables: Tables) -> list[Block]:
                 start,
                 free,
                 "aic-gemm",
-                tell_engines=kind.dtype != LAUNCHED_APART,
+                told=FAR if kind.dtype == LAUNCHED_APART else NEAR,
             )
     return [*blocks, for_other_types(blocks), *_shared_blocks(tables, blocks)]
 

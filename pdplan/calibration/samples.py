@@ -103,28 +103,36 @@ def pool(samples: Sequence[Sample]) -> Sample:
     )
 
 
-ENGINE_DIFFERENCE = 0.07
-"""An engine whose kernels the common constants miss by more than this gets constants of its own."""
-ENGINE_GAIN = 0.8
-"""And only where its own miss by this share of that at most."""
+@dataclass(frozen=True, kw_only=True)
+class Apart:
+    """When an engine gets constants of its own."""
+
+    difference: float
+    """The common constants miss its kernels by more than this in the median,"""
+    gain: float
+    """and its own miss by this share of that at most."""
+
+
+NEAR = Apart(difference=0.07, gain=0.8)
+FAR = Apart(difference=0.15, gain=0.5)
 FEWEST_OF_AN_ENGINE = 200
 """Rows below which an engine is not told apart."""
 
 
 def fitted_entry(
-    sample: Sample, start: Roofline, free: Sequence[str], source: str, tell_engines: bool = True
+    sample: Sample, start: Roofline, free: Sequence[str], source: str, told: Apart = NEAR
 ) -> dict[str, Any]:
     """The entry of one accelerator: constants common to its engines, and of engines that stand apart.
 
-    Of the engines that the common constants miss by more than ENGINE_DIFFERENCE in the median,
-    and that constants of their own miss by ENGINE_GAIN of that at most, the farthest gets its own.
+    Of the engines that the common constants miss by more than `told.difference` in the median,
+    and that constants of their own miss by `told.gain` of that at most, the farthest gets its own.
     The common ones are then those of the other engines, and so on. `measured_engines` says
     whose are common.
     """
     common = sample
     fitted = common.fit(start, free)
     apart: dict[str, Any] = {}
-    while tell_engines and (stranger := _farthest_engine(common, fitted.law, free)) is not None:
+    while (stranger := _farthest_engine(common, fitted.law, free, told)) is not None:
         name, alone = stranger
         apart[name] = {
             k: v for k, v in alone.entry(source, "", free).items() if k not in ("shapes", "source")
@@ -139,16 +147,18 @@ def fitted_entry(
     return entry
 
 
-def _farthest_engine(sample: Sample, law: Roofline, free: Sequence[str]) -> tuple[str, FittedRoofline] | None:
+def _farthest_engine(
+    sample: Sample, law: Roofline, free: Sequence[str], told: Apart
+) -> tuple[str, FittedRoofline] | None:
     """The engine that `law` misses most, with its own fit; None where all are near, or only one is left."""
     names = sorted(set(sample.engine.tolist()))
     found: list[tuple[float, str, FittedRoofline]] = []
     for name in names if len(names) > 1 else ():
         own = sample.where(sample.engine == name)
         missed = float(np.median(own.errors(law)))
-        if missed > ENGINE_DIFFERENCE and own.rows >= FEWEST_OF_AN_ENGINE:
+        if missed > told.difference and own.rows >= FEWEST_OF_AN_ENGINE:
             alone = own.fit(law, free)
-            if alone.median_error <= missed * ENGINE_GAIN:
+            if alone.median_error <= missed * told.gain:
                 found.append((missed, name, alone))
     if not found:
         return None
@@ -184,7 +194,7 @@ def pooled_blocks(
     free: Sequence[str],
     source: str,
     limit: int = 120_000,
-    tell_engines: bool = True,
+    told: Apart = NEAR,
 ) -> list[Block]:
     """Blocks of every measured accelerator, of its generation, and the default of the type.
 
@@ -195,7 +205,7 @@ def pooled_blocks(
     by_generation: dict[str, Sample] = {}
     for generation, names in sorted(generations.items()):
         measured = [name for name in names if name in samples]
-        entries = {name: fitted_entry(samples[name], start, free, source, tell_engines) for name in measured}
+        entries = {name: fitted_entry(samples[name], start, free, source, told) for name in measured}
         blocks += [
             Block(scope="accelerators", name=n, family=family, dtype=dtype, entry=e)
             for n, e in entries.items()
@@ -205,9 +215,7 @@ def pooled_blocks(
         pooled = pool([samples[name].thinned(limit // len(measured)) for name in measured])
         by_generation[generation] = pooled
         entry = (
-            entries[measured[0]]
-            if len(measured) == 1
-            else fitted_entry(pooled, start, free, source, tell_engines)
+            entries[measured[0]] if len(measured) == 1 else fitted_entry(pooled, start, free, source, told)
         )
         blocks.append(
             Block(
