@@ -321,8 +321,11 @@ def _fits_nowhere(question: Question, world: World, every: Sequence[Space]) -> I
         need = budget.weights + budget.reserve + budget.sequence
         missing = float(np.broadcast_to(budget.sequence - budget.cache, shape)[index])
         gpus = counted_accelerators(int(found.gpus[index]))
+        within = hardware
+        if question.max_usd_per_h is not None:
+            within = f"the {hardware} that {format_money(question.max_usd_per_h)}/h pays for"
         text = (
-            f"{question.model} in {space.serving.precision} fits on no layout of {hardware}: "
+            f"{question.model} in {space.serving.precision} fits on no layout of {within}: "
             f"on {gpus} it needs "
             f"{format_bytes(float(np.broadcast_to(need, shape)[index]))} each "
             f"and finds {format_bytes(float(budget.usable))}"
