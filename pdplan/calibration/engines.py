@@ -106,7 +106,7 @@ def sample(runs: list[Run], catalog: Catalog, document: Mapping[str, Any]) -> Sa
 def _parts_by_drafts(runs: list[Run], catalog: Catalog, document: Mapping[str, Any]) -> list[list[Parts]]:
     most = int(document["common"]["mtp_drafted"]["value"])
     table = parts_of(runs, catalog, document)
-    index = np.array([i for i, r in enumerate(runs) if r.spec != "none"], dtype=int)
+    index = np.array([i for i, r in enumerate(runs) if r.speculates], dtype=int)
     speculating = [runs[i] for i in index]
     fewer = [parts_of(speculating, catalog, document, k) for k in range(1, most)]
     return [[t.put(index, p) for t, p in zip(table, parts, strict=True)] for parts in fewer] + [table]
@@ -129,7 +129,7 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
     index = np.flatnonzero(counts & (data.weight > 0))
     weight = data.weight[index]
     runs = [data.runs[i] for i in index]
-    speculating = np.flatnonzero([r.spec != "none" for r in runs])
+    speculating = np.flatnonzero([r.speculates for r in runs])
     most = len(data.parts)
     cases = [(most, np.arange(len(index)), [p.take(index) for p in data.parts[-1]])]
     cases += [
@@ -137,7 +137,8 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
         for drafted, at_skew in enumerate(data.parts[:-1], start=1)
     ]
     generation = np.array(data.generation)[index]
-    speculates = np.array([r.spec != "none" for r in runs])
+    speculates = np.array([r.speculates for r in runs])
+    known = np.array([r.drafted for r in runs])
 
     def predicted(x: Array) -> Array:
         skew, share, step_s, tuning, wait, imbalance, sequence_s, acceptance, *factors = x
@@ -153,7 +154,8 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
             step = step + step_s + sequence_s * parts.rows
             others = parts.mixed_kernels * slower[rows] + share_of[rows] * parts.mixed_starts
             others = others + imbalance * parts.mixed_exchanges
-            tokens = tokens_per_step(np.where(speculates[rows], drafted, 0), acceptance)
+            drafts = np.where(known[rows] > 0, known[rows], drafted)
+            tokens = tokens_per_step(np.where(speculates[rows], drafts, 0), acceptance)
             best[rows] = np.minimum(best[rows], step / tokens + others)
         return best
 

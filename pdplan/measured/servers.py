@@ -5,16 +5,19 @@ from __future__ import annotations
 import fnmatch
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pdplan.efficiency import CONSTANTS_DIRECTORY
 from pdplan.files import read_yaml
-from pdplan.measured.runs import Run
+
+if TYPE_CHECKING:
+    from pdplan.measured.runs import Run
 
 FILE = CONSTANTS_DIRECTORY / "benchmark_servers.yaml"
-SETTINGS = ("held_up_to_steps", "queued_steps", "step_tokens", "cold")
+SETTINGS = ("held_up_to_steps", "queued_steps", "step_tokens", "cold", "drafted")
 
 
 def server_settings(run: Run) -> dict[str, float]:
@@ -24,6 +27,12 @@ def server_settings(run: Run) -> dict[str, float]:
         if _matches(run, rule):
             found |= rule["settings"]
     return found
+
+
+def as_served(run: Run) -> Run:
+    """The run with what its table leaves out and its server's script says: how many tokens it drafted."""
+    drafted = run.drafted or int(server_settings(run).get("drafted", 0))
+    return replace(run, drafted=drafted)
 
 
 def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: float) -> dict[str, Any]:
