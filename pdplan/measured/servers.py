@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from pdplan.measured.runs import Run
 
 FILE = CONSTANTS_DIRECTORY / "benchmark_servers.yaml"
-SETTINGS = ("held_up_to_steps", "queued_steps", "step_tokens", "cold", "drafted")
+SETTINGS = ("held_up_to_steps", "queued_steps", "step_tokens", "cold", "drafted", "date")
 
 
-def server_settings(run: Run) -> dict[str, float]:
+def server_settings(run: Run) -> dict[str, Any]:
     """The settings of one run's server; without a rule, none."""
-    found: dict[str, float] = {}
+    found: dict[str, Any] = {}
     for rule in _rules():
         if _matches(run, rule):
             found |= rule["settings"]
@@ -30,9 +30,10 @@ def server_settings(run: Run) -> dict[str, float]:
 
 
 def as_served(run: Run) -> Run:
-    """The run with what its table leaves out and its server's script says: how many tokens it drafted."""
-    drafted = run.drafted or int(server_settings(run).get("drafted", 0))
-    return replace(run, drafted=drafted)
+    """The run with what its table leaves out and its server's script says: tokens drafted, date."""
+    settings = server_settings(run)
+    drafted = run.drafted or int(settings.get("drafted", 0))
+    return replace(run, drafted=drafted, date=run.date or settings.get("date", ""))
 
 
 def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: float) -> dict[str, Any]:
