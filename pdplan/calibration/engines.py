@@ -32,7 +32,7 @@ from pdplan.catalog.store import Catalog
 from pdplan.efficiency import CONSTANTS_DIRECTORY, engine_constants
 from pdplan.files import read_yaml
 from pdplan.laws.roofline import Array
-from pdplan.laws.speculation import tokens_per_step
+from pdplan.laws.speculation import long_answer_acceptance, tokens_per_step
 from pdplan.measured.accuracy import choice_regret, residuals, summaries
 from pdplan.measured.maturity import tuning_factor
 from pdplan.measured.predict import Predictions, predict
@@ -44,6 +44,8 @@ STRENGTH = 0.5
 """Weight of the start values: a quarter of a run with its error at SHARP."""
 
 
+LONG_ANSWERS = "inferencex"
+"""The benchmark whose answers go on after their end, and whose drafts are accepted the more."""
 STEP = (
     Constant(path=("common", "expert_skew"), start=0.7, spread=0.5, low=0.0, high=1.5),
     Constant(path=("common", "kernel_overhead_share"), start=0.8, spread=0.3, low=0.0, high=1.0),
@@ -53,6 +55,9 @@ STEP = (
     Constant(path=("common", "exchange_imbalance"), start=2.0, spread=0.7, low=1.0, high=6.0),
     Constant(path=("common", "sequence_overhead_s"), start=8e-6, spread=1e-5, low=0.0, high=6e-5),
     Constant(path=("common", "mtp_acceptance"), start=0.65, spread=0.1, low=0.2, high=0.95),
+    Constant(
+        path=("benchmarks", LONG_ANSWERS, "acceptance_per_doubling"), start=0.0, spread=0.03, low=0.0, high=0.1
+    ),
     Constant(
         path=("generations", "cdna3", "kernel_overhead_share"), start=1.5, spread=1.0, low=0.5, high=8.0
     ),
@@ -139,9 +144,10 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
     generation = np.array(data.generation)[index]
     speculates = np.array([r.speculates for r in runs])
     known = np.array([r.drafted for r in runs])
+    endless, osl = np.array([r.source == LONG_ANSWERS for r in runs]), np.array([r.osl for r in runs])
 
     def predicted(x: Array) -> Array:
-        skew, share, step_s, tuning, wait, imbalance, sequence_s, acceptance, *factors = x
+        skew, share, step_s, tuning, wait, imbalance, sequence_s, acceptance, growth, *factors = x
         share_of, slower = share * tuning_factor(tuning, runs), np.ones(len(index))
         for i, name in enumerate(("cdna3", "cdna4")):
             share_of = np.where(generation == name, share_of * factors[2 * i], share_of)
@@ -155,7 +161,8 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
             others = parts.mixed_kernels * slower[rows] + share_of[rows] * parts.mixed_starts
             others = others + imbalance * parts.mixed_exchanges
             drafts = np.where(known[rows] > 0, known[rows], drafted)
-            tokens = tokens_per_step(np.where(speculates[rows], drafts, 0), acceptance)
+            accepted = long_answer_acceptance(acceptance, growth * endless[rows], osl[rows])
+            tokens = tokens_per_step(np.where(speculates[rows], drafts, 0), accepted)
             best[rows] = np.minimum(best[rows], step / tokens + others)
         return best
 

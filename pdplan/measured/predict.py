@@ -14,6 +14,7 @@ from pdplan.efficiency import benchmark_settings, engine_constants
 from pdplan.errors import PdplanError
 from pdplan.evaluate import Economics, evaluate_colocated, evaluate_disaggregated, pool_memory
 from pdplan.laws.roofline import Array
+from pdplan.laws.speculation import long_answer_acceptance
 from pdplan.layout import Layout
 from pdplan.measured.maturity import tuning_factor
 from pdplan.measured.runs import Run, group_runs
@@ -117,7 +118,9 @@ def run_group(
     speculation = Speculation()
     if first.speculates:
         drafts = first.drafted or drafted or int(engine.mtp_drafted)
-        speculation = Speculation(drafted=drafts, acceptance=engine.mtp_acceptance)
+        growth = bench.pop("acceptance_per_doubling", 0.0)
+        acceptance = float(long_answer_acceptance(engine.mtp_acceptance, growth, first.osl))
+        speculation = Speculation(drafted=drafts, acceptance=acceptance)
     workload = Workload(
         isl=first.mean_isl,
         osl=first.mean_osl,
