@@ -19,7 +19,7 @@ from pdplan.laws.speculation import long_answer_acceptance
 from pdplan.layout import Layout
 from pdplan.measured.maturity import tuning_factor
 from pdplan.measured.runs import Run, group_runs
-from pdplan.measured.servers import loop_settings
+from pdplan.measured.servers import engine_settings, loop_settings
 from pdplan.plan import Metrics, PoolPlan, Serving
 from pdplan.pools import Pool
 from pdplan.step import Setting
@@ -111,6 +111,7 @@ def run_group(
             engine,
             memory_utilisation=max(engine.memory_utilisation, utilisation),
             kernel_overhead_share=share,
+            **engine_settings(first),
         )
         return replace(built, constants=replace(built.constants, engine=engine))
 

@@ -13,7 +13,7 @@ from zlib import crc32
 
 from pdplan.errors import InputError, nearest
 from pdplan.files import read_text
-from pdplan.measured.servers import as_served
+from pdplan.measured.servers import as_served, engine_settings
 from pdplan.plan import PoolPlan
 
 REQUIRED = (
@@ -304,6 +304,7 @@ def group_runs(runs: list[Run]) -> Iterator[list[int]]:
             run.mean_isl,
             run.mean_osl,
             run.length_spread > 0,
+            tuple(engine_settings(run).items()),
         )
         groups.setdefault(key, []).append(index)
     yield from groups.values()

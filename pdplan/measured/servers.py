@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from pdplan.plan import PoolPlan
 
 FILE = CONSTANTS_DIRECTORY / "benchmark_servers.yaml"
+ENGINE_SETTINGS = ("dispatch_bytes", "combine_bytes", "fp4_dispatch_bytes")
+"""Those that stand in for constants of the engine."""
 SETTINGS = (
     *("held_up_to_steps", "queued_steps", "step_tokens", "cold", "drafted", "date", "rounds"),
     *("rank_batch", "worker_batch", "prefill_dp", "prefill_ep", "decode_dp", "decode_ep"),
+    *ENGINE_SETTINGS,
 )
 
 
@@ -86,6 +89,12 @@ def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: 
         whole = np.maximum(np.floor(tokens / runs[0].mean_isl), 1.0)
         found["convoy_prompts"] = bench.get("convoy_prompts", whole)
     return found
+
+
+def engine_settings(run: Run) -> dict[str, float]:
+    """What stands in for constants of the run's engine."""
+    found = server_settings(run) if run.settings is None else run.settings
+    return {name: float(found[name]) for name in ENGINE_SETTINGS if name in found}
 
 
 def _burst_share(each: Sequence[Mapping[str, Any]], bench: Mapping[str, float]) -> Any:
