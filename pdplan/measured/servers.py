@@ -91,7 +91,7 @@ def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: 
     return found
 
 
-def engine_settings(run: Run) -> dict[str, float]:
+def engine_settings(run: Run) -> dict[str, Any]:
     """What stands in for constants of the run's engine."""
     found = server_settings(run) if run.settings is None else run.settings
     return {name: float(found[name]) for name in ENGINE_SETTINGS if name in found}
