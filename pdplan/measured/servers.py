@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from pdplan.measured.runs import Run
 
 FILE = CONSTANTS_DIRECTORY / "benchmark_servers.yaml"
-SETTINGS = ("held_up_to_steps", "queued_steps", "step_tokens", "cold", "drafted", "date")
+SETTINGS = (
+    "held_up_to_steps",
+    "queued_steps",
+    "step_tokens",
+    "cold",
+    "drafted",
+    "date",
+    "experts_over_all",
+    "attention_dp",
+)
 
 
 def server_settings(run: Run) -> dict[str, Any]:
@@ -30,10 +39,15 @@ def server_settings(run: Run) -> dict[str, Any]:
 
 
 def as_served(run: Run) -> Run:
-    """The run with what its table leaves out and its server's script says: tokens drafted, date."""
+    """The run with what its table leaves out and its server's script says: tokens drafted, date, layout."""
     settings = server_settings(run)
     drafted = run.drafted or int(settings.get("drafted", 0))
-    return replace(run, drafted=drafted, date=run.date or settings.get("date", ""))
+    pool = run.decode
+    if settings.get("experts_over_all"):
+        pool = replace(pool, ep=pool.tp * pool.dp)
+    if settings.get("attention_dp"):
+        pool = replace(pool, tp=1, dp=pool.tp * pool.dp)
+    return replace(run, drafted=drafted, date=run.date or settings.get("date", ""), decode=pool)
 
 
 def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: float) -> dict[str, Any]:
