@@ -51,6 +51,9 @@ class Engine:
     """What each token of a prompt costs on the host: text in, tokens out."""
     operation_launch_s: float = 0.0
     """What the host takes to start one operation of a prompt's step, where no graph or compiler does."""
+    handover_steps: float = 0.0
+    """Steps of a busy decode worker that a request waits for besides its first one: between steps the worker
+    hears of it, makes room, sees that its cache is there."""
     mtp_drafted: float = 1.0
     mtp_acceptance: float = 0.7
     kernel_overhead_share: Any = 1.0

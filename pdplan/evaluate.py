@@ -27,6 +27,7 @@ from pdplan.pools import (
     Pool,
     PrefillService,
     decode_tpot_s,
+    first_step_s,
     mixed_step,
     pool_tpot_s,
     prefill_service,
@@ -151,7 +152,8 @@ def serve_disaggregated(
     handling = service.handling_s
     entering, leaving = rate * prefill.share, rate * decode.share
     offered = entering * service.time_s / service.prompts
-    fixed = transfer.exposed_s + tpot + handling
+    first = first_step_s(decode, workload, running, tpot)
+    fixed = transfer.exposed_s + first + handling
     burst = opening_burst_s(prefill.servers, service.time_s / service.prompts, workload)
     ttft = queued_latency(
         prefill.servers, offered, wait, service.time_s, fixed, workload, burst, network.jitter_s
@@ -186,7 +188,7 @@ def serve_disaggregated(
             "wait for prefill": wait,
             "prefill": service.time_s,
             "KV transfer": transfer.exposed_s,
-            "first decode step": tpot,
+            "first decode step": first,
             **_benchmark_parts(workload, burst),
         },
         kv_transfer_s=transfer.alone_s + transfer.wait_s,

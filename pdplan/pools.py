@@ -116,6 +116,24 @@ def decode_step(pool: Pool, workload: Workload, running: ArrayLike) -> StepTime:
     return step_time(pool.setting, pool.layout, load)
 
 
+def first_step_s(pool: Pool, workload: Workload, running: ArrayLike, tpot_s: ArrayLike) -> Array:
+    """From a prompt's cache at a decode worker to its first token there [s], hand-over included.
+
+    TPOT · (1 + h·E·busy): a decode worker looks after new requests between steps, which give E tokens each,
+    so each message of the hand-over waits for one if any of N other sequences runs. Plans are made for busy
+    workers; a closed loop may leave them idle, and then 1 − e^−N of them are busy (Poisson).
+    """
+    idle = 0.0 if workload.concurrency is None else np.exp(-np.asarray(running, dtype=float))
+    return np.asarray(np.asarray(tpot_s) * (1.0 + handover_tokens(pool) * (1.0 - idle)))
+
+
+def handover_tokens(pool: Pool) -> float:
+    """Tokens that each other sequence of a busy decode worker gets while a request is handed over: h·E."""
+    speculation = pool.speculation
+    each = tokens_per_step(speculation.drafted, speculation.acceptance)
+    return float(pool.setting.constants.engine.handover_steps * each)
+
+
 def draft_step_s(pool: Pool, workload: Workload, running: ArrayLike) -> Array:
     """Seconds a step spends on drafting: each drafted token runs the draft layers and the LM head once."""
     step = draft_step(pool, workload, running)

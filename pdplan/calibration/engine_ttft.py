@@ -17,9 +17,10 @@ from pdplan.calibration.engine_parts import running_sequences
 from pdplan.catalog.store import Catalog
 from pdplan.first_token import convoy_prompts, step_prompts
 from pdplan.laws.roofline import Array
+from pdplan.laws.speculation import tokens_per_step
 from pdplan.measured.predict import RunGroup, run_group, run_metrics
 from pdplan.measured.runs import Run, group_runs
-from pdplan.pools import prefill_service
+from pdplan.pools import Pool, prefill_service
 
 ENGINES = ("vllm", "sglang", "trtllm", "atom")
 LAUNCHING = ("sglang", "trtllm")
@@ -43,6 +44,7 @@ TTFT = (
         for name in LAUNCHING
     ),
     Constant(path=("common", "token_overhead_s"), start=2.5e-6, spread=2e-6, low=0.0, high=3e-5),
+    Constant(path=("common", "handover_steps"), start=5.0, spread=3.0, low=0.0, high=30.0),
     *(Constant(path=path, start=1.5, spread=1.0, low=0.0, high=8.0) for path in COLD),
     Constant(
         path=("benchmarks", "aiconfigurator-sweep", "convoy_prompts"),
@@ -62,6 +64,8 @@ class FirstTokens:
     operations: Array
     steps: Array
     """Steps of the measured TPOT that pass besides the prompt's own work, held ones included."""
+    handover: Array
+    """The same for one step of a hand-over, if the decode worker is busy."""
     prompts: Array
     """Prompts' work from the first step on, one's own included, where answers differ in length."""
     convoys: Array
@@ -97,7 +101,13 @@ def first_tokens(runs: Sequence[Run], catalog: Catalog, document: Mapping[str, A
 def predicted_ttft(x: Array, facts: FirstTokens, prompt_s: Array, tpot_s: Array) -> Array:
     """Mean TTFT (or median, where only that is published) with constants `x`, in the order of TTFT [s]."""
     n, m, c = len(ENGINES), len(LAUNCHING), len(COLD)
-    overhead, launch, token, cold, convoy = x[:n], x[n : n + m], x[n + m], x[n + m + 1 : n + m + 1 + c], x[-1]
+    overhead, launch, (token, steps), cold, convoy = (
+        x[:n],
+        x[n : n + m],
+        x[n + m : n + m + 2],
+        x[-c - 1 : -1],
+        x[-1],
+    )
     launches = facts.engine[:, [ENGINES.index(e) for e in LAUNCHING]]
     handling = facts.engine @ overhead + token * facts.tokens + (launches @ launch) * facts.operations
     i = int(np.clip(np.searchsorted(CONVOYS, convoy) - 1, 0, len(CONVOYS) - 2))
@@ -105,7 +115,8 @@ def predicted_ttft(x: Array, facts: FirstTokens, prompt_s: Array, tpot_s: Array)
     convoys = (1.0 - part) * facts.convoys[:, i] + part * facts.convoys[:, i + 1]
     work = np.where(convoys > 0, convoys, facts.prompts) + facts.burst
     waits = facts.queue_s + facts.fixed_s + facts.cold * (facts.place @ cold)
-    return np.asarray(handling + facts.steps * tpot_s + work * prompt_s + waits)
+    passing = facts.steps + steps * facts.handover
+    return np.asarray(handling + passing * tpot_s + work * prompt_s + waits)
 
 
 def _of_group(group: list[Run], case: RunGroup) -> dict[str, Array]:
@@ -132,6 +143,7 @@ def _of_group(group: list[Run], case: RunGroup) -> dict[str, Array]:
         # A whole step waited for, and where the engine mixes, the decodes beside the prompt; or, on a
         # decode worker, the first step.
         "steps": (2.0 if colocated and engine.mixes_prefill else 1.0) + held,
+        "handover": 0.0 if colocated else _handover(group, case.decode),
         "prompts": 1.0 + np.minimum(held * share, fits - 1.0),
         "burst": np.where(one_convoy, 0.0, workload.burst_share * ahead) * mean,
         "cold": (np.asarray(workload.cold_start_s) > 0) * workload.burst_share * mean,
@@ -146,3 +158,10 @@ def _of_group(group: list[Run], case: RunGroup) -> dict[str, Array]:
         "engine": np.tile([float(e == name) for e in ENGINES], (rows, 1)),
         "place": np.tile(np.array(places, dtype=float), (rows, 1)),
     }
+
+
+def _handover(group: list[Run], decode: Pool) -> Array:
+    """Tokens of a step of the decode worker, where it is busy (`pools.first_step_s`)."""
+    speculation = decode.speculation
+    busy = -np.expm1(-running_sequences(group) / decode.workers)
+    return tokens_per_step(speculation.drafted, speculation.acceptance) * busy

@@ -51,8 +51,8 @@ def write_latency(b: Builder, case: Case, found: Found) -> None:
     )
     handling = found["handling"]
     if case.decoding == "decode":
-        fixed = {"t_h": handling, "t_x": found["exposed"], "t_d": found["tpot"]}
-        after, names = "t_x+t_d", "request handling, wait, prefill, transfer, first decode step"
+        fixed = {"t_h": handling, "t_x": found["exposed"], "t_f": found["first"]}
+        after, names = "t_x+t_f", "request handling, wait, prefill, transfer, first decode step"
     else:
         fixed = {"t_h": handling, "t_d": found["tpot"]}
         closed = case.workload.concurrency is not None

@@ -243,11 +243,11 @@ def _write_closed_wait(
         "X": case.rate,
         "S": service,
         "t_h": found["handling"],
-        "t_d": found["tpot"],
     }
-    rest = "t_h+t_d"
-    if name != "colocated":
-        rest, used = "t_h+t_d+t_x", used | {"t_x": found["exposed"]}
+    if name == "colocated":
+        rest, used = "t_h+t_d", used | {"t_d": found["tpot"]}
+    else:
+        rest, used = "t_h+t_f+t_x", used | {"t_f": found["first"], "t_x": found["exposed"]}
     return b.line(
         "W",
         "wait: time outside decode, less what it is spent on",

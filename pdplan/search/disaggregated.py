@@ -27,7 +27,7 @@ from pdplan.evaluate import (
 from pdplan.laws.kv_transfer import Network
 from pdplan.laws.roofline import Array
 from pdplan.plan import Disaggregated, Serving
-from pdplan.pools import Pool, decode_tpot_s, solve_running
+from pdplan.pools import Pool, decode_tpot_s, first_step_s, solve_running
 from pdplan.question import Candidate
 from pdplan.search.candidates import (
     Candidates,
@@ -63,6 +63,7 @@ class SizedDecode:
     cost: Array
     tpot_mean_s: Array
     tpot_slo_s: Array
+    first_step_s: Array
 
     def take(self, index: Any) -> SizedDecode:
         return SizedDecode(
@@ -71,6 +72,7 @@ class SizedDecode:
             cost=self.cost[index],
             tpot_mean_s=self.tpot_mean_s[index],
             tpot_slo_s=self.tpot_slo_s[index],
+            first_step_s=self.first_step_s[index],
         )
 
     @property
@@ -103,12 +105,14 @@ def decode_of(
     running = solve_running(pool, workload, rate, colocated=False)
     peak = running + slo.z * np.sqrt(running * workers) / workers
     shape = np.shape(workers)
+    tpot = decode_tpot_s(pool, workload, running)
     return SizedDecode(
         choices=choices,
         workers=workers,
         cost=(workers + spare) * choices.candidates.unit_cost,
-        tpot_mean_s=np.broadcast_to(decode_tpot_s(pool, workload, running), shape),
+        tpot_mean_s=np.broadcast_to(tpot, shape),
         tpot_slo_s=np.broadcast_to(decode_tpot_s(pool, workload, np.minimum(peak, choices.limit)), shape),
+        first_step_s=np.broadcast_to(first_step_s(pool, workload, running, tpot), shape),
     )
 
 
@@ -137,7 +141,7 @@ class PairProblem:
 
 
 def least_prefill_workers(
-    problem: PairProblem, prefill: PrefillChoices, decode: Pool | None, tpot_mean_s: Array, limit_s: Array
+    problem: PairProblem, prefill: PrefillChoices, decode: Pool | None, first_step_s: Array, limit_s: Array
 ) -> Array:
     """Least prefill workers with which TTFT meets its limit, infinite where none do.
 
@@ -150,7 +154,7 @@ def least_prefill_workers(
 
     def good(workers: Array) -> Array:
         pool = candidates.with_workers(workers)
-        fixed = tpot_mean_s + handling
+        fixed = first_step_s + handling
         if decode is not None:
             transfer = kv_transfer(pool, decode, problem.workload, problem.network, rate, service.time_s)
             fixed = fixed + transfer.exposed_s
@@ -255,14 +259,14 @@ def _size_block(
 ) -> list[Candidate]:
     """Size a block of pairs and evaluate those that work."""
     limit = ttft_limit_s(problem.slo, problem.workload.osl, decode.tpot_slo_s)
-    workers = least_prefill_workers(problem, prefill, decode.pool, decode.tpot_mean_s, limit)
+    workers = least_prefill_workers(problem, prefill, decode.pool, decode.first_step_s, limit)
     found = _candidates(problem, prefill, workers, decode)
     extra = extra_decode_workers(problem, prefill, workers, decode, least, best)
     index = np.flatnonzero(extra)
     if len(index):
         more, part = _with_extra(problem, decode.take(index), extra[index]), prefill.take(index)
         limit = ttft_limit_s(problem.slo, problem.workload.osl, more.tpot_slo_s)
-        again = least_prefill_workers(problem, part, more.pool, more.tpot_mean_s, limit)
+        again = least_prefill_workers(problem, part, more.pool, more.first_step_s, limit)
         found += _candidates(problem, part, again, more)
     return found
 
@@ -285,7 +289,7 @@ def extra_decode_workers(
         part = problem.take(cases)
         more = _with_extra(part, decode.take(cases), extra)
         limit = ttft_limit_s(problem.slo, problem.workload.osl, more.tpot_slo_s)
-        return least_prefill_workers(part, prefill.take(cases), more.pool, more.tpot_mean_s, limit)
+        return least_prefill_workers(part, prefill.take(cases), more.pool, more.first_step_s, limit)
 
     def cost(cases: Array, senders: Array, extra: Array) -> Array:
         receiving = decode.choices.candidates.take(cases)
