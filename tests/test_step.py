@@ -11,6 +11,7 @@ import pytest
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, build_setting
 from pdplan.layout import Layout, decode_load, prefill_load
+from pdplan.ops import Message
 from pdplan.plan import Serving
 from pdplan.step import Setting, StepTime, step_time
 
@@ -52,6 +53,30 @@ def test_decode_exchanges_end_with_the_busiest_rank_and_prefill_ones_do_not() ->
         skewed = step_time(setting("deepseek-r1", **even | {"exchange_imbalance": 3.0}), layout, load)
         names = ("expert dispatch", "expert combine")
         assert network_s(skewed, *names) == pytest.approx(factor * network_s(plain, *names))
+
+
+def test_tokens_travel_to_experts_in_the_bytes_of_the_engine() -> None:
+    """Hidden 7168: FP8 out and BF16 back; NVFP4 is four bits and an FP8 scale for sixteen of them."""
+
+    def bytes_of(built: Setting) -> list[float]:
+        step = step_time(built, Layout(dp=8, ep=8), decode_load(32.0, 1024.0, 2048.0))
+        sources = {t.name: t.source for t in step.terms}
+        sent = [sources[name] for name in ("expert dispatch", "expert combine")]
+        return [float(np.asarray(m.message_bytes)) for m in sent if isinstance(m, Message)]
+
+    assert bytes_of(setting("deepseek-r1")) == [7168.0, 2 * 7168.0]
+    assert bytes_of(setting("deepseek-r1", "fp4")) == [7168.0, 2 * 7168.0]
+    narrow = {"fp4_dispatch_bytes": 0.5625, "combine_bytes": 0.5625}
+    assert bytes_of(setting("deepseek-r1", "fp4", **narrow)) == [7168 * 0.5 + 448, 7168 * 0.5 + 448]
+    assert bytes_of(setting("deepseek-r1", "fp8", **narrow)) == [7168.0, 7168 * 0.5 + 448]
+
+
+def test_a_sequence_costs_the_engine_once_however_many_tokens_it_verifies() -> None:
+    costly, free = ({"sequence_overhead_s": s} for s in (1e-5, 0.0))
+    for queries in (1.0, 4.0):
+        load = decode_load(16.0, 1024.0, 2048.0, queries)
+        steps = [step_time(setting("llama-3.1-70b", **e), Layout(tp=4), load).total_s for e in (costly, free)]
+        assert float(steps[0] - steps[1]) == pytest.approx(16e-5)
 
 
 def test_a_norm_over_all_heads_is_summed_over_ranks() -> None:
