@@ -14,6 +14,7 @@ from pdplan.efficiency import benchmark_settings, engine_constants
 from pdplan.errors import PdplanError
 from pdplan.evaluate import Economics, evaluate_colocated, evaluate_disaggregated, pool_memory
 from pdplan.laws.roofline import Array
+from pdplan.laws.speculation import long_answer_acceptance
 from pdplan.layout import Layout
 from pdplan.measured.maturity import tuning_factor
 from pdplan.measured.runs import Run, group_runs
@@ -79,7 +80,8 @@ def run_group(
 ) -> RunGroup:
     """The pools and the closed loop of a group of runs; PdplanError where a name is unknown.
 
-    Where the runs speculate, `drafted` is how many tokens they draft (None: as many as the engine may).
+    Where the runs speculate and do not say how many tokens they draft, it is `drafted` (None: as many as the
+    engine may).
     """
     first = group[0]
     sender = first.prefill.hardware if first.prefill else first.hardware
@@ -114,9 +116,11 @@ def run_group(
     own = setting(first.hardware)
     engine = own.constants.engine
     speculation = Speculation()
-    if first.spec != "none":
-        drafts = drafted or first.drafted or int(engine.mtp_drafted)
-        speculation = Speculation(drafted=drafts, acceptance=engine.mtp_acceptance)
+    if first.speculates:
+        drafts = first.drafted or drafted or int(engine.mtp_drafted)
+        growth = bench.pop("acceptance_per_doubling", 0.0)
+        acceptance = float(long_answer_acceptance(engine.mtp_acceptance, growth, first.osl))
+        speculation = Speculation(drafted=drafts, acceptance=acceptance)
     workload = Workload(
         isl=first.mean_isl,
         osl=first.mean_osl,
@@ -139,7 +143,7 @@ def _best_drafts(group: list[Run], catalog: Catalog, engines: Mapping[str, Any] 
     How many a run drafted is not published; who tunes a run drafts fewer where the batch is large and
     each token costs arithmetic.
     """
-    if group[0].spec == "none" or group[0].drafted:
+    if not group[0].speculates or group[0].drafted:
         return _predict_group(group, catalog, engines)
     most = int(engine_constants(group[0].engine, "", engines).mtp_drafted)
     found = np.stack([_predict_group(group, catalog, engines, k) for k in range(1, most + 1)])

@@ -12,6 +12,7 @@ from zlib import crc32
 
 from pdplan.errors import InputError, nearest
 from pdplan.files import read_text
+from pdplan.measured.servers import as_served
 from pdplan.plan import PoolPlan
 
 REQUIRED = (
@@ -74,7 +75,12 @@ class Run:
     """Of an open loop: coefficient of variation of the gaps between arrivals."""
     kv_precision: str = "auto"
     drafted: int = 0
-    """Tokens drafted a step; 0 takes what engines.yaml says of runs with speculation."""
+    """Tokens drafted a step; 0, where the run speculates, takes what engines.yaml says of such runs."""
+
+    @property
+    def speculates(self) -> bool:
+        """Labelled so, or known to draft tokens."""
+        return self.spec != "none" or self.drafted > 0
 
     @property
     def open_loop(self) -> bool:
@@ -178,7 +184,7 @@ def _run(row: dict[str, str]) -> Run:
     concurrency, rate = (_number(row, name, math.nan) for name in ("concurrency", "rate"))
     if math.isnan(concurrency) == math.isnan(rate):
         raise ValueError("give either concurrency or rate" + (", not both" if concurrency == concurrency else ""))
-    return Run(
+    run = Run(
         id=_text(row, "id"),
         source=row.get("source") or "",
         date=row.get("date") or "",
@@ -205,6 +211,7 @@ def _run(row: dict[str, str]) -> Run:
         gpus=gpus,
         total_tok_per_s_per_gpu=_number(row, "total_tok_per_s_per_gpu", math.nan),
     )
+    return as_served(run)
 
 
 def _product(sizes: dict[str, int]) -> int:

@@ -5,25 +5,49 @@ from __future__ import annotations
 import fnmatch
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pdplan.efficiency import CONSTANTS_DIRECTORY
 from pdplan.files import read_yaml
-from pdplan.measured.runs import Run
+
+if TYPE_CHECKING:
+    from pdplan.measured.runs import Run
 
 FILE = CONSTANTS_DIRECTORY / "benchmark_servers.yaml"
-SETTINGS = ("held_up_to_steps", "queued_steps", "step_tokens", "cold")
+SETTINGS = (
+    "held_up_to_steps",
+    "queued_steps",
+    "step_tokens",
+    "cold",
+    "drafted",
+    "date",
+    "experts_over_all",
+    "attention_dp",
+)
 
 
-def server_settings(run: Run) -> dict[str, float]:
+def server_settings(run: Run) -> dict[str, Any]:
     """The settings of one run's server; without a rule, none."""
-    found: dict[str, float] = {}
+    found: dict[str, Any] = {}
     for rule in _rules():
         if _matches(run, rule):
             found |= rule["settings"]
     return found
+
+
+def as_served(run: Run) -> Run:
+    """The run with what its table leaves out and its server's script says: tokens drafted, date, layout."""
+    settings = server_settings(run)
+    drafted = run.drafted or int(settings.get("drafted", 0))
+    pool = run.decode
+    if settings.get("experts_over_all"):
+        pool = replace(pool, ep=pool.tp * pool.dp)
+    if settings.get("attention_dp"):
+        pool = replace(pool, tp=1, dp=pool.tp * pool.dp)
+    return replace(run, drafted=drafted, date=run.date or settings.get("date", ""), decode=pool)
 
 
 def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: float) -> dict[str, Any]:
