@@ -319,7 +319,7 @@ def _colocated_burst_s(pool: Pool, workload: Workload, step: MixedStep, first: F
 
 def _benchmark_parts(workload: Workload, burst_s: Array) -> dict[str, Array]:
     """Parts of TTFT that only a benchmark's way of asking has."""
-    return {"opening burst": burst_s} if workload.burst_share else {}
+    return {"opening burst": burst_s} if np.any(workload.burst_share) else {}
 
 
 def _tpot_percentiles(

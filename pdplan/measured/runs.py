@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 from pdplan.errors import InputError, nearest
 from pdplan.files import read_text
-from pdplan.measured.servers import as_served
+from pdplan.measured.servers import as_served, engine_settings
 from pdplan.plan import PoolPlan
 
 REQUIRED = (
@@ -76,6 +77,10 @@ class Run:
     kv_precision: str = "auto"
     drafted: int = 0
     """Tokens drafted a step; 0, where the run speculates, takes what engines.yaml says of such runs."""
+    settings: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    """How its servers were started, as far as known; None: not looked up yet."""
+    listed: tuple[tuple[int, ...] | None, ...] = ()
+    """Sizes of both pools as published, where those that ran differ; () where they do not."""
 
     @property
     def speculates(self) -> bool:
@@ -89,9 +94,7 @@ class Run:
     @property
     def fingerprint(self) -> str:
         """Eight hexadecimal digits of what was measured, and where: the same under another id or source."""
-        sizes = [
-            (p.workers, p.tp, p.pp, p.dp, p.ep) if p else None for p in (self.decode, self.prefill)
-        ]
+        sizes = self.listed or sizes_of(self.decode, self.prefill)
         what = (self.model, self.hardware, self.engine, self.precision, self.mode, self.spec, *sizes)
         numbers = (self.isl, self.osl, self.concurrency, self.tpot_mean_s, self.ttft_s)
         return f"{crc32(repr((what, numbers)).encode()):08x}"
@@ -211,7 +214,12 @@ def _run(row: dict[str, str]) -> Run:
         gpus=gpus,
         total_tok_per_s_per_gpu=_number(row, "total_tok_per_s_per_gpu", math.nan),
     )
-    return as_served(run)
+    return replace(as_served(run), listed=sizes_of(run.decode, run.prefill))
+
+
+def sizes_of(*pools: PoolPlan | None) -> tuple[tuple[int, ...] | None, ...]:
+    """Workers, tp, pp, dp and ep of pools; None where there is none."""
+    return tuple((p.workers, p.tp, p.pp, p.dp, p.ep) if p else None for p in pools)
 
 
 def _product(sizes: dict[str, int]) -> int:
@@ -296,6 +304,7 @@ def group_runs(runs: list[Run]) -> Iterator[list[int]]:
             run.mean_isl,
             run.mean_osl,
             run.length_spread > 0,
+            tuple(engine_settings(run).items()),
         )
         groups.setdefault(key, []).append(index)
     yield from groups.values()
