@@ -123,6 +123,7 @@ class LinkSpeeds:
     scale_up_bytes_per_s: float
     scale_out_bytes_per_s: float
     domain_size: int
+    switch_reduces: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -348,9 +349,7 @@ def _links(
             if key in entry:
                 values.setdefault(key, float(entry[key]))
     links = Links(
-        scale_up_bytes_per_s=speeds.scale_up_bytes_per_s,
-        scale_out_bytes_per_s=speeds.scale_out_bytes_per_s,
-        domain_size=speeds.domain_size,
+        **{f.name: getattr(speeds, f.name) for f in fields(LinkSpeeds)},
         **values,
     )
     return links, origin or Provenance(source="first principles", scope="ideal")
