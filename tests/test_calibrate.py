@@ -427,3 +427,11 @@ def test_runs_that_cannot_be_used_are_an_error(tmp_path: Path, capsys: pytest.Ca
     runs = [replace(r, tpot_mean_s=0.9) for r in made_up(**FEW)]  # type: ignore[arg-type]
     assert command(["calibrate", str(table(tmp_path / "runs.csv", runs))]) == 2
     assert "none of 2 runs can be used: its TPOT is not in" in capsys.readouterr().err
+
+
+def test_an_engine_without_constants_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [replace(r, engine="vlm") for r in made_up(**FEW)]  # type: ignore[arg-type]
+    assert command(["calibrate", str(table(tmp_path / "runs.csv", runs)), "--format", "json"]) == 0
+    (note,) = json.loads(capsys.readouterr().out)["notes"]
+    assert "'vlm' has no constants of its own" in note
+    assert "is it 'vllm'?" in note

@@ -126,6 +126,11 @@ def fit_own(runs: list[Run], catalog: Catalog, priors: Priors | None = None) -> 
     )
 
 
+def engines_without_constants(runs: Sequence[Run]) -> list[str]:
+    """Engines of the runs that have no shipped constants: the generic ones are where their fit starts."""
+    return sorted({run.engine for run in runs} - set(engine_file()["engines"]))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Checked:
     """What cross-validation says, and how far measurements lay from predictions."""
@@ -187,8 +192,8 @@ def covered_by(runs: Sequence[Run]) -> tuple[Covered, ...]:
 
 def _with_engines(runs: Sequence[Run]) -> Mapping[str, Any]:
     """The shipped document; engines that it does not know start as the generic one."""
+    unknown = engines_without_constants(runs)
     shipped = engine_file()
-    unknown = {run.engine for run in runs} - set(shipped["engines"])
     return overlaid(shipped, {"engines": {name: {} for name in unknown}}) if unknown else shipped
 
 

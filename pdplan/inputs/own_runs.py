@@ -43,6 +43,8 @@ AXES = ("workers", "tp", "pp", "dp", "ep")
 MOST = 100_000
 SUFFIXES = (".json", ".jsonl", ".csv")
 """Result files in a folder; its YAML files may be anything."""
+MOST_FAILED = 0.05
+"""Share of requests without an answer beyond which a run's load was not what it says."""
 STEADY = 3.0
 """Arrivals at a rate must last this many request latencies for the run to be a steady one."""
 
@@ -185,7 +187,8 @@ def _together(messages: Sequence[str]) -> list[str]:
         head, _, tail = message.partition(": ")
         found.setdefault(tail or message, []).append(head)
     lines = []
-    for text, heads in found.items():
+    for text, all_heads in found.items():
+        heads = list(dict.fromkeys(all_heads))  # a flag speaks once for all files
         more = f" and {len(heads) - 1:,} more" if len(heads) > 1 else ""
         lines.append(text if heads[0] == text else f"{heads[0]}{more}: {text}")
     return lines
@@ -308,6 +311,9 @@ def _load(result: Result, values: Values, osl: float, findings: Findings) -> _Lo
     state was steady: TPOT is then held against the mean number in flight, completed·latency/duration, and
     TTFT, which is mostly the queue's, against nothing.
     """
+    if result.failed > MOST_FAILED * (result.completed + result.failed):
+        asked = result.completed + result.failed
+        return _Load(concurrency=1.0, problem=f"{result.failed:,.0f} of {asked:,.0f} requests failed")
     given_concurrency = traffic_from(values, "concurrency", findings)
     given_rate = traffic_from(values, "rate", findings)
     if given_concurrency and given_rate:
@@ -318,7 +324,9 @@ def _load(result: Result, values: Values, osl: float, findings: Findings) -> _Lo
     limited = concurrency >= 1
     if limited and not math.isfinite(rate):
         return _Load(concurrency=concurrency)
-    latency = result.ttft_mean_s + result.tpot_mean_s * (osl - 1.0)
+    latency = result.latency_mean_s
+    if math.isnan(latency):
+        latency = result.ttft_mean_s + result.tpot_mean_s * (osl - 1.0)
     in_flight = result.completed * latency / result.duration_s if result.duration_s > 0 else math.nan
     if math.isfinite(rate) and rate > 0:
         arriving = result.completed / rate
@@ -332,7 +340,7 @@ def _load(result: Result, values: Values, osl: float, findings: Findings) -> _Lo
             return _Load(concurrency=concurrency)
     if in_flight >= 1.0:
         return _Load(concurrency=in_flight, steady=False)
-    if math.isnan(rate) and math.isnan(concurrency):
+    if math.isnan(in_flight) or (math.isnan(rate) and math.isnan(concurrency)):
         findings.messages.append(_missing(result, "concurrency", "64", "or --rate"))
         return _Load()
     return _Load(concurrency=1.0, problem="too few requests to tell how many were in flight")
