@@ -285,6 +285,18 @@ def test_runs_whose_requests_failed_are_left_out(tmp_path: Path, data: dict[str,
     assert "requests failed" in found.left_out[0].reason
 
 
+def test_a_run_without_an_answer_is_left_out(tmp_path: Path) -> None:
+    found = read(tmp_path, VLLM | {"completed": 0, "failed": 640, "total_input_tokens": 0}, **FACTS)
+    assert "640 of 640 requests failed" in found.left_out[0].reason
+
+
+def test_a_limit_beyond_the_number_of_requests_is_none(tmp_path: Path) -> None:
+    run = one(read(tmp_path, VLLM | {"max_concurrency": 4096}, **FACTS))
+    # 640 requests of 0.3125 s + 0.0196 s · (645120/640 − 1) within 214 s
+    assert run.concurrency == pytest.approx(640 * (0.3125 + 0.0196 * 1007) / 214)
+    assert math.isnan(run.ttft_mean_s)
+
+
 @pytest.mark.parametrize("data", [AIPERF, GENAI_PERF], ids=["aiperf", "genai-perf"])
 def test_aiperf_and_genai_perf(tmp_path: Path, data: dict[str, Any]) -> None:
     run = one(read(tmp_path, data, **FACTS))

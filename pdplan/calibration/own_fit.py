@@ -19,6 +19,7 @@ from pdplan.calibrated import (
     Covered,
     CrossValidation,
     Improvement,
+    LeftOut,
     OwnSpread,
     overlaid,
 )
@@ -27,6 +28,7 @@ from pdplan.calibration.effects import (
     Effect,
     blocks_of,
     effects_of,
+    has_effect,
     sensitivities,
     shipped_value,
 )
@@ -39,6 +41,7 @@ from pdplan.laws.roofline import Array
 from pdplan.measured.accuracy import QUANTITIES, residuals
 from pdplan.measured.predict import Predictions, predict
 from pdplan.measured.runs import Run
+from pdplan.units import format_duration
 
 LINEARISATIONS = 3
 SETTLED = 0.01
@@ -46,6 +49,8 @@ SETTLED = 0.01
 SILENT = 1e-4
 """A constant that changes no prediction more than this, in logarithms, is not looked at again."""
 MOST_FOLDS = 12
+FAR = 20.0
+"""No public run's TPOT is more than 5.3 times the predicted one, or less than a fifth of it."""
 UNTOLD = 0.99
 """A constant whose prior variance is left to this share was not told by the runs: it stays as shipped."""
 
@@ -124,6 +129,21 @@ def fit_own(runs: list[Run], catalog: Catalog, priors: Priors | None = None) -> 
         run_of=run_of,
         shipped=document,
     )
+
+
+def impossible(runs: Sequence[Run], catalog: Catalog) -> list[LeftOut]:
+    """Runs whose TPOT no server can have had: their times are in another unit, or of something else."""
+    found = []
+    predicted = predict(list(runs), catalog, _with_engines(runs)).tpot_mean_s
+    for run, tpot in zip(runs, predicted, strict=True):
+        ratio = max(run.tpot_mean_s / tpot, tpot / run.tpot_mean_s)
+        if ratio > FAR:  # not where there is no prediction
+            here, there = format_duration(run.tpot_mean_s), format_duration(float(tpot))
+            reason = (
+                f"its TPOT is {here}, {ratio:,.0f} times off the {there} predicted: another unit of time?"
+            )
+            found.append(LeftOut(run=run.id, reason=reason))
+    return found
 
 
 def engines_without_constants(runs: Sequence[Run]) -> list[str]:
@@ -205,7 +225,7 @@ def _parameters(
         prior = priors.of(effect)
         for run in runs:
             owner = effect.owner(run)
-            if (effect, owner) not in found:
+            if (effect, owner) not in found and has_effect(effect, run, document):
                 generation = catalog.accelerator(run.hardware).generation
                 value = shipped_value(effect, run, generation, document)
                 found[effect, owner] = Parameter(

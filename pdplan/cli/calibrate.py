@@ -64,7 +64,12 @@ def calibrate(
     pdplan recommend question.yaml --calibration my-calibration.yaml
     """
     from pdplan.calibration.own_file import calibration_of, used, write_calibration
-    from pdplan.calibration.own_fit import cross_validate, engines_without_constants, fit_own
+    from pdplan.calibration.own_fit import (
+        cross_validate,
+        engines_without_constants,
+        fit_own,
+        impossible,
+    )
     from pdplan.efficiency import engine_file
     from pdplan.errors import InputError, nearest
     from pdplan.inputs.own_runs import read_own_runs
@@ -74,6 +79,7 @@ def calibrate(
         raise InputError(f"{output}: the file is there already; give --force to replace it")
     catalog = flags.catalog()
     own = read_own_runs(runs, flags.given(), catalog)
+    own = own.without(impossible(own.runs, catalog))
     if not own.runs:
         reasons = "; ".join(dict.fromkeys(entry.reason for entry in own.left_out))
         raise InputError(f"none of {len(own.left_out)} runs can be used: {reasons}")

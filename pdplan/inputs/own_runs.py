@@ -10,7 +10,7 @@ import glob
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
 from pdplan.architecture.model import Model
@@ -107,6 +107,12 @@ class OwnRuns:
     runs: tuple[Run, ...]
     left_out: tuple[LeftOut, ...]
     sources: tuple[SourceFile, ...]
+
+    def without(self, left_out: Sequence[LeftOut]) -> OwnRuns:
+        """The same, less runs that cannot be used after all."""
+        names = {entry.run for entry in left_out}
+        kept = tuple(run for run in self.runs if run.id not in names)
+        return replace(self, runs=kept, left_out=(*self.left_out, *left_out))
 
 
 def read_own_runs(paths: Sequence[str], facts: Values, catalog: Catalog) -> OwnRuns:
@@ -213,11 +219,24 @@ def _of_file(content: Content, facts: Values, catalog: Catalog) -> tuple[str, li
         runs = parse_runs(content.text, content.path)
         return TABLE, *_usable([(run, "") for run in runs])
     results = read_results(content)
+    failed = [LeftOut(run=r.where, reason=reason) for r in results if (reason := _failed(r))]
     findings = Findings()
-    made = [findings.attempt(_run, result, facts, catalog) for result in results]
+    made = [findings.attempt(_run, result, facts, catalog) for result in results if not _failed(result)]
     findings.check()
-    pairs = [found for found in made if found is not None]
-    return results[0].format, *_usable(pairs)
+    runs, left_out = _usable([found for found in made if found is not None])
+    return results[0].format, runs, failed + left_out
+
+
+def _failed(result: Result) -> str:
+    """Why a benchmark says nothing of its server's speed; "" where it does."""
+    asked = result.completed + (0.0 if math.isnan(result.failed) else result.failed)
+    if result.completed == 0 or result.failed > MOST_FAILED * asked:
+        return (
+            f"{asked - result.completed:,.0f} of {asked:,.0f} requests failed"
+            if asked
+            else "no request was sent"
+        )
+    return ""
 
 
 def _usable(pairs: Sequence[tuple[Run, str]]) -> tuple[list[Run], list[LeftOut]]:
@@ -286,11 +305,11 @@ def _run(result: Result, facts: Values, catalog: Catalog) -> tuple[Run, str]:
         arrival_cv=result.arrival_cv,
         decode=decode,
         prefill=prefill,
-        ttft_mean_s=result.ttft_mean_s if load.steady else math.nan,
-        ttft_median_s=result.ttft_median_s if load.steady else math.nan,
+        ttft_mean_s=_positive(result.ttft_mean_s) if load.steady else math.nan,
+        ttft_median_s=_positive(result.ttft_median_s) if load.steady else math.nan,
         tpot_mean_s=result.tpot_mean_s,
         gpus=gpus,
-        total_tok_per_s_per_gpu=result.total_tok_per_s / gpus,
+        total_tok_per_s_per_gpu=_positive(result.total_tok_per_s) / gpus,
     )
     return run, load.problem
 
@@ -311,9 +330,6 @@ def _load(result: Result, values: Values, osl: float, findings: Findings) -> _Lo
     state was steady: TPOT is then held against the mean number in flight, completed·latency/duration, and
     TTFT, which is mostly the queue's, against nothing.
     """
-    if result.failed > MOST_FAILED * (result.completed + result.failed):
-        asked = result.completed + result.failed
-        return _Load(concurrency=1.0, problem=f"{result.failed:,.0f} of {asked:,.0f} requests failed")
     given_concurrency = traffic_from(values, "concurrency", findings)
     given_rate = traffic_from(values, "rate", findings)
     if given_concurrency and given_rate:
@@ -321,7 +337,8 @@ def _load(result: Result, values: Values, osl: float, findings: Findings) -> _Lo
     if given_concurrency or given_rate:
         return _Load(concurrency=given_concurrency or math.nan, rate=given_rate or math.nan)
     concurrency, rate = result.concurrency, result.rate
-    limited = concurrency >= 1
+    # A limit that fewer requests than it could ever reach is none.
+    limited = concurrency >= 1 and not result.completed < concurrency
     if limited and not math.isfinite(rate):
         return _Load(concurrency=concurrency)
     latency = result.latency_mean_s
@@ -397,6 +414,10 @@ def _missing(result: Result, key: str, example: str, more: str = "") -> str:
         f"{result.where}: {result.format} does not say the {key.replace('_', ' ')}; "
         f"give it, e.g. {flag} {example}{f' ({more})' if more else ''}, or in a listing of runs"
     )
+
+
+def _positive(measured: float) -> float:
+    return measured if measured > 0 else math.nan
 
 
 def _text(values: Values, key: str) -> str:
