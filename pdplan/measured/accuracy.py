@@ -96,16 +96,16 @@ def summaries(
     """Summaries of every quantity by `key` of the runs, in the keys' order: numbers by size."""
     keys = [key(run) for run in runs]
     table = {}
-    for name in sorted(set(keys), key=_natural):
+    for name in sorted(set(keys), key=natural_order):
         inside = np.array([k == name for k in keys])
         table[name] = {q: summarise(getattr(found, q), found.counts[q] & inside) for q in QUANTITIES}
     return table
 
 
-def _natural(key: Any) -> list[tuple[bool, float, str]]:
+def natural_order(key: Any) -> list[tuple[bool, float, str]]:
     """An order of keys and tuples of keys in which 16 stands before 128.
 
-    >>> sorted([("b", "128"), ("a", "8"), ("b", "16"), ("b", "")], key=_natural)
+    >>> sorted([("b", "128"), ("a", "8"), ("b", "16"), ("b", "")], key=natural_order)
     [('a', '8'), ('b', '16'), ('b', '128'), ('b', '')]
     """
     order = []
