@@ -133,4 +133,5 @@ def write_question(b: Builder, case: Case) -> None:
         b.given(f"{name}_max_batch", case.pools[name].max_batch, "requests", f"{source}, {held}")
     if plan.speculation.drafted:
         b.given("drafted", plan.speculation.drafted, "tokens", PLAN)
-        b.given("acceptance", plan.speculation.acceptance, "", PLAN)
+        accepted = case.sources[case.decoding].acceptance()
+        b.given("acceptance", accepted.value, "", accepted.source)

@@ -176,7 +176,7 @@ def _with_drafts(
     if not drafted:
         return "t", used
     pool, sources = case.pools[name], case.sources[name]
-    k, a = Quantity(float(drafted), "tokens", PLAN), Quantity(acceptance, "", PLAN)
+    k, a = Quantity(float(drafted), "tokens", PLAN), sources.acceptance()
     expected = "(1-a**(k+1))/(1-a)" if acceptance < 1 else "k+1"
     tokens = b.line(
         "E",

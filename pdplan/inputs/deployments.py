@@ -20,6 +20,7 @@ from pdplan.inputs.names import (
     calibration_from,
     engine_from,
     kv_precision_from,
+    measured_acceptance,
     precision_from,
     resolved_kv_precision,
 )
@@ -86,7 +87,7 @@ def deployment_from(document: Document, catalog: Catalog, flags: Values | None =
             kv_precision_from(values, findings), precision, engine, calibration
         ),
         "engine": engine,
-        "speculation": speculation_from(values, findings),
+        "speculation": speculation_from(values, findings, measured_acceptance(engine, calibration)),
     }
     pools = _pools(document, keys, entries, findings)
     if model:
