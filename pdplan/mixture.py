@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ from pdplan.evaluate import PERCENTILES, Economics, Served, meets, metrics_of, p
 from pdplan.laws.roofline import Array
 from pdplan.plan import Metrics
 from pdplan.pools import pool_tpot_s
+from pdplan.queueing import normal_quantile
 from pdplan.workload import Slo, Workload
 
 STEPS = 400
@@ -217,15 +217,13 @@ def _probabilities(slo: Slo) -> Array:
 
 
 def _ttft_quantiles(served: Served, probabilities: Array) -> Array:
-    return np.array([float(np.max(served.ttft.quantile_s(float(p)))) for p in probabilities])
+    return np.asarray(served.ttft.quantile_s(probabilities))
 
 
 def _tpot_quantiles(served: Served, workload: Workload, probabilities: Array) -> Array:
     """TPOT at the batches that percentiles of the time stay below."""
-    normal = NormalDist()
-    z = np.array([normal.inv_cdf(float(p)) for p in probabilities])
     pool = served.decoding
-    running = np.maximum(peak_running(pool, served.decoding_running, z), 0.0)
+    running = np.maximum(peak_running(pool, served.decoding_running, normal_quantile(probabilities)), 0.0)
     return np.asarray(pool_tpot_s(pool, workload, running, served.colocated))
 
 
