@@ -32,7 +32,7 @@ from pdplan.pools import (
     prefill_service,
     solve_running,
 )
-from pdplan.queueing import erlang_c, mean_wait_s, peak_count, response_quantile_s
+from pdplan.queueing import erlang_c, mean_wait_s, normal_quantile, peak_count, response_quantile_s
 from pdplan.workload import Slo, Workload
 
 PERCENTILES = (0.5, 0.9, 0.99)
@@ -269,8 +269,8 @@ class Latency:
     def mean_s(self) -> Array:
         return self.wait_s + self.service_s + self.fixed_s + self.burst_s
 
-    def quantile_s(self, probability: float) -> Array:
-        late = max(NormalDist().inv_cdf(probability), 0.0) * self.jitter_s
+    def quantile_s(self, probability: ArrayLike) -> Array:
+        late = np.maximum(normal_quantile(probability), 0.0) * self.jitter_s if self.jitter_s else 0.0
         return (
             self.fixed_s
             + late
