@@ -56,7 +56,11 @@ STEP = (
     Constant(path=("common", "sequence_overhead_s"), start=8e-6, spread=1e-5, low=0.0, high=6e-5),
     Constant(path=("common", "mtp_acceptance"), start=0.65, spread=0.1, low=0.2, high=0.95),
     Constant(
-        path=("benchmarks", LONG_ANSWERS, "acceptance_per_doubling"), start=0.0, spread=0.03, low=0.0, high=0.1
+        path=("benchmarks", LONG_ANSWERS, "acceptance_per_doubling"),
+        start=0.0,
+        spread=0.03,
+        low=0.0,
+        high=0.1,
     ),
     Constant(
         path=("generations", "cdna3", "kernel_overhead_share"), start=1.5, spread=1.0, low=0.5, high=8.0

@@ -47,15 +47,12 @@ def as_served(run: Run) -> Run:
     """The run with what its table leaves out and its servers' scripts say: tokens drafted, date, the sizes that
     ran where those listed did nothing, and how many sequences a decode worker took at once."""
     found = server_settings(run)
-    ranks = run.decode.tp * run.decode.dp
-    decode = _split_as_started(
-        run.decode,
-        found.get("decode_dp") or (ranks if found.get("attention_dp") else None),
-        found.get("decode_ep") or (ranks if found.get("experts_over_all") else None),
-    )
+    everything = {"decode_dp": found.get("attention_dp"), "decode_ep": found.get("experts_over_all")}
+    sizes = {name: "all" for name, wanted in everything.items() if wanted} | found
+    decode = _split_as_started(run.decode, sizes.get("decode_dp"), sizes.get("decode_ep"))
     prefill = run.prefill
     if prefill is not None:
-        prefill = _split_as_started(prefill, found.get("prefill_dp"), found.get("prefill_ep"))
+        prefill = _split_as_started(prefill, sizes.get("prefill_dp"), sizes.get("prefill_ep"))
     limits = [run.decode.max_batch, found.get("worker_batch")]
     limits.append(found["rank_batch"] * decode.dp if "rank_batch" in found else None)
     given = [int(limit) for limit in limits if limit is not None]
@@ -69,10 +66,13 @@ def as_served(run: Run) -> Run:
     )
 
 
-def _split_as_started(plan: PoolPlan, dp: int | None, ep: int | None) -> PoolPlan:
-    """The same accelerators, attention split over `dp` ranks and by tensor within them, experts over `ep`."""
-    dp, ep = dp or plan.dp, ep or plan.ep
-    return replace(plan, tp=plan.tp * plan.dp // dp, dp=dp, ep=ep)
+def _split_as_started(plan: PoolPlan, dp: int | str | None, ep: int | str | None) -> PoolPlan:
+    """The same accelerators, attention split over `dp` ranks and by tensor within them, experts over `ep`;
+    either may be "all"."""
+    ranks = plan.tp * plan.dp
+    dp = ranks if dp == "all" else int(dp or plan.dp)
+    ep = ranks if ep == "all" else int(ep or plan.ep)
+    return replace(plan, tp=ranks // dp, dp=dp, ep=ep)
 
 
 def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: float) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: 
     return found
 
 
-def engine_settings(run: Run) -> dict[str, float]:
+def engine_settings(run: Run) -> dict[str, Any]:
     """What stands in for constants of the run's engine."""
     found = server_settings(run) if run.settings is None else run.settings
     return {name: float(found[name]) for name in ENGINE_SETTINGS if name in found}
