@@ -77,6 +77,9 @@ class Run:
     drafted: int = 0
     """Tokens drafted a step; 0, where the run speculates, takes what engines.yaml says of such runs."""
 
+    build: str = ""
+    """Of the engine, where it was another than today's: a block of engines.yaml's `builds`."""
+
     @property
     def speculates(self) -> bool:
         """Labelled so, or known to draft tokens."""
@@ -290,6 +293,7 @@ def group_runs(runs: list[Run]) -> Iterator[list[int]]:
             run.precision,
             run.spec,
             run.drafted,
+            run.build,
             run.kv_precision,
             run.arrival_cv,
             run.open_loop,

@@ -26,6 +26,7 @@ SETTINGS = (
     "date",
     "experts_over_all",
     "attention_dp",
+    "build",
 )
 
 
@@ -39,7 +40,7 @@ def server_settings(run: Run) -> dict[str, Any]:
 
 
 def as_served(run: Run) -> Run:
-    """The run with what its table leaves out and its server's script says: tokens drafted, date, layout."""
+    """The run with what its table leaves out and its server's script says: tokens drafted, date, layout, build."""
     settings = server_settings(run)
     drafted = run.drafted or int(settings.get("drafted", 0))
     pool = run.decode
@@ -47,7 +48,8 @@ def as_served(run: Run) -> Run:
         pool = replace(pool, ep=pool.tp * pool.dp)
     if settings.get("attention_dp"):
         pool = replace(pool, tp=1, dp=pool.tp * pool.dp)
-    return replace(run, drafted=drafted, date=run.date or settings.get("date", ""), decode=pool)
+    date, build = run.date or settings.get("date", ""), settings.get("build", "")
+    return replace(run, drafted=drafted, date=date, decode=pool, build=build)
 
 
 def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: float) -> dict[str, Any]:
