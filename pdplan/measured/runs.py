@@ -84,6 +84,9 @@ class Run:
     listed: tuple[tuple[int, ...] | None, ...] = ()
     """Sizes of both pools as published, where those that ran differ; () where they do not."""
 
+    build: str = ""
+    """Of the engine, where it was another than today's: a block of engines.yaml's `builds`."""
+
     @property
     def speculates(self) -> bool:
         """Labelled so, or known to draft tokens."""
@@ -307,6 +310,7 @@ def group_runs(runs: list[Run]) -> Iterator[list[int]]:
             run.precision,
             run.spec,
             run.drafted,
+            run.build,
             run.kv_precision,
             run.arrival_cv,
             run.open_loop,
