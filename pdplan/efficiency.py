@@ -368,7 +368,10 @@ def _links(
             if key in entry:
                 values.setdefault(key, float(entry[key]))
     links = Links(
-        **{f.name: getattr(speeds, f.name) for f in fields(LinkSpeeds)},
+        scale_up_bytes_per_s=speeds.scale_up_bytes_per_s,
+        scale_out_bytes_per_s=speeds.scale_out_bytes_per_s,
+        domain_size=speeds.domain_size,
+        switch_reduces=speeds.switch_reduces,
         **values,
     )
     return links, origin or Provenance(source="first principles", scope="ideal")

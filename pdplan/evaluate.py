@@ -21,6 +21,7 @@ from pdplan.first_token import FirstToken, first_token, step_prompts
 from pdplan.laws.kv_transfer import Network, exposed_transfer_time_s, transfer_links, transfer_time_s
 from pdplan.laws.roofline import Array
 from pdplan.memory import MemoryBudget, memory_budget, request_cache_bytes
+from pdplan.open_loop import open_queue
 from pdplan.plan import CACHE, DECODE_RATE, PREFILL_RATE, TRANSFER_RATE, WEIGHTS, Metrics, first_problem
 from pdplan.pools import (
     MixedStep,
@@ -213,11 +214,13 @@ def serve_colocated(pool: Pool, workload: Workload, slo: Slo) -> Served:
     step = mixed_step(pool, workload, running)
     entering = rate * pool.share
     offered = entering * step.prefill_work_s
-    if workload.concurrency is None:
-        wait = mean_wait_s(pool.servers, entering, step.prefill_work_s, workload.arrival_cv, workload.isl_cv)
     first = first_token(pool, workload, step, running)
     burst = _colocated_burst_s(pool, workload, step, first)
     ttft = queued_latency(pool.servers, offered, wait, first.service_s, first.other_s, workload, burst)
+    if workload.concurrency is None:
+        queue = open_queue(pool, workload, step, entering)
+        wait, differs = queue.wait_s, first.running_step_s - queue.known_s
+        ttft = replace(ttft, waits=queue.waits, wait_s=wait + differs, fixed_s=first.other_s - differs)
     capacity = (
         pool.workers * pool.max_batch / (workload.osl * mixed_step(pool, workload, pool.max_batch).tpot_s)
     )

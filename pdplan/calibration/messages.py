@@ -69,7 +69,7 @@ STARTS: tuple[dict[str, float], ...] = (
         "switch_latency_s": 1e-4,
     },
 )
-"""Which of several algorithms is the fastest changes at a few sizes only, so that there are several minima."""
+"""Which algorithm is the fastest changes at a few sizes only, so that there are several minima."""
 RING = (
     "scale_up_efficiency",
     "direct_efficiency",
