@@ -423,7 +423,9 @@ def judged(metrics: Metrics, slo: Slo) -> dict[str, Any]:
     """
     ttft, whole = metrics.ttft_slo_s, metrics.request_latency_slo_s
     if slo.ttft_factor != 1.0 or slo.tpot_factor != 1.0:
-        whole = slo.ttft_factor * ttft + slo.tpot_factor * (whole - ttft)
+        with np.errstate(invalid="ignore"):  # endless less endless, where a queue never ends
+            rest = np.where(np.isfinite(ttft), whole - ttft, np.inf)
+        whole = slo.ttft_factor * ttft + slo.tpot_factor * rest
     return {
         "ttft_s": slo.ttft_factor * ttft,
         "tpot_s": slo.tpot_factor * metrics.tpot_slo_s,

@@ -91,7 +91,7 @@ def _blocks(calibration: Calibration, headline: str, rows: list[dict[str, Any]])
         for row in rows
     ]
     if constants:
-        heads = "of|constant|>shipped|>fitted|>change|>prior left"
+        heads = "~of|constant|>shipped|>fitted|>change|>prior left"
         blocks.append(table("Constants that the runs tell of", heads, constants))
     else:
         blocks.append(Paragraph("The runs tell of no constant: all stay as shipped.", title="Constants"))

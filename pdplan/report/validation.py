@@ -202,7 +202,9 @@ def _blocks(
         if not rows:
             blocks.append(Paragraph("no run has a measurement that counts", title=title))
             continue
-        heads = "|".join([*names, ">runs", ">covered", ">median", ">mean", ">p90", ">signed"])
+        heads = "|".join(
+            [*(f"+{name}" for name in names), ">runs", ">covered", ">median", ">mean", ">p90", ">signed"]
+        )
         blocks.append(table(title, heads, rows))  # type: ignore[arg-type]
     if regret.choices:
         text = (
