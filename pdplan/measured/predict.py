@@ -11,8 +11,8 @@ import numpy as np
 
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, build_network, build_setting, kv_precision_for
-from pdplan.efficiency import benchmark_settings, engine_constants
-from pdplan.errors import PdplanError
+from pdplan.efficiency import as_built, benchmark_settings, engine_constants
+from pdplan.errors import InputError, PdplanError
 from pdplan.evaluate import Economics, evaluate_colocated, evaluate_disaggregated, pool_memory
 from pdplan.laws.roofline import Array
 from pdplan.laws.speculation import long_answer_acceptance
@@ -85,6 +85,8 @@ def run_group(
     engine may).
     """
     first = group[0]
+    if (first.mode == "disaggregated") != (first.prefill is not None):
+        raise InputError(f"mode is {first.mode}, and there is {'a' if first.prefill else 'no'} prefill pool")
     sender = first.prefill.hardware if first.prefill else first.hardware
     world = World(
         models={first.model: catalog.model(first.model)},
@@ -105,8 +107,8 @@ def run_group(
 
     def setting(hardware: str) -> Setting:
         built = build_setting(world, serving, hardware)
-        engine = built.constants.engine
-        share = engine.kernel_overhead_share * tuning_factor(engine.tuning_per_month, group)
+        engine = as_built(built.constants.engine, first.build, engines)
+        share = engine.kernel_overhead_share * tuning_factor(engine.tuning_exponent, group)
         engine = replace(
             engine,
             memory_utilisation=max(engine.memory_utilisation, utilisation),

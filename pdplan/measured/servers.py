@@ -24,7 +24,7 @@ ENGINE_SETTINGS = ("dispatch_bytes", "combine_bytes", "fp4_dispatch_bytes")
 SETTINGS = (
     *("held_up_to_steps", "queued_steps", "step_tokens", "cold", "drafted", "date", "rounds"),
     *("rank_batch", "worker_batch", "prefill_dp", "prefill_ep", "decode_dp", "decode_ep"),
-    *("experts_over_all", "attention_dp"),
+    *("experts_over_all", "attention_dp", "build"),
     *ENGINE_SETTINGS,
 )
 
@@ -44,8 +44,8 @@ def server_settings(run: Run) -> dict[str, Any]:
 
 
 def as_served(run: Run) -> Run:
-    """The run with what its table leaves out and its servers' scripts say: tokens drafted, date, the sizes that
-    ran where those listed did nothing, and how many sequences a decode worker took at once."""
+    """The run with what its table leaves out and its servers' scripts say: tokens drafted, date, build, the sizes
+    that ran where those listed did nothing, and how many sequences a decode worker took at once."""
     found = server_settings(run)
     everything = {"decode_dp": found.get("attention_dp"), "decode_ep": found.get("experts_over_all")}
     sizes = {name: "all" for name, wanted in everything.items() if wanted} | found
@@ -62,6 +62,7 @@ def as_served(run: Run) -> Run:
         date=run.date or found.get("date", ""),
         decode=replace(decode, max_batch=min(given) if given else None),
         prefill=prefill,
+        build=found.get("build", ""),
         settings=found,
     )
 
