@@ -156,7 +156,7 @@ def brute_force(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ttft", [None, 0.12])
+@pytest.mark.parametrize("ttft", [None, 0.2])
 def test_brute_force_finds_no_better_point_and_every_point_is_attained(ttft):
     """Batches of the front's own grid: its points are brute force's, to the accuracy of the bisection."""
     q = asked(max_gpus_per_worker=2, ttft=ttft)
