@@ -15,7 +15,7 @@ from pdplan.evaluate import peak_running, pool_memory
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout
 from pdplan.plan import PoolPlan, Serving
-from pdplan.pools import Pool, PrefillService, pool_tpot_s, prefill_service
+from pdplan.pools import Pool, PrefillService, handover_tokens, pool_tpot_s, prefill_service
 from pdplan.queueing import mean_for_peak
 from pdplan.roots import increasing_root
 from pdplan.search.layouts import layouts
@@ -196,6 +196,11 @@ class DecodeChoices:
 
     def __len__(self) -> int:
         return len(self.candidates)
+
+    @property
+    def first_steps(self) -> float:
+        """The first decode step of a disaggregated request, hand-over included, over TPOT."""
+        return 1.0 + handover_tokens(self.candidates.pool)
 
     def take(self, index: Any) -> DecodeChoices:
         return replace(

@@ -190,10 +190,11 @@ def bound_prefill(
         nothing = np.zeros(0, dtype=int)
         return BoundedPrefill(choices=prefill.take(nothing), workers=np.zeros(0), cost=np.zeros(0))
     fastest = min(float(d.choices.fastest_tpot_s.min()) for d in pools)
+    first = min(float(d.choices.fastest_tpot_s.min()) * d.choices.first_steps for d in pools)
     osl, hardware = problem.workload.osl, prefill.candidates.hardware
     slos = [slo_on(problem.slo, problem.serving, hardware, d.hardware) for d in pools]
     loosest = max(float(ttft_limit_s(slo, osl, np.asarray(fastest))) for slo in slos)
-    bound = least_prefill_workers(problem, prefill, None, np.asarray(fastest), np.asarray(loosest))
+    bound = least_prefill_workers(problem, prefill, None, np.asarray(first), np.asarray(loosest))
     possible = np.flatnonzero(np.isfinite(bound))
     prefill, bound = prefill.take(possible), bound[possible]
     candidates = prefill.candidates

@@ -16,7 +16,7 @@ import numpy as np
 
 from pdplan.compose import World, default_bandwidth, mixed_routes, plan_meets
 from pdplan.plan import Mixed, Part, Plan, PoolPlan, plan_of
-from pdplan.pools import decode_tpot_s, handover_tokens
+from pdplan.pools import decode_tpot_s
 from pdplan.question import Question
 from pdplan.search.candidates import DecodeChoices, PrefillChoices
 from pdplan.search.capacity import Curve, Limits, curves, least_mean_tpot_s, takes_many
@@ -157,8 +157,8 @@ def _disaggregated(
     steps = max(deployment.workload.osl - 1.0, 0.0)
     decode = _curves(deployment, "decode", receiving, _limits(deployment, np.inf, 0.0, high))
     ceiling = _limits(deployment, np.inf, 0.0, low)
-    first = min(least_mean_tpot_s(c, ceiling) * _first_steps(c) for c in receiving.values())
-    longest = high * max(_first_steps(c) for c in receiving.values()) + deployment.transfer_s
+    first = min(least_mean_tpot_s(c, ceiling) * c.first_steps for c in receiving.values())
+    longest = high * max(c.first_steps for c in receiving.values()) + deployment.transfer_s
     early = _limits(deployment, _ttft_s(deployment.slo, low * steps), first, np.inf)
     late = _limits(deployment, _ttft_s(deployment.slo, high * steps), longest, np.inf)
     relaxed = _curves(deployment, "prefill", sending, early)
@@ -172,11 +172,6 @@ def _disaggregated(
             safe={"prefill": safe, "decode": decode},
         )
     ]
-
-
-def _first_steps(choices: DecodeChoices) -> float:
-    """The first decode step over TPOT."""
-    return 1.0 + handover_tokens(choices.candidates.pool)
 
 
 def _curves(
