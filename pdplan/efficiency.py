@@ -235,10 +235,9 @@ def _factors(case: Case, document: Mapping[str, Any]) -> tuple[dict[str, Any], .
 
 def _generation_entries(generation: str, document: Mapping[str, Any]) -> dict[str, Any]:
     """Factors on an engine's constants, for generations without kernel tables."""
-    block = document.get("generations", {}).get(generation, {})
-    if "inherits" in block:
-        block = {**document["generations"][block["inherits"]], **block}
-    return {k: v for k, v in block.items() if k != "inherits"}
+    block = dict(document.get("generations", {}).get(generation, {}))
+    parent = block.pop("inherits", None)
+    return {**_generation_entries(parent, document), **block} if parent else block
 
 
 def benchmark_settings(

@@ -103,8 +103,13 @@ class Sample:
 
     @functools.cached_property
     def ttft_weight(self) -> Array:
-        """The same for TTFT, without the doubtful runs."""
-        weight = self.weight.copy()
+        """For TTFT every run counts alike, but for the doubtful ones.
+
+        What makes TTFT (hosts, cold starts, how prompts were held) differs between runs of one group more
+        than what makes TPOT; with models or accelerators left out, equal weights predict colocated runs
+        better.
+        """
+        weight = np.ones(len(self.runs))
         weight[[*self.doubts, *self.ttft_doubts]] = 0.0
         return weight
 
