@@ -62,6 +62,12 @@ class Engine:
     """What a collective of a step takes beyond its kernel: it starts when the last rank arrives."""
     exchange_imbalance: float = 1.0
     """An exchange with experts over one of even traffic: it ends with the busiest rank."""
+    dispatch_bytes: float = 1.0
+    """Of an element of a token on its way to an expert: FP8, DeepEP's wire format."""
+    combine_bytes: float = 2.0
+    """Of an element of what comes back: 16 bit."""
+    fp4_dispatch_bytes: float = 1.0
+    """The same where weights are FP4: an engine may send tokens as its products read them."""
     kernel_time_factor: float = 1.0
     """How much longer kernels run than their law says, on accelerators without kernel tables."""
     partial_ep: float = 1.0
@@ -117,6 +123,7 @@ class LinkSpeeds:
     scale_up_bytes_per_s: float
     scale_out_bytes_per_s: float
     domain_size: int
+    switch_reduces: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -363,6 +370,7 @@ def _links(
         scale_up_bytes_per_s=speeds.scale_up_bytes_per_s,
         scale_out_bytes_per_s=speeds.scale_out_bytes_per_s,
         domain_size=speeds.domain_size,
+        switch_reduces=speeds.switch_reduces,
         **values,
     )
     return links, origin or Provenance(source="first principles", scope="ideal")

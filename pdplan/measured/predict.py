@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,14 +12,14 @@ import numpy as np
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, build_network, build_setting, kv_precision_for
 from pdplan.efficiency import as_built, benchmark_settings, engine_constants
-from pdplan.errors import PdplanError
+from pdplan.errors import InputError, PdplanError
 from pdplan.evaluate import Economics, evaluate_colocated, evaluate_disaggregated, pool_memory
 from pdplan.laws.roofline import Array
 from pdplan.laws.speculation import long_answer_acceptance
 from pdplan.layout import Layout
 from pdplan.measured.maturity import tuning_factor
 from pdplan.measured.runs import Run, group_runs
-from pdplan.measured.servers import loop_settings
+from pdplan.measured.servers import engine_settings, loop_settings
 from pdplan.plan import Metrics, PoolPlan, Serving
 from pdplan.pools import Pool
 from pdplan.step import Setting
@@ -84,6 +85,8 @@ def run_group(
     engine may).
     """
     first = group[0]
+    if (first.mode == "disaggregated") != (first.prefill is not None):
+        raise InputError(f"mode is {first.mode}, and there is {'a' if first.prefill else 'no'} prefill pool")
     sender = first.prefill.hardware if first.prefill else first.hardware
     world = World(
         models={first.model: catalog.model(first.model)},
@@ -110,6 +113,7 @@ def run_group(
             engine,
             memory_utilisation=max(engine.memory_utilisation, utilisation),
             kernel_overhead_share=share,
+            **engine_settings(first),
         )
         return replace(built, constants=replace(built.constants, engine=engine))
 
@@ -130,6 +134,7 @@ def run_group(
         **loop_settings(group, bench, engine.max_step_tokens),
     )
     decode = _within_memory(_pool(own, [run.decode for run in group], speculation), workload)
+    decode = _within_slots(decode, group)
     prefill = None
     if first.prefill is not None:
         prefill = _pool(setting(sender), [run.prefill or run.decode for run in group])
@@ -201,3 +206,9 @@ def _within_memory(pool: Pool, workload: Workload) -> Pool:
         return replace(pool, max_batch=np.maximum(held, pool.servers_per_worker))
     each = np.maximum(np.asarray(workload.concurrency) / pool.workers, pool.servers_per_worker)
     return replace(pool, max_batch=np.where(enough, held, each))
+
+
+def _within_slots(pool: Pool, group: list[Run]) -> Pool:
+    """The batch that the server was started with, where its script says so."""
+    slots = [math.inf if run.decode.max_batch is None else run.decode.max_batch for run in group]
+    return replace(pool, max_batch=np.minimum(pool.max_batch, np.maximum(slots, pool.servers_per_worker)))
