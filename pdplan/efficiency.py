@@ -61,7 +61,7 @@ class Engine:
     collective_wait_s: float = 0.0
     """What a collective of a step takes beyond its kernel: it starts when the last rank arrives."""
     exchange_imbalance: float = 1.0
-    """An exchange with experts over one of even traffic: it ends with the busiest rank."""
+    """An exchange with experts over one of even traffic, with 16 ranks: it ends with the busiest."""
     dispatch_bytes: float = 1.0
     """Of an element of a token on its way to an expert: FP8, DeepEP's wire format."""
     combine_bytes: float = 2.0

@@ -10,6 +10,7 @@ import pytest
 
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, build_setting
+from pdplan.laws.experts import busiest_exchange_factor
 from pdplan.layout import Layout, decode_load, prefill_load
 from pdplan.plan import Serving
 from pdplan.pools import Pool, prefill_service, prompt_among_s
@@ -47,13 +48,19 @@ def test_every_collective_waits_once() -> None:
 
 
 def test_decode_exchanges_end_with_the_busiest_rank_and_prefill_ones_do_not() -> None:
-    layout = Layout(tp=1, dp=8, ep=8)
+    layout = Layout(tp=1, dp=16, ep=16)  # the ranks that the constant holds for
     even = {"collective_wait_s": 0.0, "exchange_imbalance": 1.0}
     for load, factor in ((decode_load(32.0, 1024.0, 2048.0), 3.0), (prefill_load(1.0, 2048.0), 1.0)):
         plain = step_time(setting("deepseek-r1", **even), layout, load)
         skewed = step_time(setting("deepseek-r1", **even | {"exchange_imbalance": 3.0}), layout, load)
         names = ("expert dispatch", "expert combine")
         assert network_s(skewed, *names) == pytest.approx(factor * network_s(plain, *names))
+
+
+def test_the_busiest_of_more_ranks_is_busier() -> None:
+    """Four ranks have half the logarithm of sixteen, so half of what the busiest adds; one rank adds nothing."""
+    assert busiest_exchange_factor(3.0, [1, 4, 16, 64]) == pytest.approx([1.0, 2.0, 3.0, 4.0])
+    assert float(busiest_exchange_factor(1.0, 320)) == 1.0
 
 
 def test_a_norm_over_all_heads_is_summed_over_ranks() -> None:
