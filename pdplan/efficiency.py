@@ -64,7 +64,7 @@ class Engine:
     collective_wait_s: float = 0.0
     """What a collective of a step takes beyond its kernel: it starts when the last rank arrives."""
     exchange_imbalance: float = 1.0
-    """An exchange with experts over one of even traffic: it ends with the busiest rank."""
+    """An exchange with experts over one of even traffic, with 16 ranks: it ends with the busiest."""
     dispatch_bytes: float = 1.0
     """Of an element of a token on its way to an expert: FP8, DeepEP's wire format."""
     combine_bytes: float = 2.0
@@ -245,10 +245,9 @@ def _factors(case: Case, document: Mapping[str, Any]) -> tuple[dict[str, Any], .
 
 def _generation_entries(generation: str, document: Mapping[str, Any]) -> dict[str, Any]:
     """Factors on an engine's constants, for generations without kernel tables."""
-    block = document.get("generations", {}).get(generation, {})
-    if "inherits" in block:
-        block = {**document["generations"][block["inherits"]], **block}
-    return {k: v for k, v in block.items() if k != "inherits"}
+    block = dict(document.get("generations", {}).get(generation, {}))
+    parent = block.pop("inherits", None)
+    return {**_generation_entries(parent, document), **block} if parent else block
 
 
 def benchmark_settings(

@@ -32,6 +32,7 @@ from pdplan.pools import (
     mixed_step,
     pool_tpot_s,
     prefill_service,
+    prompt_among_s,
     solve_running,
 )
 from pdplan.queueing import erlang_c, mean_wait_s, normal_quantile, peak_count, response_quantile_s
@@ -317,9 +318,14 @@ def queued_latency(
 
 def _colocated_burst_s(pool: Pool, workload: Workload, step: MixedStep, first: FirstToken) -> Array:
     """What the opening burst adds; where all requests of a server are one convoy, it is like any other."""
-    one_convoy = first.convoys and not pool.setting.constants.engine.mixes_prefill
-    prompt = np.zeros(()) if one_convoy else step.prefill_work_s
-    return opening_burst_s(pool.servers, prompt, workload, step_prompts(pool, workload))
+    if workload.concurrency is None or not workload.burst_share:
+        return np.zeros(())
+    fits = step_prompts(pool, workload)
+    if first.convoys and not pool.setting.constants.engine.mixes_prefill:
+        return opening_burst_s(pool.servers, 0.0, workload, fits)
+    each = np.asarray(workload.concurrency, dtype=float) / pool.servers
+    prompt = prompt_among_s(pool, workload, np.minimum(fits, each), step.prefill_work_s)
+    return opening_burst_s(pool.servers, prompt, workload, fits)
 
 
 def _benchmark_parts(workload: Workload, burst_s: Array) -> dict[str, Array]:

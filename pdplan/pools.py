@@ -91,6 +91,17 @@ def prefill_service(pool: Pool, workload: Workload) -> PrefillService:
     )
 
 
+def prompt_among_s(pool: Pool, workload: Workload, together: ArrayLike, alone_s: ArrayLike) -> Array:
+    """Seconds that a prompt takes of a step without decodes that holds `together` whole prompts a server.
+
+    t = t_step(k prompts)/k: weights are read and kernels started once for all; `alone_s` where k is 1.
+    """
+    prompts = np.maximum(np.asarray(together, dtype=float), 1.0)
+    past = np.asarray(workload.cached_tokens, dtype=float)
+    step = step_time(pool.setting, pool.layout, prefill_load(prompts, np.asarray(workload.new_tokens), past))
+    return np.where(prompts > 1.0, step.total_s / prompts, alone_s)
+
+
 def handling_s(engine: Engine, workload: Workload, operations: ArrayLike) -> Array:
     """Host time of one request before its first token: t_r + t_tok·ISL + t_op·operations [s].
 

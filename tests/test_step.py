@@ -10,10 +10,13 @@ import pytest
 
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, build_setting
+from pdplan.laws.experts import busiest_exchange_factor
 from pdplan.layout import Layout, decode_load, prefill_load
 from pdplan.ops import Message
 from pdplan.plan import Serving
+from pdplan.pools import Pool, prefill_service, prompt_among_s
 from pdplan.step import Setting, StepTime, step_time
+from pdplan.workload import Workload
 
 CATALOG = Catalog()
 
@@ -46,7 +49,7 @@ def test_every_collective_waits_once() -> None:
 
 
 def test_decode_exchanges_end_with_the_busiest_rank_and_prefill_ones_do_not() -> None:
-    layout = Layout(tp=1, dp=8, ep=8)
+    layout = Layout(tp=1, dp=16, ep=16)  # the ranks that the constant holds for
     even = {"collective_wait_s": 0.0, "exchange_imbalance": 1.0}
     for load, factor in ((decode_load(32.0, 1024.0, 2048.0), 3.0), (prefill_load(1.0, 2048.0), 1.0)):
         plain = step_time(setting("deepseek-r1", **even), layout, load)
@@ -79,6 +82,12 @@ def test_a_sequence_costs_the_engine_once_however_many_tokens_it_verifies() -> N
         assert float(steps[0] - steps[1]) == pytest.approx(16e-5)
 
 
+def test_the_busiest_of_more_ranks_is_busier() -> None:
+    """Four ranks have half the logarithm of sixteen, so half of what the busiest adds; one rank adds nothing."""
+    assert busiest_exchange_factor(3.0, [1, 4, 16, 64]) == pytest.approx([1.0, 2.0, 3.0, 4.0])
+    assert float(busiest_exchange_factor(1.0, 320)) == 1.0
+
+
 def test_a_norm_over_all_heads_is_summed_over_ranks() -> None:
     """MiniMax-M2.5 norms q and k over all heads at once: one small all-reduce in each of 62 layers."""
     load = decode_load(8.0, 1024.0, 2048.0)
@@ -96,3 +105,17 @@ def test_an_fp8_product_starts_like_a_bf16_one_and_passes_over_no_input() -> Non
     assert (fp8.overhead_s, fp8.input_traffic) == (plain.overhead_s, 0.0)
     assert "quantised by the op before" in constants.origin("gemm", "fp8").scope
     assert constants.roofline("gemm", "fp8-block").input_traffic > 0
+
+
+def test_prompts_of_one_step_share_its_weights() -> None:
+    """k prompts a step cost less than k steps and no less than their arithmetic; one is one alone."""
+    pool = Pool(
+        setting=setting("llama-3.1-70b"), layout=Layout(tp=4), workers=np.ones(()), max_batch=np.ones(())
+    )
+    workload = Workload(isl=256, osl=128, rate=1.0)
+    alone = prefill_service(pool, workload).time_s
+    each = prompt_among_s(pool, workload, np.array([1.0, 2.0, 8.0, 32.0]), alone)
+    assert each[0] == pytest.approx(alone)
+    assert np.all(np.diff(each) < 0)
+    arithmetic = 2 * 70e9 * 256 / (4 * CATALOG.accelerator("h200").peak("fp8"))  # type: ignore[operator]
+    assert each[-1] > arithmetic

@@ -103,8 +103,13 @@ class Sample:
 
     @functools.cached_property
     def ttft_weight(self) -> Array:
-        """The same for TTFT, without the doubtful runs."""
-        weight = self.weight.copy()
+        """For TTFT every run counts alike, but for the doubtful ones.
+
+        What makes TTFT (hosts, cold starts, how prompts were held) differs between runs of one group more
+        than what makes TPOT; with models or accelerators left out, equal weights predict colocated runs
+        better.
+        """
+        weight = np.ones(len(self.runs))
         weight[[*self.doubts, *self.ttft_doubts]] = 0.0
         return weight
 
@@ -173,10 +178,10 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
         for drafted, rows, at_skew in cases:  # a run drafts as many tokens as serve it best
             parts = _between(at_skew, skew)
             step = parts.kernels * slower[rows] + parts.messages + share_of[rows] * parts.starts
-            step = step + imbalance * parts.exchanges + wait * parts.collectives
+            step = step + (imbalance - 1.0) * parts.exchanges + wait * parts.collectives
             step = step + step_s + sequence_s[rows] * parts.rows
             others = parts.mixed_kernels * slower[rows] + share_of[rows] * parts.mixed_starts
-            others = others + imbalance * parts.mixed_exchanges
+            others = others + (imbalance - 1.0) * parts.mixed_exchanges
             drafts = np.where(known[rows] > 0, known[rows], drafted)
             accepted = long_answer_acceptance(acceptance, growth * endless[rows], osl[rows])
             tokens = tokens_per_step(np.where(speculates[rows], drafts, 0), accepted)
