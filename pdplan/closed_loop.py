@@ -83,7 +83,7 @@ def closed_disaggregated(
     alone = transfer_time_s(size, links, network, prefill.setting.stack.layers)
     overlap = prefill.setting.constants.engine.transfer_overlap
     exposed = exposed_transfer_time_s(alone, service.time_s, prefill.setting.stack.layers, overlap)
-    per_prompt = service.time_s / service.prompts
+    per_prompt = service.interval_s / service.prompts
 
     def residence(running: Array) -> tuple[Array, Array, Array]:
         tpot = decode_tpot_s(decode, workload, running)

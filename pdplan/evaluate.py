@@ -151,9 +151,9 @@ def serve_disaggregated(
     transfer = kv_transfer(prefill, decode, workload, network, rate, service.time_s)
     handling = service.handling_s
     entering, leaving = rate * prefill.share, rate * decode.share
-    offered = entering * service.time_s / service.prompts
+    offered = service.offered(entering)
     fixed = transfer.exposed_s + tpot + handling
-    burst = opening_burst_s(prefill.servers, service.time_s / service.prompts, workload)
+    burst = opening_burst_s(prefill.servers, service.offered(1.0), workload)
     ttft = queued_latency(
         prefill.servers, offered, wait, service.time_s, fixed, workload, burst, network.jitter_s
     )
@@ -284,7 +284,7 @@ class Latency:
 def prefill_wait_s(servers: ArrayLike, service: PrefillService, rate: ArrayLike, workload: Workload) -> Array:
     """Mean wait for a prefill server [s]; batches of `service.prompts` arrive together."""
     arrivals = np.asarray(rate, dtype=float) / service.prompts
-    return mean_wait_s(servers, arrivals, service.time_s, workload.arrival_cv, workload.isl_cv)
+    return mean_wait_s(servers, arrivals, service.interval_s, workload.arrival_cv, workload.isl_cv)
 
 
 def queued_latency(

@@ -52,8 +52,8 @@ def open_queue(pool: Pool, workload: Workload, step: MixedStep, rate: ArrayLike)
     if not pool.setting.constants.engine.mixes_prefill:
         return Queue(wait_s=wait, waits=waits, known_s=step.mean_s / 2.0)
     each = arrivals / servers
-    busy = np.minimum(each * step.prefill_extra_s, 1.0)
-    ahead = wait * step.prefill_service_s / work
+    busy = np.minimum(each * step.prefill_slot_extra_s, 1.0)
+    ahead = wait * step.prefill_slot_s / work
     joining = each * (step.mean_s / 2.0 + ahead) / (1.0 + busy)
     room = (step_prompts(pool, workload) - 1.0) / 2.0
     beside = room * (1.0 - room / np.maximum(room + joining, 1e-12))

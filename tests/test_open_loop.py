@@ -82,7 +82,8 @@ def law(server: Server) -> tuple[Queue, float]:
     own = step + extra if server.mixes else extra
     mixed: Any = SimpleNamespace(
         prefill_work_s=extra + step / server.together if server.mixes else extra,
-        prefill_service_s=own,
+        prefill_slot_s=own,
+        prefill_slot_extra_s=extra,
         prefill_extra_s=extra,
         mean_s=server.mean_step_s,
         plain_s=step,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pdplan.architecture.stages import whole
 from pdplan.evaluate import kv_transfer
 from pdplan.explain.builder import Builder, Quantity, number
 from pdplan.explain.case import Case
@@ -88,7 +89,9 @@ def _write_size(b: Builder, case: Case, value: float) -> Quantity:
     sources = case.sources["prefill"]
     setting = sources.setting
     lines = []
-    for part in sequence_parts(setting.stack, setting.formats, Layout(), case.workload.isl):
+    for part in sequence_parts(
+        setting.stack, setting.formats, Layout(), case.workload.isl, whole(setting.stack)
+    ):
         entries = number(part.entries)
         used = {
             "L": sources.model(part.count, "layers"),
@@ -251,16 +254,17 @@ def _write_shared_steps(
 ) -> tuple[Quantity, Quantity, Quantity]:
     """Who waits, the mean wait, and that with what prompts add to the step under way, where steps mix."""
     busy_share, wait = queue
-    extra, mean, plain = found["t_x"], found["D"], found["t_p"]
+    mean, plain = found["D"], found["t_p"]
     each = {"lam": case.rate, "c": servers}
     ahead = b.line(
         "W_a",
         "wait for prompts ahead, whose steps decode besides",
         "W*S/S_q",
-        {"W": wait, "S": found["S"], "S_q": found["S_q"]},
+        {"W": wait, "S": found["S_s"], "S_q": found["S_q"]},
         "s",
     )
-    busy = b.line("rho_x", "share of time that prompts add", "min(lam/c*t_x,1)", each | {"t_x": extra}, "")
+    used = each | {"t_x": found["x_s"]}
+    busy = b.line("rho_x", "share of time that prompts add", "min(lam/c*t_x,1)", used, "")
     joining = b.line(
         "mu",
         "prompts that come after it, before its step starts",
@@ -279,7 +283,7 @@ def _write_shared_steps(
         "W",
         "mean wait, prompts that join the step included",
         "W_a+t_x*h*(1-h/max(h+mu,1e-12))",
-        {"W_a": ahead, "t_x": extra, "h": room, "mu": joining},
+        {"W_a": ahead, "t_x": found["t_x"], "h": room, "mu": joining},
         "s",
         value=value,
     )
@@ -311,7 +315,7 @@ def _write_closed_wait(
         "X": case.rate,
         "S": service,
         "t_h": found["handling"],
-        "t_d": found["tpot"],
+        "t_d": found.get("t_u", found["tpot"]),
     }
     rest = "t_h+t_d"
     if name != "colocated":

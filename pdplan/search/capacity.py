@@ -239,7 +239,7 @@ def _prefill_rates(choices: PrefillChoices, workers: Array, limits: Limits) -> A
 
     def good(rate: Array) -> Array:
         wait = prefill_wait_s(pool.servers, service, rate, limits.workload)
-        offered = rate * service.time_s / service.prompts
+        offered = service.offered(rate)
         fixed = np.asarray(limits.after_prefill_s + service.handling_s)
         latency = queued_latency(pool.servers, offered, wait, service.time_s, fixed, limits.workload)
         return np.asarray(latency.quantile_s(limits.slo.percentile) <= limits.ttft_s)

@@ -155,7 +155,7 @@ def least_prefill_workers(
             transfer = kv_transfer(pool, decode, problem.workload, problem.network, rate, service.time_s)
             fixed = fixed + transfer.exposed_s
         wait = prefill_wait_s(pool.servers, service, rate, problem.workload)
-        offered = rate * service.time_s / service.prompts
+        offered = service.offered(rate)
         jitter = 0.0 if decode is None else problem.network.jitter_s
         latency = queued_latency(
             pool.servers, offered, wait, service.time_s, fixed, problem.workload, jitter_s=jitter

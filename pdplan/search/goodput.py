@@ -301,7 +301,7 @@ class _Pair:
         asked, service = np.maximum(rate, 1e-9), part.service
         servers = part.candidates.with_workers(workers).servers
         wait = prefill_wait_s(servers, service, asked, self.workload)
-        offered = asked * service.time_s / service.prompts
+        offered = service.offered(asked)
         fixed = np.asarray(self.fastest_tpot_s + service.handling_s)
         latency = queued_latency(servers, offered, wait, service.time_s, fixed, self.workload)
         return np.asarray(latency.quantile_s(slo.percentile) <= limit)
