@@ -61,9 +61,8 @@ def write_transfer(b: Builder, case: Case, service: Quantity) -> dict[str, Quant
         "",
         value=case.metrics.utilisation["network"],
     )
-    wait = _write_wait(
-        b, case, lanes, offered, case.rate, wire, Quantity(0.0, "", "transfers of one size"), found.wait_s
-    )[1]
+    spread = Quantity(case.workload.arrival_cv, "", QUESTION), Quantity(0.0, "", "transfers of one size")
+    wait = _write_wait(b, lanes, offered, case.rate, wire, spread, found.wait_s)[1]
     overlap = case.sources["prefill"].engine("transfer_overlap")
     used = {"o": overlap, "t_k": alone, "L": layers, "S": service, "W": wait}
     exposed = b.line(
@@ -142,15 +141,17 @@ def _write_goodput(b: Builder, case: Case, network: Network) -> Quantity:
 
 def _write_wait(
     b: Builder,
-    case: Case,
     servers: Quantity,
     offered: Quantity,
     arrivals: Quantity,
     service: Quantity,
-    service_cv: Quantity,
+    spread: tuple[Quantity, Quantity],
     value: object,
 ) -> tuple[Quantity, Quantity]:
-    """Erlang C and the mean wait (Allen–Cunneen, with Cosmetatos' correction for even service)."""
+    """Erlang C and the mean wait (Allen–Cunneen, with Cosmetatos' correction for even service).
+
+    `spread`: coefficients of variation of gaps between arrivals, and of service.
+    """
     waits = b.line(
         "C",
         "share of arrivals that wait, Erlang C",
@@ -159,17 +160,17 @@ def _write_wait(
         "",
         note="a^c/c! / ((1−a/c)·Σ_{k<c} a^k/k! + a^c/c!); 1 where a ≥ c",
     )
-    factor = _write_spread(b, case, servers, offered, service_cv)
+    factor = _write_spread(b, servers, offered, spread)
     used = {"C": waits, "c": servers, "S": service, "lam": arrivals, "v": factor}
     wait = b.line("W", "mean wait", "C/(c/S-lam)*v", used, "s", value=value)
     return waits, wait
 
 
 def _write_spread(
-    b: Builder, case: Case, servers: Quantity, offered: Quantity, service_cv: Quantity
+    b: Builder, servers: Quantity, offered: Quantity, spread: tuple[Quantity, Quantity]
 ) -> Quantity:
     """Mean wait over that of M/M/c: how even arrivals and services are."""
-    cv = Quantity(case.workload.arrival_cv, "", QUESTION)
+    cv, service_cv = spread
     busy = min(offered.value / servers.value, 1.0)
     value = service_spread_factor(servers.value, busy, cv.value, service_cv.value)
     both = {"c_a": cv, "c_s": service_cv}
@@ -195,6 +196,8 @@ def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[s
         "Waiting for prefill",
         "A closed loop: the wait follows from Little's law over the whole loop."
         if closed
+        else "Arrivals at a server, which decodes as well, meet a G/G/1 queue of its own."
+        if name == "colocated"
         else "Arrivals meet the servers of the pool as a G/G/c queue.",
     )
     service, prompts = found["S"], found["prompts"]
@@ -212,7 +215,7 @@ def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[s
         arrivals = b.line("lam_b", "batches of prompts", "lam/b_p", {"lam": case.rate, "b_p": prompts}, "1/s")
     offered = b.line("a", "servers busy, mean", f"lam*{queued}", {"lam": arrivals, queued: work}, "erlang")
     b.line("rho", "utilisation of the servers", "a/c", {"a": offered, "c": servers}, "")
-    cv = Quantity(case.workload.isl_cv, "", QUESTION)
+    cv, gaps = Quantity(case.workload.isl_cv, "", QUESTION), Quantity(case.workload.arrival_cv, "", QUESTION)
     value = case.metrics.parts["wait for prefill"]
     engine = case.pools[name].setting.constants.engine
     mixes = not closed and name == "colocated" and bool(engine.mixes_prefill)
@@ -221,11 +224,23 @@ def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[s
             "C", "share of requests that wait: the busy share", "min(a/c,1)", {"a": offered, "c": servers}, ""
         )
         wait = _write_closed_wait(b, case, found, service, value)
-    elif mixes:
-        queue = _write_wait(b, case, servers, offered, arrivals, work, cv, None)
-        waits, wait, differing = _write_shared_steps(b, case, found, servers, queue, value)
+    elif name == "colocated":
+        own = {"lam": arrivals, "c": servers}
+        arrivals = b.line("lam_i", "arrivals at one server", "lam/c", own, "1/s")
+        gaps = b.line(
+            "c_i",
+            "spread of their gaps: between a random share of all arrivals and every c-th",
+            "sqrt(c_a**2/c+(1-1/c)/2)",
+            {"c_a": gaps, "c": servers},
+            "",
+        )
+        busy = b.line("a_i", "its prompts, mean", f"lam*{queued}", {"lam": arrivals, queued: work}, "erlang")
+        one = Quantity(1.0, "servers", "each server has a queue of its own")
+        waits, wait = _write_wait(b, one, busy, arrivals, work, (gaps, cv), None if mixes else value)
+        if mixes:
+            waits, wait, differing = _write_shared_steps(b, found, (arrivals, gaps), (waits, wait), value)
     else:
-        waits, wait = _write_wait(b, case, servers, offered, arrivals, work, cv, value)
+        waits, wait = _write_wait(b, servers, offered, arrivals, work, (gaps, cv), value)
     differing = differing if mixes else wait
     percentile = Quantity(case.slo.percentile, "", "the SLO")
     used = {"S": service, "W": differing, "C": waits, "pct": percentile}
@@ -246,16 +261,16 @@ def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[s
 
 def _write_shared_steps(
     b: Builder,
-    case: Case,
     found: dict[str, Quantity],
-    servers: Quantity,
+    arriving: tuple[Quantity, Quantity],
     queue: tuple[Quantity, Quantity],
     value: object,
 ) -> tuple[Quantity, Quantity, Quantity]:
     """Who waits, the mean wait, and that with what prompts add to the step under way, where steps mix."""
     busy_share, wait = queue
     mean, plain = found["D"], found["t_p"]
-    each = {"lam": case.rate, "c": servers}
+    arrivals, gaps = arriving
+    each = {"lam": arrivals}
     ahead = b.line(
         "W_a",
         "wait for prompts ahead, whose steps decode besides",
@@ -264,12 +279,12 @@ def _write_shared_steps(
         "s",
     )
     used = each | {"t_x": found["x_s"]}
-    busy = b.line("rho_x", "share of time that prompts add", "min(lam/c*t_x,1)", used, "")
+    busy = b.line("rho_x", "share of time that prompts add", "min(lam*t_x,1)", used, "")
     joining = b.line(
         "mu",
         "prompts that come after it, before its step starts",
-        "lam/c*(D/2+W_a)/(1+rho_x)",
-        each | {"D": mean, "W_a": ahead, "rho_x": busy},
+        "c_i**2*lam*(D/2+W_a)/(1+rho_x)",
+        each | {"c_i": gaps, "D": mean, "W_a": ahead, "rho_x": busy},
         "prompts",
     )
     room = b.line(
@@ -290,7 +305,7 @@ def _write_shared_steps(
     waits = b.line(
         "C",
         "share of arrivals that meet prompts: of the time, that in steps with prompts",
-        "max(C,1-(1-rho_x)*exp(-lam/c*D))",
+        "max(C,1-(1-rho_x)*exp(-lam*D))",
         {"C": busy_share, "rho_x": busy} | each | {"D": mean},
         "",
     )
