@@ -33,7 +33,7 @@ from pdplan.pools import (
     prefill_service,
     solve_running,
 )
-from pdplan.queueing import erlang_c, mean_wait_s, peak_count, response_quantile_s
+from pdplan.queueing import erlang_c, mean_wait_s, normal_quantile, peak_count, response_quantile_s
 from pdplan.workload import Slo, Workload
 
 PERCENTILES = (0.5, 0.9, 0.99)
@@ -272,8 +272,8 @@ class Latency:
     def mean_s(self) -> Array:
         return self.wait_s + self.service_s + self.fixed_s + self.burst_s
 
-    def quantile_s(self, probability: float) -> Array:
-        late = max(NormalDist().inv_cdf(probability), 0.0) * self.jitter_s
+    def quantile_s(self, probability: ArrayLike) -> Array:
+        late = np.maximum(normal_quantile(probability), 0.0) * self.jitter_s if self.jitter_s else 0.0
         return (
             self.fixed_s
             + late
@@ -322,7 +322,7 @@ def _colocated_burst_s(pool: Pool, workload: Workload, step: MixedStep, first: F
 
 def _benchmark_parts(workload: Workload, burst_s: Array) -> dict[str, Array]:
     """Parts of TTFT that only a benchmark's way of asking has."""
-    return {"opening burst": burst_s} if workload.burst_share else {}
+    return {"opening burst": burst_s} if np.any(workload.burst_share) else {}
 
 
 def _tpot_percentiles(
@@ -423,7 +423,9 @@ def judged(metrics: Metrics, slo: Slo) -> dict[str, Any]:
     """
     ttft, whole = metrics.ttft_slo_s, metrics.request_latency_slo_s
     if slo.ttft_factor != 1.0 or slo.tpot_factor != 1.0:
-        whole = slo.ttft_factor * ttft + slo.tpot_factor * (whole - ttft)
+        with np.errstate(invalid="ignore"):  # endless less endless, where a queue never ends
+            rest = np.where(np.isfinite(ttft), whole - ttft, np.inf)
+        whole = slo.ttft_factor * ttft + slo.tpot_factor * rest
     return {
         "ttft_s": slo.ttft_factor * ttft,
         "tpot_s": slo.tpot_factor * metrics.tpot_slo_s,

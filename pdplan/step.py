@@ -128,9 +128,7 @@ def step_time(setting: Setting, layout: Layout, load: Load) -> StepTime:
     Shapes: `layout` and `load` fields broadcast; so does the result.
     """
     constants = setting.constants
-    forward = forward_ops(
-        setting.stack, setting.formats, layout, load, Routing(skew=constants.engine.expert_skew)
-    )
+    forward = forward_ops(setting.stack, setting.formats, layout, load, routing_of(setting))
     terms = [_op_term(op, setting) for op in forward.ops]
     blocks = list(forward.op_blocks)
     for message, block in zip(forward.messages, forward.message_blocks, strict=True):
@@ -185,7 +183,7 @@ def _stage_times(setting: Setting, step: StepTime, load: Load) -> tuple[Array, A
         fixed, sequence = np.array([engine_shares(engine, *stage) for stage in row.stages]).T
         time = fixed[at]
         if np.any(sequence):
-            time = time + sequence[at] * np.asarray(load.outputs)
+            time = time + sequence[at] * np.asarray(load.sequences)
         for blocks, share in row.shares:
             here = [totals[block] for block in blocks if block in totals]
             if here:
@@ -224,6 +222,17 @@ def _stage_rows(
             _StageRow(some, [(blocks, np.array(share)) for share, blocks in alike.items() if any(share)])
         )
     return rows
+
+
+def routing_of(setting: Setting) -> Routing:
+    """How the engine brings tokens in these formats to experts."""
+    engine = setting.constants.engine
+    fp4 = setting.formats.precision == "fp4"
+    return Routing(
+        skew=engine.expert_skew,
+        dispatch_bytes=engine.fp4_dispatch_bytes if fp4 else engine.dispatch_bytes,
+        combine_bytes=engine.combine_bytes,
+    )
 
 
 def _op_term(op: Op, setting: Setting) -> Term:
@@ -315,7 +324,7 @@ def _engine_term(setting: Setting, load: Load) -> Term:
     seconds = (
         engine.step_overhead_s
         + setting.stack.layers * engine.layer_overhead_s
-        + engine.sequence_overhead_s * load.outputs
+        + engine.sequence_overhead_s * load.sequences
     )
     return Term(
         name="engine overhead",

@@ -163,7 +163,7 @@ def write_mixed(b: Builder, case: Case) -> dict[str, Quantity]:
     """A colocated worker at its mean batch."""
     b.section(
         "mixed",
-        "Decode beside prefill",
+        case.titled("Decode beside prefill", "colocated"),
         "One worker serves both phases: a step without prefill, a step with a chunk of a prompt, and what "
         "the prefills of others add to each output token.",
     )

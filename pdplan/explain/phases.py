@@ -28,7 +28,7 @@ def write_prefill(b: Builder, case: Case) -> dict[str, Quantity]:
     service = prefill_service(pool, case.workload)
     b.section(
         "prefill",
-        "Prefill step",
+        case.titled("Prefill step", "prefill"),
         "One forward step of one prefill server, on its busiest accelerator: time of a layer, then of all.",
     )
     batch = Quantity(
@@ -217,7 +217,7 @@ def _drafts(
     if not drafted:
         return None, ("", {})
     pool, sources = case.pools[name], case.sources[name]
-    k, a = Quantity(float(drafted), "tokens", PLAN), Quantity(acceptance, "", PLAN)
+    k, a = Quantity(float(drafted), "tokens", PLAN), sources.acceptance()
     expected = "(1-a**(k+1))/(1-a)" if acceptance < 1 else "k+1"
     tokens = b.line(
         "E",
@@ -244,7 +244,7 @@ def write_decode(b: Builder, case: Case) -> dict[str, Quantity]:
     """Decode at the mean batch, and Little's law as a check."""
     b.section(
         "decode",
-        "Decode step",
+        case.titled("Decode step", "decode"),
         "One forward step of one decode server at its mean number of running sequences, the context "
         "averaged over the answer.",
     )
@@ -259,7 +259,7 @@ def write_decode(b: Builder, case: Case) -> dict[str, Quantity]:
 def write_little(b: Builder, case: Case, tpot: Quantity) -> None:
     """Running sequences = arrivals · time in the system."""
     name = case.decoding
-    used = {"lam": case.rate, "workers": case.workers(name), "OSL": case.osl, "TPOT": tpot}
+    used = {"lam": case.arrivals(name), "workers": case.workers(name), "OSL": case.osl, "TPOT": tpot}
     expression = "lam/workers*OSL*TPOT"
     if case.workload.concurrency is None:
         limit = Quantity(case.metrics.max_batch[name], "sequences", PLAN)

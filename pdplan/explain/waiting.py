@@ -19,7 +19,7 @@ def write_transfer(b: Builder, case: Case, service: Quantity) -> dict[str, Quant
     assert network is not None
     b.section(
         "transfer",
-        "KV transfer",
+        case.titled("KV transfer", "prefill", "decode"),
         "The cache of one prompt goes from a prefill to a decode worker, over their links side by side.",
     )
     prefill, decode = case.pools["prefill"], case.pools["decode"]
@@ -43,16 +43,9 @@ def write_transfer(b: Builder, case: Case, service: Quantity) -> dict[str, Quant
             "t_y": network_constant(case.world, "layer_latency_s", network.layer_latency_s, "s"),
         }
     alone = b.line("t_k", "one transfer alone", expression, used, "s", value=found.alone_s, binding="network")
-    gpus = {f"G_{n[0]}": Quantity(float(p.gpus), "GPUs", f"{PLAN}, {n}") for n, p in plan.items()}
-    lanes = b.line(
-        "c",
-        "transfers that run side by side",
-        "max(floor(min(G_p,G_d)/N_l),1)",
-        gpus | {"N_l": links},
-        "lanes",
-    )
+    lanes, sent = _write_lanes(b, case, links)
     wire = b.line("t_w", "time on the wire", "S_c/(N_l*g)", {"S_c": size, "N_l": links, "g": goodput}, "s")
-    offered = b.line("a", "transfers under way, mean", "lam*t_w", {"lam": case.rate, "t_w": wire}, "erlang")
+    offered = b.line("a", "transfers under way, mean", "lam*t_w", {"lam": sent, "t_w": wire}, "erlang")
     b.line(
         "rho",
         "utilisation of the links",
@@ -62,7 +55,7 @@ def write_transfer(b: Builder, case: Case, service: Quantity) -> dict[str, Quant
         value=case.metrics.utilisation["network"],
     )
     spread = Quantity(case.workload.arrival_cv, "", QUESTION), Quantity(0.0, "", "transfers of one size")
-    wait = _write_wait(b, lanes, offered, case.rate, wire, spread, found.wait_s)[1]
+    wait = _write_wait(b, lanes, offered, sent, wire, spread, found.wait_s)[1]
     overlap = case.sources["prefill"].engine("transfer_overlap")
     used = {"o": overlap, "t_k": alone, "L": layers, "S": service, "W": wait}
     exposed = b.line(
@@ -81,7 +74,22 @@ def write_transfer(b: Builder, case: Case, service: Quantity) -> dict[str, Quant
         "s",
         value=case.metrics.kv_transfer_mean_s,
     )
-    return {"exposed": exposed, "lanes": lanes, "wire": wire, "mean": mean}
+    return {"exposed": exposed, "lanes": lanes, "wire": wire, "mean": mean, "sent": sent}
+
+
+def _write_lanes(b: Builder, case: Case, links: Quantity) -> tuple[Quantity, Quantity]:
+    """Transfers side by side, and how many come to them: over the pool with fewer links for its requests."""
+    plan = {n: case.plan.pools[n] for n in ("prefill", "decode")}
+    gpus = {n: Quantity(float(p.gpus), "GPUs", f"{PLAN}, {n}") for n, p in plan.items()}
+    name = "transfers that run side by side"
+    if not case.arriving:
+        used = {f"G_{n[0]}": x for n, x in gpus.items()} | {"N_l": links}
+        return b.line("c", name, "max(floor(min(G_p,G_d)/N_l),1)", used, "lanes"), case.rate
+    each = {n: case.plan.pools[n].gpus / case.arrivals(n).value for n in plan}
+    few = "prefill" if each["prefill"] <= each["decode"] else "decode"
+    note = f"{case.labels[few]} has fewer links for its requests"
+    used = {"G": gpus[few], "N_l": links}
+    return b.line("c", name, "max(floor(G/N_l),1)", used, "lanes", note=note), case.arrivals(few)
 
 
 def _write_size(b: Builder, case: Case, value: float) -> Quantity:
@@ -193,7 +201,7 @@ def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[s
     closed = case.workload.concurrency is not None
     b.section(
         "queueing",
-        "Waiting for prefill",
+        case.titled("Waiting for prefill", name),
         "A closed loop: the wait follows from Little's law over the whole loop."
         if closed
         else "Arrivals at a server, which decodes as well, meet a G/G/1 queue of its own."
@@ -210,9 +218,10 @@ def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[s
         {"workers": case.workers(name), "n_s": case.servers_per_worker(name)},
         "servers",
     )
-    arrivals = case.rate
+    arrivals = case.arrivals(name)
     if prompts.value != 1:
-        arrivals = b.line("lam_b", "batches of prompts", "lam/b_p", {"lam": case.rate, "b_p": prompts}, "1/s")
+        used = {"lam": arrivals, "b_p": prompts}
+        arrivals = b.line("lam_b", "batches of prompts", "lam/b_p", used, "1/s")
     offered = b.line("a", "servers busy, mean", f"lam*{queued}", {"lam": arrivals, queued: work}, "erlang")
     b.line("rho", "utilisation of the servers", "a/c", {"a": offered, "c": servers}, "")
     cv, gaps = Quantity(case.workload.isl_cv, "", QUESTION), Quantity(case.workload.arrival_cv, "", QUESTION)

@@ -38,7 +38,8 @@ def forward_ops(stack: Stack, formats: Formats, layout: Layout, load: Load, rout
     for number, (block, count) in enumerate(stack.feed_forwards):
         if isinstance(block, Experts):
             ops = expert_ops(block, count, hidden, formats, layout, tokens, routing)
-            found.add(("feed_forward", number), ops, expert_messages(block, count, hidden, layout, load))
+            messages = expert_messages(block, count, hidden, layout, load, routing)
+            found.add(("feed_forward", number), ops, messages)
         else:
             products = [gemm(m, count, formats, layout, tokens) for m in block.matrices(hidden)]
             message = all_reduce("MLP all-reduce", count, tokens, hidden, layout)
