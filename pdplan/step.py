@@ -25,7 +25,7 @@ from pdplan.laws.collectives import (
     expert_exchange_time_s,
     stage_hops_time_s,
 )
-from pdplan.laws.kernel import kernel_time
+from pdplan.laws.kernel import Rates, kernel_time
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load
 from pdplan.ops import Block, Message, Op, Routing, forward_ops
@@ -237,19 +237,11 @@ def routing_of(setting: Setting) -> Routing:
 
 def _op_term(op: Op, setting: Setting) -> Term:
     law = setting.constants.roofline(op.family, op.dtype)
-    each, compute, memory = kernel_time(
-        op.flop,
-        op.stored_bytes,
-        op.activation_bytes,
-        setting.formats.peaks[peak_type(op.dtype)],
-        setting.bandwidth_bytes_per_s,
-        law,
-        rows=op.rows,
-        groups=op.groups,
-        depth=op.depth,
-        input_bytes=op.input_bytes,
-        scores=op.scores,
+    rates = Rates(
+        peak_flop_per_s=setting.formats.peaks[peak_type(op.dtype)],
+        bandwidth_bytes_per_s=setting.bandwidth_bytes_per_s,
     )
+    each, compute, memory = kernel_time(op, rates, law)
     engine = setting.constants.engine
     slower = op.layers * engine.kernel_time_factor
     start = op.layers * law.overhead_s * engine.kernel_overhead_share
