@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pdplan.architecture.stages import whole
-from pdplan.evaluate import kv_transfer
 from pdplan.explain.builder import Builder, Quantity, number
 from pdplan.explain.case import Case
 from pdplan.explain.sources import PLAN, QUESTION, network_constant
@@ -11,6 +10,7 @@ from pdplan.laws.kv_transfer import Network, goodput_bytes_per_s
 from pdplan.layout import Layout
 from pdplan.memory import sequence_parts
 from pdplan.queueing import service_spread_factor
+from pdplan.transfer import kv_transfer
 
 
 def write_transfer(b: Builder, case: Case, service: Quantity) -> dict[str, Quantity]:
