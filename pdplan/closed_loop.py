@@ -91,7 +91,7 @@ def closed_disaggregated(
     overlap = prefill.setting.constants.engine.transfer_overlap
     exposed = exposed_transfer_time_s(alone, service.time_s, prefill.setting.stack.layers, overlap)
     ahead_s = prompts_ahead_s(prefill, workload, service)
-    step_s = service.time_s / service.steps
+    step_s = service.interval_s / service.steps
     together = prefill.layout.dp > 1
 
     def residence(running: Array) -> tuple[Array, Array, Array]:
@@ -100,7 +100,7 @@ def closed_disaggregated(
         queue = (total - running * decode.workers) * np.maximum(total - 1, 0) / total
         at_prefill = service.time_s + ahead_s(queue / servers)
         others = rate / prefill.workers * np.maximum(total - 1, 0) / total
-        at_prefill = at_prefill + together * step_under_way(others * service.time_s) * step_s / 2.0
+        at_prefill = at_prefill + together * step_under_way(others * service.interval_s) * step_s / 2.0
         return rate, at_prefill, exposed + first_step_s(decode, workload, running, tpot) + handling
 
     def surplus(running: Array) -> Array:
@@ -121,12 +121,12 @@ def prompts_ahead_s(
 
     They share steps where the workload says how many tokens a step of the server holds.
     """
-    alone = service.time_s / service.prompts
+    alone = service.interval_s / service.prompts
     if workload.step_tokens is None:
         return lambda waiting: alone * np.asarray(waiting, dtype=float)
     most = np.maximum(step_prompts(prefill, workload), service.prompts)
-    full = prefill_service(replace(prefill, max_batch=most * prefill.servers_per_worker), workload)
-    each = (full.time_s - service.time_s) / np.maximum(most - service.prompts, 1.0)
+    full = prefill_service(replace(prefill, max_batch=most * prefill.micro_batches_per_worker), workload)
+    each = (full.interval_s - service.interval_s) / np.maximum(most - service.prompts, 1.0)
     return lambda waiting: shared_steps_s(waiting, np.maximum(alone - each, 0.0), alone, most)
 
 

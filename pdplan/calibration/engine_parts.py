@@ -113,11 +113,11 @@ def _group_parts(
     if draft is not None:
         more = _split(draft)
         found = {k: v + pool.speculation.drafted * more[k] for k, v in found.items()}
-    each = running / pool.servers_per_worker
+    each = running / pool.micro_batches_per_worker
     found["rows"] = each
     found |= dict.fromkeys(("mixed_kernels", "mixed_starts", "mixed_exchanges"), np.zeros(()))
     server = pool if prefill is None else _bare(prefill, skew)
-    alone = prefill_service(replace(server, max_batch=server.servers_per_worker), workload)
+    alone = prefill_service(replace(server, max_batch=server.micro_batches_per_worker), workload)
     prompt = {k: alone.steps * v for k, v in _split(alone.step).items()}
     if prefill is None:
         share = each / workload.osl

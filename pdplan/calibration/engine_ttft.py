@@ -128,7 +128,7 @@ def _of_group(group: list[Run], case: RunGroup) -> dict[str, Array]:
     colocated = case.prefill is None
     pool = case.decode if case.prefill is None else case.prefill
     engine = pool.setting.constants.engine
-    service = prefill_service(replace(pool, max_batch=pool.servers_per_worker), workload)
+    service = prefill_service(replace(pool, max_batch=pool.micro_batches_per_worker), workload)
     parts = run_metrics(group, case).parts
     each = np.asarray(workload.concurrency, dtype=float) / pool.servers
     share = running_sequences(group) / pool.servers / workload.osl

@@ -20,10 +20,8 @@ from pdplan.compose import World, build_network, default_bandwidth
 from pdplan.evaluate import (
     Economics,
     evaluate_disaggregated,
-    kv_transfer,
-    prefill_wait_s,
-    queued_latency,
 )
+from pdplan.latency import prefill_latency
 from pdplan.laws.kv_transfer import Network
 from pdplan.laws.roofline import Array
 from pdplan.plan import Disaggregated, Serving
@@ -41,6 +39,7 @@ from pdplan.search.extra import cheapest_extra
 from pdplan.search.limits import Limits
 from pdplan.search.objective import Objective, Workers, serves, ttft_limit_s
 from pdplan.search.space import Space
+from pdplan.transfer import kv_transfer
 from pdplan.uncertainty import slo_on
 from pdplan.workload import Slo, Workload
 
@@ -158,12 +157,8 @@ def least_prefill_workers(
         if decode is not None:
             transfer = kv_transfer(pool, decode, problem.workload, problem.network, rate, service.time_s)
             fixed = fixed + transfer.exposed_s
-        wait = prefill_wait_s(pool.servers, service, rate, problem.workload)
-        offered = rate * service.time_s / service.prompts
         jitter = 0.0 if decode is None else problem.network.jitter_s
-        latency = queued_latency(
-            pool.servers, offered, wait, service.time_s, fixed, problem.workload, jitter_s=jitter
-        )
+        latency = prefill_latency(pool.servers, service, rate, problem.workload, fixed, jitter)
         return np.asarray(latency.quantile_s(problem.slo.percentile) <= limit_s)
 
     high = low * 2 + 64  # queues of this many servers are as good as empty

@@ -76,7 +76,7 @@ def batches(candidates: Candidates) -> Array:
     Shape (grid, worker types). The grid does not depend on the accelerator.
     """
     most = np.floor(np.asarray(candidates.pool.max_batch, dtype=float) + HAIR)
-    servers = candidates.pool.servers_per_worker
+    servers = candidates.pool.micro_batches_per_worker
     octaves = max(np.log2(np.max(most / servers) / SMALL_BATCHES), 0.0)
     larger = SMALL_BATCHES * 2 ** (np.arange(1, np.ceil(octaves * STEPS_PER_OCTAVE) + 1) / STEPS_PER_OCTAVE)
     each = np.concatenate([np.arange(1, SMALL_BATCHES + 1), np.round(larger)])
