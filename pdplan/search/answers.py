@@ -17,7 +17,7 @@ from pdplan.errors import InputError
 from pdplan.laws.roofline import Array
 from pdplan.plan import Metrics, Mixed, Plan
 from pdplan.question import Candidate, Choices, Question, Recommendation
-from pdplan.search.certificate import colocated_rates, decode_rates, prefill_rates
+from pdplan.search.certificate import Types, colocated_rates, decode_rates, prefill_rates
 from pdplan.search.kinds import Kind, of_kind, of_mode
 from pdplan.search.objective import ttft_limit_s
 from pdplan.search.recommend import Space, build_space, ranked_plans, without_idle_limits
@@ -182,12 +182,10 @@ def fractional_amount(space: Space, question: Question) -> float:
     workload, slo = question.workload, question.slo
     each: list[float] = []
 
-    def least(types: tuple[Array, Array, Array], allowed: Array | bool = True) -> float:
-        cost, gpus, rate = types
-        amounts = np.where(
-            np.broadcast_to(allowed, rate.shape), gpus if question.wants_goodput else cost, np.inf
-        )
-        return float(np.min(amounts / np.maximum(rate, 1e-300), initial=np.inf))
+    def least(types: Types, allowed: Array | bool = True) -> float:
+        each = types.gpus if question.wants_goodput else types.cost
+        amounts = np.where(np.broadcast_to(allowed, types.rate.shape), each, np.inf)
+        return float(np.min(amounts / np.maximum(types.rate, 1e-300), initial=np.inf))
 
     senders = [
         least(prefill_rates(c), c.service.time_s <= ttft_limit_s(slo, workload.osl, c.service.time_s * 0))

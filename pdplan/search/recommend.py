@@ -153,10 +153,8 @@ def _certificate(best: Candidate, question: Question, every: Sequence[Space]) ->
             certify(
                 space.objective.cost(best),
                 question.sizing_workload,
-                space.prefill,
-                space.decode,
-                space.colocated,
-                question.max_gpus,
+                space,
+                question.max_gpus or np.inf,
                 question.spare_workers,
             )
             for space in every
