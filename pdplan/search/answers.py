@@ -18,7 +18,7 @@ from pdplan.laws.roofline import Array
 from pdplan.plan import Metrics, Mixed, Plan
 from pdplan.question import Candidate, Choices, Question, Recommendation
 from pdplan.search.certificate import Types, colocated_rates, decode_rates, prefill_rates
-from pdplan.search.kinds import Kind, of_kind, of_mode
+from pdplan.search.kinds import Kind, kind_of, of_kind, of_mode
 from pdplan.search.objective import ttft_limit_s
 from pdplan.search.recommend import Space, build_space, ranked_plans, without_idle_limits
 from pdplan.search.robust import as_planned
@@ -110,8 +110,9 @@ class Answers:
     def answer(self, question: Question, world: World) -> Answer:
         """The optimum, that of the kind beside it: other kinds, and the other mode, have to be better."""
         question, space = self._space(question, world)
-        same = self._better(question, world, of_kind(space, self._kind), None)
-        best = self._of_modes(question, world, space, same)
+        best = same = self._of_modes(question, world, space, None)
+        if best is None or kind_of(best.plan) != self._kind:
+            same = self._better(question, world, of_kind(space, self._kind), None)
         if best and same and not _wins(best, same, question, space):
             best = same
         return Answer(best=best, of_kind=same, fractional=fractional_amount(space, question))

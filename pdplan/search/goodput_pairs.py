@@ -319,7 +319,10 @@ class _Pair:
         batch = batch_to_configure(pool, running, receiving.limit, self.slo)
         prefill = self.prefill.take(split.senders).candidates.with_workers(split.sending)
         decoding = replace(pool, max_batch=batch)
-        metrics = evaluate_disaggregated(prefill, decoding, asked, self.slo, self.network, self.economics)
+        known = running if self.slo.tpot_factor == 1.0 else None
+        metrics = evaluate_disaggregated(
+            prefill, decoding, asked, self.slo, self.network, self.economics, known
+        )
         return metrics, batch
 
     def at_highest_rate(self, split: _Split) -> list[Candidate]:
