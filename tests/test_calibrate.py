@@ -322,6 +322,25 @@ def test_explain_says_that_a_constant_is_the_user_s(file: Path, capsys: pytest.C
     assert "fitted to 27 own runs" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("drafting", [["--speculation", "mtp"], ["--drafted", "1"]])
+def test_drafts_are_accepted_as_own_runs_accepted_them(
+    file: Path, capsys: pytest.CaptureFixture[str], drafting: list[str]
+) -> None:
+    constant = "mtp_acceptance: {value: 0.83, shipped: 0.6, prior_left: 0.2}"
+    file.write_text(file.read_text().replace("  vllm:\n", f"  vllm:\n    {constant}\n", 1))
+    flags = ["--model", "deepseek-r1", "--hardware", "h200", "--isl", "2k", "--osl", "512", "--rate", "4"]
+    flags += [*drafting, "--format", "json"]
+    accepted = {}
+    for name, more in (("own", ["--calibration", str(file)]), ("shipped", [])):
+        assert command(["recommend", *flags, *more]) == 0
+        accepted[name] = json.loads(capsys.readouterr().out)["plan"]["speculation"]["acceptance"]
+    assert accepted == {"own": 0.83, "shipped": engine_constants("vllm").mtp_acceptance}
+    assert command(["explain", *flags, "--section", "question", "--calibration", str(file)]) == 0
+    given = json.loads(capsys.readouterr().out)["sections"][0]["given"]
+    source = next(x["source"] for x in given if x["name"] == "acceptance")
+    assert "the plan, as measured: vllm, mtp_acceptance: fitted to 27 own runs" in source
+
+
 def test_a_missing_calibration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--hardware", "h100", "--isl", "2k", "--osl", "512", "--rate", "4"]
     gone = str(tmp_path / "gone.yaml")
@@ -427,3 +446,28 @@ def test_runs_that_cannot_be_used_are_an_error(tmp_path: Path, capsys: pytest.Ca
     runs = [replace(r, tpot_mean_s=0.9) for r in made_up(**FEW)]  # type: ignore[arg-type]
     assert command(["calibrate", str(table(tmp_path / "runs.csv", runs))]) == 2
     assert "none of 2 runs can be used: its TPOT is not in" in capsys.readouterr().err
+
+
+def test_an_engine_without_constants_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [replace(r, engine="vlm") for r in made_up(**FEW)]  # type: ignore[arg-type]
+    assert command(["calibrate", str(table(tmp_path / "runs.csv", runs)), "--format", "json"]) == 0
+    (note,) = json.loads(capsys.readouterr().out)["notes"]
+    assert "'vlm' has no constants of its own" in note
+    assert "is it 'vllm'?" in note
+
+
+def test_engines_may_have_different_constants() -> None:
+    runs = made_up(**FEW)
+    both = [*runs, *(replace(r, id=f"{r.id} t", engine="trtllm") for r in runs)]
+    names = {(p.owner, p.effect.name) for p in fit_own(both, Catalog()).parameters}
+    assert ("trtllm", "operation_launch_s") in names
+    assert ("vllm", "operation_launch_s") not in names
+
+
+def test_times_in_another_unit_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, other = made_up(**FEW)
+    runs = [good, replace(other, tpot_mean_s=other.tpot_mean_s / 1000)]
+    assert command(["calibrate", str(table(tmp_path / "runs.csv", runs)), "--format", "json"]) == 0
+    (left_out,) = json.loads(capsys.readouterr().out)["left_out"]
+    assert left_out["run"] == other.id
+    assert "another unit of time?" in left_out["reason"]
