@@ -229,8 +229,12 @@ def decode_choices(
     if tpot_limit_s is None:
         limit, tpot = most, slowest
     else:
-        ends = (fastest - tpot_limit_s, slowest - tpot_limit_s)
-        limit = increasing_root(lambda running: tpot_s(running) - tpot_limit_s, lowest, most, ends=ends)
+
+        def surplus(tpot: Array) -> Array:
+            return most * (tpot / tpot_limit_s - 1.0)  # in sequences, as the root is: one tolerance for both
+
+        ends = (surplus(fastest), surplus(slowest))
+        limit = increasing_root(lambda running: surplus(tpot_s(running)), lowest, most, ends=ends)
         tpot = tpot_s(limit)
     everything = DecodeChoices(
         candidates=fitting,

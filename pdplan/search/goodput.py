@@ -92,7 +92,7 @@ def _colocated(
     choices, workers = choices.take(usable), workers[usable]
     if not len(choices):
         return []
-    bound = np.minimum(largest_rate(choices, workers, workload, slo), MAX_RATE_PER_S)
+    bound = np.minimum(largest_rate(choices, workers, workload, slo) * (1 - 1e-9), MAX_RATE_PER_S)
     order = np.argsort(-bound, kind="stable")
     found: list[Candidate] = []
     for start in range(0, len(order), BLOCK):
