@@ -89,15 +89,29 @@ class Served:
 
 
 def evaluate_disaggregated(
-    prefill: Pool, decode: Pool, workload: Workload, slo: Slo, network: Network, economics: Economics
+    prefill: Pool,
+    decode: Pool,
+    workload: Workload,
+    slo: Slo,
+    network: Network,
+    economics: Economics,
+    running: Array | None = None,
 ) -> Metrics:
-    """Metrics of prefill and decode pools joined by a network; arrays over deployments."""
-    served = serve_disaggregated(prefill, decode, workload, slo, network)
+    """Metrics of prefill and decode pools joined by a network; arrays over deployments.
+
+    `running`: sequences on each decode worker at the workload's rate, where that was solved already.
+    """
+    served = serve_disaggregated(prefill, decode, workload, slo, network, running)
     return metrics_of(served, workload, slo, economics)
 
 
 def serve_disaggregated(
-    prefill: Pool, decode: Pool, workload: Workload, slo: Slo, network: Network
+    prefill: Pool,
+    decode: Pool,
+    workload: Workload,
+    slo: Slo,
+    network: Network,
+    running: Array | None = None,
 ) -> Served:
     """What a prefill and a decode pool do with the requests that meet in both; arrays over deployments."""
     service = prefill_service(prefill, workload)
@@ -107,7 +121,8 @@ def serve_disaggregated(
         z = np.zeros(())
     else:
         rate = np.asarray(workload.rate, dtype=float)
-        running = solve_running(decode, workload, rate * decode.share, colocated=False)
+        if running is None:
+            running = solve_running(decode, workload, rate * decode.share, colocated=False)
         waited, z = None, np.asarray(slo.z)
     tpot = decode_tpot_s(decode, workload, running)
     transfer = kv_transfer(prefill, decode, workload, network, rate, service.time_s)
@@ -160,12 +175,14 @@ def serve_disaggregated(
     )
 
 
-def evaluate_colocated(pool: Pool, workload: Workload, slo: Slo, economics: Economics) -> Metrics:
-    """Metrics of one pool that serves both phases; arrays over deployments."""
-    return metrics_of(serve_colocated(pool, workload, slo), workload, slo, economics)
+def evaluate_colocated(
+    pool: Pool, workload: Workload, slo: Slo, economics: Economics, running: Array | None = None
+) -> Metrics:
+    """Metrics of one pool that serves both phases; arrays over deployments; `running` as above."""
+    return metrics_of(serve_colocated(pool, workload, slo, running), workload, slo, economics)
 
 
-def serve_colocated(pool: Pool, workload: Workload, slo: Slo) -> Served:
+def serve_colocated(pool: Pool, workload: Workload, slo: Slo, running: Array | None = None) -> Served:
     """What one pool that serves both phases does with its share of the requests; arrays over deployments."""
     memory = pool_memory(pool, workload)
     if workload.concurrency is not None:
@@ -173,7 +190,8 @@ def serve_colocated(pool: Pool, workload: Workload, slo: Slo) -> Served:
         z = np.zeros(())
     else:
         rate = np.asarray(workload.rate, dtype=float)
-        running = solve_running(pool, workload, rate * pool.share, colocated=True)
+        if running is None:
+            running = solve_running(pool, workload, rate * pool.share, colocated=True)
         waited, z = None, np.asarray(slo.z)
     step = mixed_step(pool, workload, running)
     entering = rate * pool.share

@@ -7,7 +7,14 @@ from typing import Any
 
 from pdplan.plan import Metrics
 from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, Table, table
-from pdplan.report.contract import candidate_json, header, infeasible_json, plan_json, question_json
+from pdplan.report.contract import (
+    candidate_json,
+    header,
+    infeasible_json,
+    plan_json,
+    question_json,
+    relax_words,
+)
 from pdplan.report.parts import notes_block
 from pdplan.report.recommendation import wanted_words
 from pdplan.report.words import counted, per_cent, percentile_name, plan_words, serving_words
@@ -164,7 +171,7 @@ def _no_answer(found: DayPlan) -> list[Block]:
     binding = infeasible.binding if infeasible else "no layout meets the limits"
     return [
         Headline(f"The highest rate, {format_rate(found.day.peak)}, cannot be served: {binding}", "bad"),
-        Bullets(title="What would help", items=infeasible.relax if infeasible else ()),
+        Bullets(title="What would help", items=relax_words(infeasible) if infeasible else ()),
     ]
 
 

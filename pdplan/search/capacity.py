@@ -254,7 +254,7 @@ def _within_tpot(choices: DecodeChoices, limits: Limits) -> DecodeChoices:
 
     def surplus(running: Array) -> Array:
         tpot = pool_tpot_s(pool, workload, running, choices.colocated)
-        return np.broadcast_to(tpot, running.shape) - limits.tpot_s
+        return choices.limit * (np.broadcast_to(tpot, running.shape) / limits.tpot_s - 1.0)
 
     lowest = np.full(len(choices), 1e-6)
     return replace(choices, limit=increasing_root(surplus, lowest, np.asarray(choices.limit, dtype=float)))

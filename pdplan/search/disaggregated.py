@@ -27,18 +27,21 @@ from pdplan.laws.roofline import Array
 from pdplan.plan import Disaggregated, Serving
 from pdplan.pools import Pool, decode_tpot_s, first_step_s, solve_running
 from pdplan.question import Candidate
+from pdplan.queueing import mean_for_peak
 from pdplan.search.candidates import (
     Candidates,
     DecodeChoices,
     PrefillChoices,
     batch_to_configure,
     bisect_integers,
+    least_workers,
     workers_for_rate,
 )
 from pdplan.search.extra import cheapest_extra
 from pdplan.search.limits import Limits
 from pdplan.search.objective import Objective, Workers, serves, ttft_limit_s
 from pdplan.search.space import Space
+from pdplan.search.worker_types import WorkerTypes
 from pdplan.transfer import kv_transfer
 from pdplan.uncertainty import slo_on
 from pdplan.workload import Slo, Workload
@@ -60,6 +63,8 @@ class SizedDecode:
     choices: DecodeChoices
     workers: Array
     cost: Array
+    running: Array
+    """Sequences on each worker."""
     tpot_mean_s: Array
     tpot_slo_s: Array
     first_step_s: Array
@@ -69,6 +74,7 @@ class SizedDecode:
             choices=self.choices.take(index),
             workers=self.workers[index],
             cost=self.cost[index],
+            running=self.running[index],
             tpot_mean_s=self.tpot_mean_s[index],
             tpot_slo_s=self.tpot_slo_s[index],
             first_step_s=self.first_step_s[index],
@@ -101,7 +107,9 @@ def decode_of(
 ) -> SizedDecode:
     """So many decode workers of each type; `spare` ones are paid for and not counted on."""
     pool = choices.candidates.with_workers(workers)
-    running = solve_running(pool, workload, rate, colocated=False)
+    # So many workers are enough: no more run than those whose percentile is the limit.
+    most = np.minimum(mean_for_peak(workers * choices.limit, slo.z) / workers * (1 + 1e-9), pool.max_batch)
+    running = solve_running(replace(pool, max_batch=most), workload, rate, colocated=False)
     peak = running + slo.z * np.sqrt(running * workers) / workers
     shape = np.shape(workers)
     tpot = decode_tpot_s(pool, workload, running)
@@ -109,10 +117,24 @@ def decode_of(
         choices=choices,
         workers=workers,
         cost=(workers + spare) * choices.candidates.unit_cost,
+        running=np.broadcast_to(running, shape),
         tpot_mean_s=np.broadcast_to(tpot, shape),
         tpot_slo_s=np.broadcast_to(decode_tpot_s(pool, workload, np.minimum(peak, choices.limit)), shape),
         first_step_s=np.broadcast_to(first_step_s(pool, workload, running, tpot), shape),
     )
+
+
+def _sized(
+    types: WorkerTypes, choices: DecodeChoices, workload: Workload, slo: Slo, spare: int
+) -> SizedDecode:
+    """`size_decode`, remembered: prices, and limits of TTFT and latency, change no decode pool."""
+    assert workload.rate is not None
+    found = types.remembered(
+        (float(workload.rate), workload.osl, slo.z, slo.tpot_factor),
+        choices.rate_per_worker,
+        lambda: size_decode(choices, workload.rate, workload, slo),
+    )
+    return replace(found, choices=choices, cost=(found.workers + spare) * choices.candidates.unit_cost)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +161,12 @@ class PairProblem:
         return replace(self, workload=self.workload.at_rate(np.asarray(self.rate)[index]))
 
 
+def least_prefill(prefill: PrefillChoices, rate: float | Array) -> Array:
+    """Prefill workers with strictly more capacity than load: fewer never do."""
+    per_worker = prefill.service.rate_per_server * prefill.candidates.pool.servers_per_worker
+    return np.asarray(np.floor(rate / per_worker) + 1.0)
+
+
 def least_prefill_workers(
     problem: PairProblem, prefill: PrefillChoices, decode: Pool | None, first_step_s: Array, limit_s: Array
 ) -> Array:
@@ -148,8 +176,7 @@ def least_prefill_workers(
     """
     service, candidates, rate = prefill.service, prefill.candidates, problem.rate
     handling = service.handling_s
-    per_worker = service.rate_per_server * candidates.pool.servers_per_worker
-    low = np.floor(rate / per_worker) + 1.0  # strictly more capacity than load
+    low = least_prefill(prefill, rate)
 
     def good(workers: Array) -> Array:
         pool = candidates.with_workers(workers)
@@ -257,6 +284,7 @@ def _size_block(
     limit = ttft_limit_s(problem.slo, problem.workload.osl, decode.tpot_slo_s)
     workers = least_prefill_workers(problem, prefill, decode.pool, decode.first_step_s, limit)
     found = _candidates(problem, prefill, workers, decode)
+    best = min([best, *(problem.objective.cost(c) for c in found)])
     extra = extra_decode_workers(problem, prefill, workers, decode, least, best)
     index = np.flatnonzero(extra)
     if len(index):
@@ -318,12 +346,20 @@ def _candidates(
         return []
     prefill, decode, workers = prefill.take(index), decode.take(index), workers[index]
     prefill_pool = prefill.candidates.with_workers(workers)
-    rate = problem.rate * problem.slo.tpot_factor  # as many run as at this rate, should steps take longer
-    running = solve_running(decode.pool, problem.workload, rate, colocated=False)
+    running = decode.running
+    if problem.slo.tpot_factor != 1.0:  # as many run as at a rate so much higher, should steps take longer
+        slower = problem.rate * problem.slo.tpot_factor
+        running = solve_running(decode.pool, problem.workload, slower, colocated=False)
     batch = batch_to_configure(decode.pool, running, decode.choices.limit, problem.slo)
     decode_pool = replace(decode.pool, max_batch=batch)
     metrics = evaluate_disaggregated(
-        prefill_pool, decode_pool, problem.workload, problem.slo, problem.network, problem.economics
+        prefill_pool,
+        decode_pool,
+        problem.workload,
+        problem.slo,
+        problem.network,
+        problem.economics,
+        decode.running,
     )
     good = np.flatnonzero(np.broadcast_to(serves(metrics, problem.slo), np.shape(workers)))
     senders = Workers(prefill.candidates.hardware, prefill.candidates.pool.layout.gpus, workers)
@@ -350,10 +386,11 @@ def search_disaggregated(world: World, workload: Workload, slo: Slo, space: Spac
     The cheapest of all is certainly among them, unless it costs more than the objective's ceiling.
     """
     assert workload.rate is not None
-    prefills, decodes, objective = space.prefill, space.decode, space.objective
-    rate, spare = workload.rate, objective.spare_workers
+    objective = space.objective
+    prefills, decodes = _below_ceiling(space, workload.rate, slo)
+    spare = objective.spare_workers
     sized = {
-        hw: size_decode(choices, rate, workload, slo_on(slo, space.serving, hw, hw), spare=spare)
+        hw: _sized(space.types, choices, workload, slo_on(slo, space.serving, hw, hw), spare)
         for hw, choices in decodes.items()
         if len(choices)
     }
@@ -403,6 +440,38 @@ def search_disaggregated(world: World, workload: Workload, slo: Slo, space: Spac
             break
         found += pairs
     return found
+
+
+def _below_ceiling(
+    space: Space, rate: float | Array, slo: Slo
+) -> tuple[dict[str, PrefillChoices], dict[str, DecodeChoices]]:
+    """The worker types of which as few as can possibly do cost no more than the ceiling.
+
+    Without queues and fluctuation this takes no evaluation; most types of the dearer mode end here.
+    """
+    objective, ceiling = space.objective, space.objective.ceiling * (1 + 1e-9)
+    if objective.thorough or not np.isfinite(ceiling):  # the next best may cost more than what is known
+        return space.prefill, space.decode
+    sent = {
+        hw: objective.pool_cost(hw, c.candidates.pool.layout.gpus, least_prefill(c, rate))
+        for hw, c in space.prefill.items()
+    }
+    received = {
+        hw: objective.pool_cost(
+            hw, c.candidates.pool.layout.gpus, least_workers(c, rate, slo_on(slo, space.serving, hw, hw))
+        )
+        for hw, c in space.decode.items()
+    }
+    # Pools that share nodes may cost less together than apart, but no less than one of them.
+    apart = float(objective.is_plain)
+    least_p, least_d = (
+        apart * min((float(c.min(initial=np.inf)) for c in costs.values()), default=np.inf)
+        for costs in (sent, received)
+    )
+    return (
+        {hw: c.take(np.flatnonzero(sent[hw] + least_d <= ceiling)) for hw, c in space.prefill.items()},
+        {hw: c.take(np.flatnonzero(received[hw] + least_p <= ceiling)) for hw, c in space.decode.items()},
+    )
 
 
 def _within_inventory(sized: SizedDecode, objective: Objective) -> SizedDecode:
