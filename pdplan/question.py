@@ -148,6 +148,8 @@ class Mixture:
     """(cost of the best plan - bound) / bound."""
     equal_workers: Candidate | None
     """The best plan of equal workers in each pool, None where there is none."""
+    of_few_formats: bool = False
+    """Whether mixes were tried with some of the formats alone that the question leaves open."""
 
 
 @dataclass(frozen=True, kw_only=True)

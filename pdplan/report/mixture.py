@@ -48,6 +48,7 @@ def mixture_words(found: Recommendation) -> str:
         bound = counted(math.ceil(mixture.lower_bound - 1e-6), "GPU")
     elif goal == "energy":
         bound = f"{mixture.lower_bound / 1e3:,.1f} kW"
+    none = "no plan in these formats takes less" if mixture.of_few_formats else "no plan takes less"
     if mixture.gap < PROVEN:
-        return f"{words}; no plan takes less (integer programme, gap 0)"
-    return f"{words}; no plan takes less than {bound}, {format_percent(mixture.gap, 2)} below this one"
+        return f"{words}; {none} (integer programme, gap 0)"
+    return f"{words}; {none} than {bound}, {format_percent(mixture.gap, 2)} below this one"
