@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from pdplan.plan import Mixed
 from pdplan.question import Mixture, Recommendation, amount
+from pdplan.report.blocks import Block, Cell, table
 from pdplan.report.contract import candidate_json
-from pdplan.report.words import GOALS, cost_words, counted, goal_of, plan_words
-from pdplan.units import format_money, format_percent
+from pdplan.report.words import GOALS, cost_words, counted, goal_of, per_cent, percentile_name, plan_words
+from pdplan.routes import RouteMetrics
+from pdplan.units import format_duration, format_money, format_percent
+from pdplan.workload import Slo
 
 PROVEN = 1e-6
 """A gap below this is one of rounding."""
@@ -24,6 +28,56 @@ def mixture_json(mixture: Mixture | None) -> dict[str, Any] | None:
         "gap": mixture.gap,
         "equal_workers": candidate_json(mixture.equal_workers),
     }
+
+
+def routes_json(routes: Sequence[RouteMetrics]) -> dict[str, Any]:
+    """Under `routes` what the requests on each route see; nothing of a plan of equal workers."""
+    if not routes:
+        return {}
+    return {
+        "routes": [
+            {
+                "kinds": dict(route.names),
+                "share": route.share,
+                **{name: getattr(route.metrics, name) for name in ROUTE_METRICS},
+                "meets": route.meets,
+            }
+            for route in routes
+        ]
+    }
+
+
+ROUTE_METRICS = (
+    "ttft_mean_s",
+    "ttft_slo_s",
+    "tpot_mean_s",
+    "tpot_slo_s",
+    "request_latency_mean_s",
+    "request_latency_slo_s",
+    "kv_transfer_mean_s",
+)
+"""Fields of Metrics that are a route's own."""
+
+
+def routes_blocks(routes: Sequence[RouteMetrics], slo: Slo) -> list[Block]:
+    """A table of the routes, since what all requests together see may hide a slow one."""
+    if not routes:
+        return []
+    at = percentile_name(slo.percentile)
+    rows: list[tuple[Cell | str, ...]] = [
+        (
+            route.title,
+            per_cent(route.share),
+            format_duration(route.metrics.ttft_mean_s),
+            format_duration(route.metrics.ttft_slo_s),
+            format_duration(route.metrics.tpot_mean_s),
+            format_duration(route.metrics.tpot_slo_s),
+            Cell("met", "good") if route.meets else Cell("missed", "bad"),
+        )
+        for route in routes
+    ]
+    columns = f"route|>requests|>?TTFT mean|>TTFT {at}|>?TPOT mean|>TPOT {at}|limits"
+    return [table("Requests by kind of worker", columns, rows)]
 
 
 def mixture_words(found: Recommendation) -> str:
