@@ -21,6 +21,7 @@ from pdplan.first_token import FirstToken, first_token, step_prompts
 from pdplan.laws.kv_transfer import Network, exposed_transfer_time_s, transfer_links, transfer_time_s
 from pdplan.laws.roofline import Array
 from pdplan.memory import MemoryBudget, memory_budget, request_cache_bytes
+from pdplan.open_loop import open_queue
 from pdplan.plan import CACHE, DECODE_RATE, PREFILL_RATE, TRANSFER_RATE, WEIGHTS, Metrics, first_problem
 from pdplan.pools import (
     MixedStep,
@@ -213,11 +214,13 @@ def serve_colocated(pool: Pool, workload: Workload, slo: Slo) -> Served:
     step = mixed_step(pool, workload, running)
     entering = rate * pool.share
     offered = entering * step.prefill_work_s
-    if workload.concurrency is None:
-        wait = mean_wait_s(pool.servers, entering, step.prefill_work_s, workload.arrival_cv, workload.isl_cv)
     first = first_token(pool, workload, step, running)
     burst = _colocated_burst_s(pool, workload, step, first)
     ttft = queued_latency(pool.servers, offered, wait, first.service_s, first.other_s, workload, burst)
+    if workload.concurrency is None:
+        queue = open_queue(pool, workload, step, entering)
+        wait, differs = queue.wait_s, first.running_step_s - queue.known_s
+        ttft = replace(ttft, waits=queue.waits, wait_s=wait + differs, fixed_s=first.other_s - differs)
     capacity = (
         pool.workers * pool.max_batch / (workload.osl * mixed_step(pool, workload, pool.max_batch).tpot_s)
     )
@@ -319,7 +322,7 @@ def _colocated_burst_s(pool: Pool, workload: Workload, step: MixedStep, first: F
 
 def _benchmark_parts(workload: Workload, burst_s: Array) -> dict[str, Array]:
     """Parts of TTFT that only a benchmark's way of asking has."""
-    return {"opening burst": burst_s} if workload.burst_share else {}
+    return {"opening burst": burst_s} if np.any(workload.burst_share) else {}
 
 
 def _tpot_percentiles(
@@ -420,7 +423,9 @@ def judged(metrics: Metrics, slo: Slo) -> dict[str, Any]:
     """
     ttft, whole = metrics.ttft_slo_s, metrics.request_latency_slo_s
     if slo.ttft_factor != 1.0 or slo.tpot_factor != 1.0:
-        whole = slo.ttft_factor * ttft + slo.tpot_factor * (whole - ttft)
+        with np.errstate(invalid="ignore"):  # endless less endless, where a queue never ends
+            rest = np.where(np.isfinite(ttft), whole - ttft, np.inf)
+        whole = slo.ttft_factor * ttft + slo.tpot_factor * rest
     return {
         "ttft_s": slo.ttft_factor * ttft,
         "tpot_s": slo.tpot_factor * metrics.tpot_slo_s,

@@ -446,3 +446,28 @@ def test_runs_that_cannot_be_used_are_an_error(tmp_path: Path, capsys: pytest.Ca
     runs = [replace(r, tpot_mean_s=0.9) for r in made_up(**FEW)]  # type: ignore[arg-type]
     assert command(["calibrate", str(table(tmp_path / "runs.csv", runs))]) == 2
     assert "none of 2 runs can be used: its TPOT is not in" in capsys.readouterr().err
+
+
+def test_an_engine_without_constants_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [replace(r, engine="vlm") for r in made_up(**FEW)]  # type: ignore[arg-type]
+    assert command(["calibrate", str(table(tmp_path / "runs.csv", runs)), "--format", "json"]) == 0
+    (note,) = json.loads(capsys.readouterr().out)["notes"]
+    assert "'vlm' has no constants of its own" in note
+    assert "is it 'vllm'?" in note
+
+
+def test_engines_may_have_different_constants() -> None:
+    runs = made_up(**FEW)
+    both = [*runs, *(replace(r, id=f"{r.id} t", engine="trtllm") for r in runs)]
+    names = {(p.owner, p.effect.name) for p in fit_own(both, Catalog()).parameters}
+    assert ("trtllm", "operation_launch_s") in names
+    assert ("vllm", "operation_launch_s") not in names
+
+
+def test_times_in_another_unit_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, other = made_up(**FEW)
+    runs = [good, replace(other, tpot_mean_s=other.tpot_mean_s / 1000)]
+    assert command(["calibrate", str(table(tmp_path / "runs.csv", runs)), "--format", "json"]) == 0
+    (left_out,) = json.loads(capsys.readouterr().out)["left_out"]
+    assert left_out["run"] == other.id
+    assert "another unit of time?" in left_out["reason"]

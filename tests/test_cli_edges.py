@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,8 @@ import pytest
 from pdplan.cli import app
 from pdplan.report.blocks import Report, table
 from pdplan.report.render import render
+
+ROOT = Path(__file__).parents[1]
 
 QUESTION = """\
 model: llama-3.1-8b
@@ -265,6 +268,31 @@ def test_a_table_fits_where_it_can_and_its_columns_stay_in_line(width):
     assert len(ends) == 1  # the costs end in one column, whatever was broken, left out or joined before them
     left_out = any("no room for $/M output" in line for line in lines)
     assert left_out != any("$1.36" in line for line in lines)
+
+
+def test_a_table_that_fits_nowhere_is_as_narrow_as_it_gets():
+    rows = [("a" * 30, "b" * 30, "c" * 30)]
+    lines = render(
+        Report(blocks=(table("", "one|two|?three", rows),), data={}), "text", width=40
+    ).splitlines()
+    assert lines[1] == f"{'a' * 30}  {'b' * 30}"
+    assert lines[2:] == ["(no room for three: widen the terminal,", "or pipe)"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", ROOT / "examples/budget.yaml"),
+        ("front", "--model", "deepseek-r1", "--hardware", "h200", "--isl", "4k", "--osl", "1k"),
+        ("validate", ROOT / "examples/runs/trtllm-h200.csv", "--by", "model,hardware,engine,concurrency"),
+        ("calibrate", ROOT / "examples/runs/trtllm-h200.csv"),
+    ],
+    ids=lambda a: a[0],
+)
+def test_pages_fit_a_terminal_of_80_columns(pdp, monkeypatch, arguments):
+    monkeypatch.setattr("pdplan.cli.output.terminal", lambda format: (80, False))
+    _, out, _ = pdp(*arguments)
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_layers_that_alternate_are_shown_once(pdp):

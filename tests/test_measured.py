@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -18,7 +19,9 @@ from pdplan.measured.accuracy import choice_regret, residuals, summarise
 from pdplan.measured.intervals import inside_intervals, interval
 from pdplan.measured.predict import Predictions, predict
 from pdplan.measured.runs import Run, read_runs, repaired
+from pdplan.report.validation import COLUMNS
 
+SCHEMA = json.loads((Path(__file__).parents[1] / "pdplan/report/schemas/validate.json").read_text())
 ROW = {
     "id": "a", "source": "inferencex", "date": "2026-03-01", "model": "llama-3.1-70b", "hardware": "h200",
     "engine": "vllm", "precision": "fp8", "mode": "colocated", "spec": "none", "isl": "1024", "osl": "1024",
@@ -81,6 +84,58 @@ def test_malformed_rows_are_told_by_line(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------ predicting
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["lf", "crlf", "cr"])
+@pytest.mark.parametrize("start", ["", "\ufeff"], ids=["plain", "byte order mark"])
+def test_tables_of_every_system_are_read(tmp_path: Path, start: str, end: str) -> None:
+    path = table(tmp_path, {}, {"id": "b"})
+    path.write_bytes((start + end.join(path.read_text().split("\n"))).encode())
+    assert [run.id for run in read_runs(path)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"mode": "colocted"}, r":2: mode is 'colocted'; expected colocated$"),
+        ({"tp": "0"}, r":2: tp is 0; expected at least 1"),
+        ({"workers": "0"}, r":2: workers is 0; expected at least 1"),
+        ({"tp": "1e9"}, r":2: tp is 1,000,000,000; expected at most 100,000"),
+        ({"concurrency": "0"}, r":2: concurrency is 0; expected more"),
+        ({"tpot_mean_s": "nan"}, r":2: tpot_mean_s is nan"),
+        ({"concurrency": "4", "rate": "2"}, r":2: give either concurrency or rate, not both"),
+    ],
+)
+def test_values_that_no_run_can_have(tmp_path: Path, change: dict[str, str], expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        read_runs(table(tmp_path, change))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", r"runs.csv: the file is empty"),
+        ("{}", r"runs.csv: this is JSON.*`pdplan calibrate` reads"),
+        ("id;model;tp\na;b;1\n", r"runs.csv:1: semicolons separate the columns; save the table with commas"),
+        ("what,ever\n1,2\n", r"runs.csv:1: this is no header of a table of runs"),
+        ("HEAD,tp\n", r"runs.csv:1: the column 'tp' stands twice"),
+        ("HEAD\n" + "a," * 30, r"runs.csv:2: 31 cells, and 11 columns in the header"),
+        ("HEAD\na,b\n", r"runs.csv:2: 2 cells, and 11 columns in the header"),
+        ('HEAD\n"a,b\n', r"runs.csv:\d+: no CSV: .*; is a quote left open\?"),
+        ("HEAD\n" + "a" * 140_000, r"runs.csv:2: no CSV: field larger than"),
+    ],
+)
+def test_files_that_are_no_table(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "runs.csv"
+    head = "id,model,hardware,engine,precision,mode,isl,osl,workers,tp,concurrency"
+    path.write_text(text.replace("HEAD", head))
+    with pytest.raises(InputError, match=expected):
+        read_runs(path)
+
+
+def test_a_disaggregated_run_without_prefill_pool_is_a_reason(tmp_path: Path) -> None:
+    runs = read_runs(table(tmp_path, {}, {"id": "b", "mode": "disaggregated"}))
+    assert predict(runs, Catalog()).reasons == ["", "mode is disaggregated, and there is no prefill pool"]
 
 
 def test_a_run_is_predicted_near_its_measurement(tmp_path: Path) -> None:
@@ -185,6 +240,7 @@ def test_validate_writes_predictions_and_reports(tmp_path: Path, capsys: pytest.
         == 0
     )
     answer = json.loads(capsys.readouterr().out)
+    jsonschema.validate(answer, SCHEMA)
     assert (answer["rows"], answer["predicted_rows"], len(answer["groups"])) == (2, 1, 2)
     rows = list(csv.DictReader(out.read_text().splitlines()))
     expected = "id"
@@ -198,3 +254,24 @@ def test_validate_writes_predictions_and_reports(tmp_path: Path, capsys: pytest.
 def test_validate_knows_its_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pdplan(["validate", str(table(tmp_path, {})), "--by", "modle"]) == 2
     assert "did you mean 'mode' or 'model'" in capsys.readouterr().err
+
+
+def test_validate_counts_reasons_and_repeated_ids(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ({"model": "lama-3"}, {"model": "lama-3"}, {"hardware": "h20o"}, {"id": "b", "tpot_mean_s": ""})
+    assert pdplan(["validate", str(table(tmp_path, *rows)), "--by", "concurrency,concurrency,rate"]) == 0
+    text = capsys.readouterr().out
+    assert "- 2 runs: unknown model 'lama-3'" in text
+    assert "- 1 run: unknown accelerator 'h20o'" in text
+    assert "the id 'a' stands on several lines" in text
+
+
+def test_every_column_can_group(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pools = {"mode": "disaggregated", "prefill_workers": "2", "prefill_tp": "4", "id": "b"}
+    path = table(
+        tmp_path, {"concurrency": "128"}, {"concurrency": "16"}, {"concurrency": "", "rate": "2"}, pools
+    )
+    assert pdplan(["validate", str(path), "--by", ",".join(COLUMNS), "--format", "json"]) == 0
+    jsonschema.validate(json.loads(capsys.readouterr().out), SCHEMA)
+    assert pdplan(["validate", str(path), "--by", "concurrency", "--format", "json"]) == 0
+    groups = json.loads(capsys.readouterr().out)["groups"]
+    assert [group["concurrency"] for group in groups] == ["16", "128", ""]

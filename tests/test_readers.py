@@ -226,6 +226,77 @@ def test_sglang_lines_with_the_server_s_own_layout(tmp_path: Path) -> None:
     assert second.id.endswith("sglang.jsonl:2")
 
 
+# datacrunch-research/h200-benchmarks, sglang/outputs/llama_405b_online_output.jsonl: SGLang of 2024, which
+# wrote no mean of TTFT, TPOT or ITL. The second line's requests came faster than they were served.
+SGLANG_2024 = """\
+{"backend": "sglang", "dataset_name": "random", "request_rate": 1.0, "max_concurrency": null, \
+"total_input_tokens": 152612, "total_output_tokens": 160347, "total_output_tokens_retokenized": 158699, \
+"mean_e2e_latency_ms": 24370.785914754182, "median_e2e_latency_ms": 24871.693555032834, \
+"median_ttft_ms": 218.80842198152095, "median_itl_ms": 38.78233698196709, "output_throughput": 504.955, \
+"sharegpt_output_len": null, "random_input_len": 1024, "random_output_len": 1024, \
+"random_range_ratio": 0.0, "duration": 317.54681650106795, "completed": 300}
+{"backend": "sglang", "dataset_name": "random", "request_rate": 4.0, "max_concurrency": null, \
+"total_input_tokens": 615860, "total_output_tokens": 607936, "total_output_tokens_retokenized": 602036, \
+"mean_e2e_latency_ms": 110900.12428377464, "median_e2e_latency_ms": 107012.78415345587, \
+"median_ttft_ms": 602.1358293946832, "median_itl_ms": 135.22850209847093, "output_throughput": 1598.643, \
+"sharegpt_output_len": null, "random_input_len": 1024, "random_output_len": 1024, \
+"random_range_ratio": 0.0, "duration": 380.2824916690588, "completed": 1200}
+"""
+
+
+def test_sglang_lines_without_means(tmp_path: Path) -> None:
+    facts = {"model": "llama-3.1-405b", "hardware": "h200", "tp": 8, "precision": "fp8"}
+    steady, crowded = read(tmp_path, SGLANG_2024, "sglang.jsonl", **facts).runs
+    assert steady.rate == 1.0
+    assert math.isnan(steady.ttft_mean_s)
+    assert steady.ttft_median_s == pytest.approx(0.2188, rel=1e-3)
+    # (24.371 s − 0.219 s) over 160,347 / 300 − 1 tokens
+    assert steady.tpot_mean_s == pytest.approx(0.045272, rel=1e-4)
+    assert steady.total_tok_per_s_per_gpu == pytest.approx((152612 + 160347) / 317.5468 / 8)
+    # Little's law: 1,200 requests of 110.9 s within 380.28 s
+    assert crowded.concurrency == pytest.approx(349.95, rel=1e-4)
+    assert math.isnan(crowded.ttft_median_s)
+
+
+def test_sglang_copies_without_attention_dp_are_workers(tmp_path: Path) -> None:
+    server = {
+        "model_path": "meta-llama/Llama-3.1-70B",
+        "tp_size": 2,
+        "dp_size": 4,
+        "enable_dp_attention": False,
+    }
+    run = one(read(tmp_path, SGLANG | {"server_info": server}, hardware="h100", precision="fp8"))
+    assert (run.decode.workers, run.decode.tp, run.decode.dp, run.gpus) == (4, 2, 1, 8)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        VLLM | {"completed": 600, "failed": 40},
+        {k: v for k, v in VLLM.items() if k != "failed"} | {"completed": 600},
+        AIPERF | {"error_request_count": {"unit": "requests", "avg": 40.0}},
+    ],
+    ids=["vllm", "vllm before it counted", "aiperf"],
+)
+def test_runs_whose_requests_failed_are_left_out(tmp_path: Path, data: dict[str, Any]) -> None:
+    found = read(tmp_path, data, **FACTS)
+    assert found.runs == ()
+    assert "40 of" in found.left_out[0].reason
+    assert "requests failed" in found.left_out[0].reason
+
+
+def test_a_run_without_an_answer_is_left_out(tmp_path: Path) -> None:
+    found = read(tmp_path, VLLM | {"completed": 0, "failed": 640, "total_input_tokens": 0}, **FACTS)
+    assert "640 of 640 requests failed" in found.left_out[0].reason
+
+
+def test_a_limit_beyond_the_number_of_requests_is_none(tmp_path: Path) -> None:
+    run = one(read(tmp_path, VLLM | {"max_concurrency": 4096}, **FACTS))
+    # 640 requests of 0.3125 s + 0.0196 s · (645120/640 − 1) within 214 s
+    assert run.concurrency == pytest.approx(640 * (0.3125 + 0.0196 * 1007) / 214)
+    assert math.isnan(run.ttft_mean_s)
+
+
 @pytest.mark.parametrize("data", [AIPERF, GENAI_PERF], ids=["aiperf", "genai-perf"])
 def test_aiperf_and_genai_perf(tmp_path: Path, data: dict[str, Any]) -> None:
     run = one(read(tmp_path, data, **FACTS))
@@ -242,6 +313,34 @@ def test_genai_perf_csv_says_no_load(tmp_path: Path) -> None:
     run = one(found)
     assert (run.isl, run.osl, run.concurrency) == (3000.25, 174.5, 32)
     assert latencies(run) == pytest.approx((1.1465, 0.64025, 0.03025))
+
+
+# anud18/qwen36-vllm-aiperf-benchmark, results/nvfp4/cf_llama31_chatbot/chatbot_flat/c1, most rows left out.
+AIPERF_CSV = """\
+Metric,avg,min,max,sum,p1,p5,p10,p25,p50,p75,p90,p95,p99,std
+Input Sequence Length (tokens),608.80,40.00,1665.00,12176.00,42.09,50.45,51.90,94.00,462.00,1026.75,1346.00,1456.00,1623.20,514.59
+Inter Token Latency (ms),68.72,65.88,71.97,1374.49,66.07,66.84,66.94,67.32,68.45,69.75,71.46,71.49,71.88,1.73
+Output Sequence Length (tokens),298.50,73.00,641.00,5970.00,94.28,179.40,188.60,244.75,288.00,329.50,427.20,465.25,605.85,113.87
+Request Latency (ms),31875.21,6019.84,45749.76,637504.11,7426.12,13051.22,17115.32,28221.02,34582.14,38416.02,43200.22,45414.89,45682.79,10433.27
+Time to First Token (ms),11444.39,528.93,23980.27,228887.80,639.96,1084.06,1148.81,3255.86,13706.37,16524.87,17135.06,17537.52,22691.72,6822.04
+
+Metric,Value
+Benchmark Duration (sec),637.56
+Overall Usage Prompt Cache Read % (%),63.83
+Request Count,20.00
+Request Throughput (requests/sec),0.03
+Total Token Throughput (tokens/sec),28.46
+
+
+Endpoint,GPU_Index,GPU_Name,GPU_UUID,Metric,avg,min,max,sum,p1,p5,p10,p25,p50,p75,p90,p95,p99,std
+"""  # noqa: E501
+
+
+def test_aiperf_csv_takes_no_rounded_rate(tmp_path: Path) -> None:
+    run = one(read(tmp_path, AIPERF_CSV, "profile.csv", model="llama-3.1-8b", concurrency=1, **FACTS))
+    assert (run.isl, run.osl) == (608.8, 298.5)
+    assert latencies(run) == pytest.approx((11.44439, 13.70637, 0.06872))
+    assert run.total_tok_per_s_per_gpu == pytest.approx(28.46 / 4)
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["0.4 and later", "0.2 and 0.3"])
@@ -285,6 +384,17 @@ def test_inferencex_over_two_pools(tmp_path: Path) -> None:
     assert run.prefill is not None
     assert (run.prefill.workers, run.prefill.tp, run.prefill.dp, run.prefill.ep) == (2, 1, 4, 4)
     assert (run.decode.workers, run.decode.dp, run.decode.ep, run.gpus) == (1, 32, 32, 40)
+
+
+def test_inferencex_with_pipeline_stages_and_other_words(tmp_path: Path) -> None:
+    """Later rows say `pp`, runners are named with their cluster; some count no workers."""
+    run = one(read(tmp_path, INFERENCEX | {"hw": "cluster:h200-nv", "tp": 4, "pp": 2}))
+    assert (run.hardware, run.decode.tp, run.decode.pp, run.gpus) == ("h200", 4, 2, 8)
+    assert run.total_tok_per_s_per_gpu == pytest.approx(600.0)
+    data = {k: v for k, v in INFERENCEX_DISAGGREGATED.items() if "num_workers" not in k}
+    pools = one(read(tmp_path, data | {"num_prefill_gpu": 4}))
+    assert pools.prefill is not None
+    assert (pools.prefill.workers, pools.decode.workers, pools.gpus) == (1, 1, 36)
 
 
 def test_inferencex_with_metrics_apart(tmp_path: Path) -> None:
@@ -354,7 +464,7 @@ def test_a_listing_takes_patterns(tmp_path: Path) -> None:
     [
         ("{}", "a.json", {}, r"a.json: no benchmark result is recognised in it; what is read: vllm bench"),
         ("[1, 2]", "a.json", {}, r"no benchmark result is recognised"),
-        ("", "a.json", {}, r"no benchmark result is recognised"),
+        ("", "a.json", {}, r"a.json: the file is empty"),
         ("a,b\n1,2\n", "a.csv", {}, r"no benchmark result is recognised"),
         (json.dumps(VLLM)[:300], "a.json", FACTS, r"a.json:1:\d+: not valid JSON: .*; was the file cut off"),
         (json.dumps(SGLANG) + "\n{", "a.jsonl", FACTS, r"a.jsonl:2:2: not valid JSON"),
@@ -414,6 +524,13 @@ def test_the_same_file_twice(tmp_path: Path) -> None:
         (tmp_path / name).write_text(json.dumps(VLLM))
     with pytest.raises(InputError, match=r"b.json: the same content as .*a.json; give it once"):
         read_own_runs([str(tmp_path / n) for n in ("a.json", "b.json")], given(FACTS), Catalog())
+
+
+def test_a_flag_speaks_once_for_all_files(tmp_path: Path) -> None:
+    for n in (1, 2):
+        (tmp_path / f"{n}.json").write_text(json.dumps(VLLM | {"duration": 200.0 + n}))
+    with pytest.raises(InputError, match=r"^--hardware: unknown accelerator 'h1000'"):
+        read_own_runs([str(tmp_path)], given(FACTS | {"hardware": "h1000"}), Catalog())
 
 
 def test_no_serving_result_is_left_out_with_a_reason(tmp_path: Path) -> None:

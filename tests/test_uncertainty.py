@@ -155,6 +155,16 @@ PAIR = Disaggregated(
 )
 
 
+def test_a_queue_that_never_ends_takes_endlessly_with_any_confidence() -> None:
+    """Found on TPU v5e with three tokens of answer: endless less endless warned."""
+    model, load = "qwen3-vl-30b-a3b", {"isl": 5, "osl": 3, "rate": 45.4, "arrival_cv": 1.7, "confidence": 0.8}
+    found = pdplan.recommend(model=model, hardware="tpu-v5e", mode="colocated", ttft=0.38, tpot=0.87, **load)
+    assert found.best is not None
+    crowded = replace(found.best.metrics, ttft_slo_s=math.inf, request_latency_slo_s=math.inf)
+    values = judged(crowded, Slo(confidence=0.8, ttft_factor=1.5, tpot_factor=1.2))
+    assert values["request_latency_s"] == math.inf
+
+
 def test_ttft_errs_as_the_prefill_accelerator_and_tpot_as_the_decode_one() -> None:
     unknown, known = (
         Ground(model="deepseek-r1", hardware=h, engine="vllm", mode="disaggregated")

@@ -16,7 +16,7 @@ from pdplan.cli.app import run as pdplan
 from pdplan.measured.accuracy import Residuals
 from pdplan.measured.intervals import is_fitted
 from pdplan.measured.runs import Run, read_runs
-from pdplan.report.scatter import HEIGHT, OTHERS, WIDTH, Cloud, clouds, terminal_scatter
+from pdplan.report.scatter import HEIGHT, OTHERS, WIDTH, Cloud, _figure, clouds, terminal_scatter
 
 TRAIN = SHARED / "measured" / "train.csv"
 
@@ -57,6 +57,12 @@ def test_a_cell_shows_the_group_that_most_of_its_runs_belong_to() -> None:
     lines = terminal_scatter([cloud("a", *ends, (10.0, 50.0)), cloud("b", *[(10.0, 50.0)] * 2)], "TTFT")
     assert "o a   x b" in lines[0]
     assert sum(line.count("x") for line in lines[1:]) == 1
+
+
+def test_groups_that_are_numbers_stand_by_size(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, {"concurrency": "128"}, {"concurrency": "16"}, {"concurrency": "4"})
+    found = clouds(runs, exact(runs), "tpot", lambda r: f"{r.concurrency:g}")
+    assert [group.name for group in found] == ["4", "16", "128"]
 
 
 def test_without_points_there_is_no_plot() -> None:
@@ -112,6 +118,29 @@ def test_pictures_are_what_their_ending_says_and_always_the_same(
     assert drawn[0] == drawn[1]
     if suffix == "html":
         assert b"<caption>Error of TPOT</caption>" in drawn[0]
+
+
+@pytest.mark.skipif(find_spec("matplotlib") is None, reason="pip install 'pdplan[plot]'")
+@pytest.mark.parametrize("names", [("TPOT",), ("TPOT", "TTFT")])
+def test_titles_fit_above_one_panel_and_two(names: tuple[str, ...], tmp_path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    table_of = runs_of(tmp_path, {}, {"id": "b", "tpot_mean_s": "0.02"})
+    panels = {name: clouds(table_of, exact(table_of), name.lower(), lambda r: r.engine) for name in names}
+    figure = _figure(panels, f"Predicted against measured {' and '.join(names)}, by prefill_hardware")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    box = figure._suptitle.get_window_extent(canvas.get_renderer())  # type: ignore[attr-defined]
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+
+
+@pytest.mark.skipif(find_spec("matplotlib") is None, reason="pip install 'pdplan[plot]'")
+def test_a_picture_of_nothing_is_not_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, picture = table(tmp_path, {"tpot_mean_s": "", "ttft_mean_s": ""}), tmp_path / "errors.png"
+    assert pdplan(["validate", str(path), "--plot", str(picture)]) == 2
+    assert "nothing to draw: no run has both" in capsys.readouterr().err
+    assert not picture.exists()
 
 
 def test_where_nothing_can_be_drawn_is_said_before_any_work(

@@ -68,6 +68,13 @@ def effects_of(document: Mapping[str, Any], runs: Sequence[Run]) -> tuple[Effect
     return tuple(sorted(found))
 
 
+def has_effect(effect: Effect, run: Run, document: Mapping[str, Any]) -> bool:
+    """Whether a run is predicted with this constant: engines have different ones."""
+    if effect.scope != "engines":
+        return True
+    return _is_fitted(engine_entries(run.engine, document).get(effect.name, {}))
+
+
 def _is_fitted(entry: Mapping[str, Any]) -> bool:
     """A number that a fit found (with rows), not one that was chosen; zero has no logarithm."""
     return entry.get("source") == FITTED and "rows" in entry and float(entry["value"]) > 0

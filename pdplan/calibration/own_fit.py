@@ -19,6 +19,7 @@ from pdplan.calibrated import (
     Covered,
     CrossValidation,
     Improvement,
+    LeftOut,
     OwnSpread,
     overlaid,
 )
@@ -27,6 +28,7 @@ from pdplan.calibration.effects import (
     Effect,
     blocks_of,
     effects_of,
+    has_effect,
     sensitivities,
     shipped_value,
 )
@@ -39,6 +41,7 @@ from pdplan.laws.roofline import Array
 from pdplan.measured.accuracy import QUANTITIES, residuals
 from pdplan.measured.predict import Predictions, predict
 from pdplan.measured.runs import Run
+from pdplan.units import format_duration
 
 LINEARISATIONS = 3
 SETTLED = 0.01
@@ -46,6 +49,8 @@ SETTLED = 0.01
 SILENT = 1e-4
 """A constant that changes no prediction more than this, in logarithms, is not looked at again."""
 MOST_FOLDS = 12
+FAR = 20.0
+"""No public run's TPOT is more than 5.3 times the predicted one, or less than a fifth of it."""
 UNTOLD = 0.99
 """A constant whose prior variance is left to this share was not told by the runs: it stays as shipped."""
 
@@ -126,6 +131,26 @@ def fit_own(runs: list[Run], catalog: Catalog, priors: Priors | None = None) -> 
     )
 
 
+def impossible(runs: Sequence[Run], catalog: Catalog) -> list[LeftOut]:
+    """Runs whose TPOT no server can have had: their times are in another unit, or of something else."""
+    found = []
+    predicted = predict(list(runs), catalog, _with_engines(runs)).tpot_mean_s
+    for run, tpot in zip(runs, predicted, strict=True):
+        ratio = max(run.tpot_mean_s / tpot, tpot / run.tpot_mean_s)
+        if ratio > FAR:  # not where there is no prediction
+            here, there = format_duration(run.tpot_mean_s), format_duration(float(tpot))
+            reason = (
+                f"its TPOT is {here}, {ratio:,.0f} times off the {there} predicted: another unit of time?"
+            )
+            found.append(LeftOut(run=run.id, reason=reason))
+    return found
+
+
+def engines_without_constants(runs: Sequence[Run]) -> list[str]:
+    """Engines of the runs that have no shipped constants: the generic ones are where their fit starts."""
+    return sorted({run.engine for run in runs} - set(engine_file()["engines"]))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Checked:
     """What cross-validation says, and how far measurements lay from predictions."""
@@ -187,8 +212,8 @@ def covered_by(runs: Sequence[Run]) -> tuple[Covered, ...]:
 
 def _with_engines(runs: Sequence[Run]) -> Mapping[str, Any]:
     """The shipped document; engines that it does not know start as the generic one."""
+    unknown = engines_without_constants(runs)
     shipped = engine_file()
-    unknown = {run.engine for run in runs} - set(shipped["engines"])
     return overlaid(shipped, {"engines": {name: {} for name in unknown}}) if unknown else shipped
 
 
@@ -200,7 +225,7 @@ def _parameters(
         prior = priors.of(effect)
         for run in runs:
             owner = effect.owner(run)
-            if (effect, owner) not in found:
+            if (effect, owner) not in found and has_effect(effect, run, document):
                 generation = catalog.accelerator(run.hardware).generation
                 value = shipped_value(effect, run, generation, document)
                 found[effect, owner] = Parameter(

@@ -64,8 +64,14 @@ def calibrate(
     pdplan recommend question.yaml --calibration my-calibration.yaml
     """
     from pdplan.calibration.own_file import calibration_of, used, write_calibration
-    from pdplan.calibration.own_fit import cross_validate, fit_own
-    from pdplan.errors import InputError
+    from pdplan.calibration.own_fit import (
+        cross_validate,
+        engines_without_constants,
+        fit_own,
+        impossible,
+    )
+    from pdplan.efficiency import engine_file
+    from pdplan.errors import InputError, nearest
     from pdplan.inputs.own_runs import read_own_runs
     from pdplan.report.calibration import calibration_report
 
@@ -73,6 +79,7 @@ def calibrate(
         raise InputError(f"{output}: the file is there already; give --force to replace it")
     catalog = flags.catalog()
     own = read_own_runs(runs, flags.given(), catalog)
+    own = own.without(impossible(own.runs, catalog))
     if not own.runs:
         reasons = "; ".join(dict.fromkeys(entry.reason for entry in own.left_out))
         raise InputError(f"none of {len(own.left_out)} runs can be used: {reasons}")
@@ -83,7 +90,12 @@ def calibrate(
     if output is not None:
         write_calibration(found, replace=force)
         say([f"wrote {output}"])
-    emit(calibration_report(found, used(own.runs), catalog.digest()), flags.format)
+    notes = []
+    for name in engines_without_constants(own.runs):
+        near = nearest(name, engine_file()["engines"])
+        hint = f"; or is it '{near[0]}'?" if near else ""
+        notes.append(f"the engine '{name}' has no constants of its own; the generic ones are its start{hint}")
+    emit(calibration_report(found, used(own.runs), catalog.digest(), notes), flags.format)
     return ANSWERED
 
 

@@ -54,8 +54,8 @@ def write_latency(b: Builder, case: Case, found: Found) -> None:
         fixed = {"t_h": handling, "t_x": found["exposed"], "t_d": found["tpot"]}
         after, names = "t_x+t_d", "request handling, wait, prefill, transfer, first decode step"
     else:
-        fixed = {"t_h": handling, "t_d": found["tpot"]}
         closed = case.workload.concurrency is not None
+        fixed = {"t_h": handling, "t_d": found["tpot"] if closed else found["D"]}
         after = "t_d" if closed else "t_d/2"
         half = "the step under way" if closed else "half a running step"
         names = f"request handling, wait, prefill, {half}"
@@ -67,6 +67,8 @@ def write_latency(b: Builder, case: Case, found: Found) -> None:
         "s",
         value=metrics.ttft_mean_s,
     )
+    if "known" in found and "t_d/2" in after:
+        fixed["t_d"] = found["known"]
     if (jitter := case.jitter) is not None:
         fixed["jit"] = jitter
         fixed["pct"] = Quantity(slo.percentile, "", OBJECTIVE)

@@ -282,6 +282,7 @@ def mixed_tpot(b: Builder, case: Case, running: Quantity, what: str, *, detail: 
             value=mixed.prefill_work_s,
         )
     top, alone = _with_drafts(b, case, name, running, known, {"t": plain}, what, detail=detail)
+    tokens = alone.get("E")
     used = alone | {"N": running, "OSL": case.osl, "servers": case.servers_per_worker(name), "t_x": added}
     tpot = b.line(
         "TPOT",
@@ -291,8 +292,25 @@ def mixed_tpot(b: Builder, case: Case, running: Quantity, what: str, *, detail: 
         "s",
         value=mixed.tpot_s,
     )
-    found = {"tpot": tpot, "S": service, "S_q": work, "t_decode": plain}
+    found = {
+        "tpot": tpot,
+        "S": service,
+        "S_q": work,
+        "t_decode": plain,
+        "t_x": added,
+        "D": tpot,
+        "t_p": plain,
+    }
+    found |= {"M": cut["M"], "n_0": cut["n_0"]}
     if detail:
+        if tokens is not None:
+            found["D"] = b.line(
+                "D", "a step on average", "E*TPOT", {"E": tokens, "TPOT": tpot}, "s", value=mixed.mean_s
+            )
+            expression = top.removesuffix("/E").strip("()")
+            found["t_p"] = b.line(
+                "t_p", "a step without prefill, drafts included", expression, alone, "s", value=mixed.plain_s
+            )
         found["handling"] = write_handling(b, case, name, steps, mixed.prefill, mixed.handling_s)
     return found
 

@@ -220,15 +220,21 @@ def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[s
     b.line("rho", "utilisation of the servers", "a/c", {"a": offered, "c": servers}, "")
     cv = Quantity(case.workload.isl_cv, "", QUESTION)
     value = case.metrics.parts["wait for prefill"]
+    engine = case.pools[name].setting.constants.engine
+    mixes = not closed and name == "colocated" and bool(engine.mixes_prefill)
     if closed:
         waits = b.line(
             "C", "share of requests that wait: the busy share", "min(a/c,1)", {"a": offered, "c": servers}, ""
         )
         wait = _write_closed_wait(b, case, found, service, value)
+    elif mixes:
+        queue = _write_wait(b, case, servers, offered, arrivals, work, cv, None)
+        waits, wait, differing = _write_shared_steps(b, case, found, servers, queue, value)
     else:
         waits, wait = _write_wait(b, case, servers, offered, arrivals, work, cv, value)
+    differing = differing if mixes else wait
     percentile = Quantity(case.slo.percentile, "", "the SLO")
-    used = {"S": service, "W": wait, "C": waits, "pct": percentile}
+    used = {"S": service, "W": differing, "C": waits, "pct": percentile}
     if cv.value > 0:
         expression, used = "wait_quantile(pct,C,W,S,cv)", used | {"cv": cv}
         note = (
@@ -238,7 +244,69 @@ def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[s
     else:
         expression, note = "S+W/max(C,1e-12)*ln(max(C/(1-pct),1))", "P(W > t) = C·exp(−t·C/W)"
     late = b.line("R", "wait and prefill at the percentile", expression, used, "s", note=note)
-    return {"wait": wait, "late": late, "servers": servers, "offered": offered}
+    known = found["t_p"] if mixes else found.get("D")
+    return {"wait": wait, "late": late, "servers": servers, "offered": offered} | (
+        {"known": known} if known is not None else {}
+    )
+
+
+def _write_shared_steps(
+    b: Builder,
+    case: Case,
+    found: dict[str, Quantity],
+    servers: Quantity,
+    queue: tuple[Quantity, Quantity],
+    value: object,
+) -> tuple[Quantity, Quantity, Quantity]:
+    """Who waits, the mean wait, and that with what prompts add to the step under way, where steps mix."""
+    busy_share, wait = queue
+    extra, mean, plain = found["t_x"], found["D"], found["t_p"]
+    each = {"lam": case.rate, "c": servers}
+    ahead = b.line(
+        "W_a",
+        "wait for prompts ahead, whose steps decode besides",
+        "W*S/S_q",
+        {"W": wait, "S": found["S"], "S_q": found["S_q"]},
+        "s",
+    )
+    busy = b.line("rho_x", "share of time that prompts add", "min(lam/c*t_x,1)", each | {"t_x": extra}, "")
+    joining = b.line(
+        "mu",
+        "prompts that come after it, before its step starts",
+        "lam/c*(D/2+W_a)/(1+rho_x)",
+        each | {"D": mean, "W_a": ahead, "rho_x": busy},
+        "prompts",
+    )
+    room = b.line(
+        "h",
+        "of which its step has room for half of what it holds besides",
+        "(max(floor(M/n_0),1)-1)/2",
+        {"M": found["M"], "n_0": found["n_0"]},
+        "prompts",
+    )
+    total = b.line(
+        "W",
+        "mean wait, prompts that join the step included",
+        "W_a+t_x*h*(1-h/max(h+mu,1e-12))",
+        {"W_a": ahead, "t_x": extra, "h": room, "mu": joining},
+        "s",
+        value=value,
+    )
+    waits = b.line(
+        "C",
+        "share of arrivals that meet prompts: of the time, that in steps with prompts",
+        "max(C,1-(1-rho_x)*exp(-lam/c*D))",
+        {"C": busy_share, "rho_x": busy} | each | {"D": mean},
+        "",
+    )
+    differing = b.line(
+        "W_p",
+        "wait that differs between arrivals: beyond half a step without prefill",
+        "W+(D-t_p)/2",
+        {"W": total, "D": mean, "t_p": plain},
+        "s",
+    )
+    return waits, total, differing
 
 
 def _write_closed_wait(

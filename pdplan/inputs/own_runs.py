@@ -10,7 +10,7 @@ import glob
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
 from pdplan.architecture.model import Model
@@ -43,6 +43,8 @@ AXES = ("workers", "tp", "pp", "dp", "ep")
 MOST = 100_000
 SUFFIXES = (".json", ".jsonl", ".csv")
 """Result files in a folder; its YAML files may be anything."""
+MOST_FAILED = 0.05
+"""Share of requests without an answer beyond which a run's load was not what it says."""
 STEADY = 3.0
 """Arrivals at a rate must last this many request latencies for the run to be a steady one."""
 
@@ -105,6 +107,12 @@ class OwnRuns:
     runs: tuple[Run, ...]
     left_out: tuple[LeftOut, ...]
     sources: tuple[SourceFile, ...]
+
+    def without(self, left_out: Sequence[LeftOut]) -> OwnRuns:
+        """The same, less runs that cannot be used after all."""
+        names = {entry.run for entry in left_out}
+        kept = tuple(run for run in self.runs if run.id not in names)
+        return replace(self, runs=kept, left_out=(*self.left_out, *left_out))
 
 
 def read_own_runs(paths: Sequence[str], facts: Values, catalog: Catalog) -> OwnRuns:
@@ -185,7 +193,8 @@ def _together(messages: Sequence[str]) -> list[str]:
         head, _, tail = message.partition(": ")
         found.setdefault(tail or message, []).append(head)
     lines = []
-    for text, heads in found.items():
+    for text, all_heads in found.items():
+        heads = list(dict.fromkeys(all_heads))  # a flag speaks once for all files
         more = f" and {len(heads) - 1:,} more" if len(heads) > 1 else ""
         lines.append(text if heads[0] == text else f"{heads[0]}{more}: {text}")
     return lines
@@ -210,11 +219,24 @@ def _of_file(content: Content, facts: Values, catalog: Catalog) -> tuple[str, li
         runs = parse_runs(content.text, content.path)
         return TABLE, *_usable([(run, "") for run in runs])
     results = read_results(content)
+    failed = [LeftOut(run=r.where, reason=reason) for r in results if (reason := _failed(r))]
     findings = Findings()
-    made = [findings.attempt(_run, result, facts, catalog) for result in results]
+    made = [findings.attempt(_run, result, facts, catalog) for result in results if not _failed(result)]
     findings.check()
-    pairs = [found for found in made if found is not None]
-    return results[0].format, *_usable(pairs)
+    runs, left_out = _usable([found for found in made if found is not None])
+    return results[0].format, runs, failed + left_out
+
+
+def _failed(result: Result) -> str:
+    """Why a benchmark says nothing of its server's speed; "" where it does."""
+    asked = result.completed + (0.0 if math.isnan(result.failed) else result.failed)
+    if result.completed == 0 or result.failed > MOST_FAILED * asked:
+        return (
+            f"{asked - result.completed:,.0f} of {asked:,.0f} requests failed"
+            if asked
+            else "no request was sent"
+        )
+    return ""
 
 
 def _usable(pairs: Sequence[tuple[Run, str]]) -> tuple[list[Run], list[LeftOut]]:
@@ -283,11 +305,11 @@ def _run(result: Result, facts: Values, catalog: Catalog) -> tuple[Run, str]:
         arrival_cv=result.arrival_cv,
         decode=decode,
         prefill=prefill,
-        ttft_mean_s=result.ttft_mean_s if load.steady else math.nan,
-        ttft_median_s=result.ttft_median_s if load.steady else math.nan,
+        ttft_mean_s=_positive(result.ttft_mean_s) if load.steady else math.nan,
+        ttft_median_s=_positive(result.ttft_median_s) if load.steady else math.nan,
         tpot_mean_s=result.tpot_mean_s,
         gpus=gpus,
-        total_tok_per_s_per_gpu=result.total_tok_per_s / gpus,
+        total_tok_per_s_per_gpu=_positive(result.total_tok_per_s) / gpus,
     )
     return run, load.problem
 
@@ -315,10 +337,13 @@ def _load(result: Result, values: Values, osl: float, findings: Findings) -> _Lo
     if given_concurrency or given_rate:
         return _Load(concurrency=given_concurrency or math.nan, rate=given_rate or math.nan)
     concurrency, rate = result.concurrency, result.rate
-    limited = concurrency >= 1
+    # A limit that fewer requests than it could ever reach is none.
+    limited = concurrency >= 1 and not result.completed < concurrency
     if limited and not math.isfinite(rate):
         return _Load(concurrency=concurrency)
-    latency = result.ttft_mean_s + result.tpot_mean_s * (osl - 1.0)
+    latency = result.latency_mean_s
+    if math.isnan(latency):
+        latency = result.ttft_mean_s + result.tpot_mean_s * (osl - 1.0)
     in_flight = result.completed * latency / result.duration_s if result.duration_s > 0 else math.nan
     if math.isfinite(rate) and rate > 0:
         arriving = result.completed / rate
@@ -332,7 +357,7 @@ def _load(result: Result, values: Values, osl: float, findings: Findings) -> _Lo
             return _Load(concurrency=concurrency)
     if in_flight >= 1.0:
         return _Load(concurrency=in_flight, steady=False)
-    if math.isnan(rate) and math.isnan(concurrency):
+    if math.isnan(in_flight) or (math.isnan(rate) and math.isnan(concurrency)):
         findings.messages.append(_missing(result, "concurrency", "64", "or --rate"))
         return _Load()
     return _Load(concurrency=1.0, problem="too few requests to tell how many were in flight")
@@ -389,6 +414,10 @@ def _missing(result: Result, key: str, example: str, more: str = "") -> str:
         f"{result.where}: {result.format} does not say the {key.replace('_', ' ')}; "
         f"give it, e.g. {flag} {example}{f' ({more})' if more else ''}, or in a listing of runs"
     )
+
+
+def _positive(measured: float) -> float:
+    return measured if measured > 0 else math.nan
 
 
 def _text(values: Values, key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,13 +93,27 @@ def summarise(errors: Array, counts: Array) -> ErrorSummary:
 def summaries(
     runs: Sequence[Run], found: Residuals, key: Callable[[Run], Any]
 ) -> dict[Any, dict[str, ErrorSummary]]:
-    """Summaries of every quantity by `key` of the runs, in the keys' order."""
+    """Summaries of every quantity by `key` of the runs, in the keys' order: numbers by size."""
     keys = [key(run) for run in runs]
     table = {}
-    for name in sorted(set(keys), key=str):
+    for name in sorted(set(keys), key=natural_order):
         inside = np.array([k == name for k in keys])
         table[name] = {q: summarise(getattr(found, q), found.counts[q] & inside) for q in QUANTITIES}
     return table
+
+
+def natural_order(key: Any) -> list[tuple[bool, float, str]]:
+    """An order of keys and tuples of keys in which 16 stands before 128.
+
+    >>> sorted([("b", "128"), ("a", "8"), ("b", "16"), ("b", "")], key=natural_order)
+    [('a', '8'), ('b', '16'), ('b', '128'), ('b', '')]
+    """
+    order = []
+    for part in key if isinstance(key, tuple) else (key,):
+        text = str(part)
+        number = float(text) if text.replace(".", "", 1).isdigit() else math.inf
+        order.append((number == math.inf, number, text))
+    return order
 
 
 @dataclass(frozen=True, kw_only=True)

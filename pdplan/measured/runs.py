@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 from pdplan.errors import InputError, nearest
 from pdplan.files import read_text
+from pdplan.measured.servers import as_served, engine_settings
+from pdplan.measured.table import RowError, table_rows
 from pdplan.plan import PoolPlan
 
 REQUIRED = (
@@ -26,7 +27,10 @@ REQUIRED = (
     "workers",
     "tp",
 )
+MODES = ("colocated", "disaggregated")
 GPUS_PER_NODE = 8
+MOST = 100_000
+"""Of workers, and of each parallel size."""
 _COUNTS = {
     "workers": 1,
     "tp": 1,
@@ -74,7 +78,19 @@ class Run:
     """Of an open loop: coefficient of variation of the gaps between arrivals."""
     kv_precision: str = "auto"
     drafted: int = 0
-    """Tokens drafted a step; 0 takes what engines.yaml says of runs with speculation."""
+    """Tokens drafted a step; 0, where the run speculates, takes what engines.yaml says of such runs."""
+    settings: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    """How its servers were started, as far as known; None: not looked up yet."""
+    listed: tuple[tuple[int, ...] | None, ...] = ()
+    """Sizes of both pools as published, where those that ran differ; () where they do not."""
+
+    build: str = ""
+    """Of the engine, where it was another than today's: a block of engines.yaml's `builds`."""
+
+    @property
+    def speculates(self) -> bool:
+        """Labelled so, or known to draft tokens."""
+        return self.spec != "none" or self.drafted > 0
 
     @property
     def open_loop(self) -> bool:
@@ -83,9 +99,7 @@ class Run:
     @property
     def fingerprint(self) -> str:
         """Eight hexadecimal digits of what was measured, and where: the same under another id or source."""
-        sizes = [
-            (p.workers, p.tp, p.pp, p.dp, p.ep) if p else None for p in (self.decode, self.prefill)
-        ]
+        sizes = self.listed or sizes_of(self.decode, self.prefill)
         what = (self.model, self.hardware, self.engine, self.precision, self.mode, self.spec, *sizes)
         numbers = (self.isl, self.osl, self.concurrency, self.tpot_mean_s, self.ttft_s)
         return f"{crc32(repr((what, numbers)).encode()):08x}"
@@ -135,24 +149,14 @@ def read_runs(path: Path) -> list[Run]:
 
 def parse_runs(text: str, path: str) -> list[Run]:
     """The runs of a CSV's text; `path` leads every message."""
-    reader = csv.DictReader(io.StringIO(text))
-    header = reader.fieldnames or []
-    missing = [name for name in REQUIRED if name not in header]
-    if not {"concurrency", "rate"} & set(header):
-        missing.append("concurrency")
-    if missing:
-        hints = [
-            f"'{m}'" + (f" (is it '{near[0]}'?)" if (near := nearest(m, header)) else "") for m in missing
-        ]
-        raise InputError(
-            f"{path}:1: missing column {', '.join(hints)}; see docs/measured-runs.md for the table"
-        )
     runs, findings = [], []
-    for row in reader:
+    for line, row in table_rows(text, path, REQUIRED):
         try:
+            if isinstance(row, RowError):
+                raise row
             runs.append(_run(row))
         except ValueError as problem:
-            findings.append(f"{path}:{reader.line_num}: {problem}")
+            findings.append(f"{path}:{line}: {problem}")
     if findings:
         raise InputError(findings[0], *findings[1:])
     if not runs:
@@ -161,7 +165,11 @@ def parse_runs(text: str, path: str) -> list[Run]:
 
 
 def _run(row: dict[str, str]) -> Run:
-    counts = {name: _integer(row, name, default) for name, default in _COUNTS.items()}
+    counts = {name: _count(row, name, default) for name, default in _COUNTS.items()}
+    mode = _text(row, "mode")
+    if mode not in MODES:
+        close = nearest(mode, MODES) or MODES
+        raise ValueError(f"mode is '{mode}'; expected {' or '.join(close)}")
     hardware = _text(row, "hardware")
     prefill = None
     if counts["prefill_workers"]:
@@ -178,7 +186,9 @@ def _run(row: dict[str, str]) -> Run:
     concurrency, rate = (_number(row, name, math.nan) for name in ("concurrency", "rate"))
     if math.isnan(concurrency) == math.isnan(rate):
         raise ValueError("give either concurrency or rate" + (", not both" if concurrency == concurrency else ""))
-    return Run(
+    if concurrency == 0 or rate == 0:
+        raise ValueError(f"{'rate' if rate == 0 else 'concurrency'} is 0; expected more")
+    run = Run(
         id=_text(row, "id"),
         source=row.get("source") or "",
         date=row.get("date") or "",
@@ -187,7 +197,7 @@ def _run(row: dict[str, str]) -> Run:
         engine=_text(row, "engine"),
         engine_version=row.get("engine_version") or "",
         precision=_text(row, "precision"),
-        mode=_text(row, "mode"),
+        mode=mode,
         spec=row.get("spec") or "none",
         isl=_number(row, "isl"),
         osl=_number(row, "osl"),
@@ -205,6 +215,12 @@ def _run(row: dict[str, str]) -> Run:
         gpus=gpus,
         total_tok_per_s_per_gpu=_number(row, "total_tok_per_s_per_gpu", math.nan),
     )
+    return replace(as_served(run), listed=sizes_of(run.decode, run.prefill))
+
+
+def sizes_of(*pools: PoolPlan | None) -> tuple[tuple[int, ...] | None, ...]:
+    """Workers, tp, pp, dp and ep of pools; None where there is none."""
+    return tuple((p.workers, p.tp, p.pp, p.dp, p.ep) if p else None for p in pools)
 
 
 def _product(sizes: dict[str, int]) -> int:
@@ -261,6 +277,16 @@ def _integer(row: dict[str, str], name: str, default: int) -> int:
     return int(value)
 
 
+def _count(row: dict[str, str], name: str, default: int) -> int:
+    """A number of workers or ranks; 0 only where nothing stands for none."""
+    value = _integer(row, name, default)
+    if value > MOST:
+        raise ValueError(f"{name} is {value:,}; expected at most {MOST:,}")
+    if value == 0 and name in ("workers", "tp"):
+        raise ValueError(f"{name} is 0; expected at least 1")
+    return value if default == 0 else max(value, 1)
+
+
 def _first(row: dict[str, str], *names: str) -> float:
     """The first column that has a value: mean where published, else the median."""
     for name in names:
@@ -276,6 +302,7 @@ def group_runs(runs: list[Run]) -> Iterator[list[int]]:
     for index, run in enumerate(runs):
         key = (
             run.model,
+            run.mode,
             run.hardware,
             run.prefill.hardware if run.prefill else None,
             run.source,
@@ -283,12 +310,14 @@ def group_runs(runs: list[Run]) -> Iterator[list[int]]:
             run.precision,
             run.spec,
             run.drafted,
+            run.build,
             run.kv_precision,
             run.arrival_cv,
             run.open_loop,
             run.mean_isl,
             run.mean_osl,
             run.length_spread > 0,
+            tuple(engine_settings(run).items()),
         )
         groups.setdefault(key, []).append(index)
     yield from groups.values()

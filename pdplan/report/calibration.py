@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -20,7 +21,9 @@ _LEFT_OUT = {
 MOST_BULLETS = 8
 
 
-def calibration_report(calibration: Calibration, headline: str, catalog_sha256: str) -> Report:
+def calibration_report(
+    calibration: Calibration, headline: str, catalog_sha256: str, notes: Sequence[str] = ()
+) -> Report:
     """The report on a fitted calibration; `headline` says what it was fitted to."""
     keys = calibration.keys
     rows = [
@@ -53,8 +56,12 @@ def calibration_report(calibration: Calibration, headline: str, catalog_sha256: 
             **{q: _improvement(getattr(keys.cross_validation, q)) for q in QUANTITIES},
         },
     }
+    data["notes"] = list(notes)
+    blocks = _blocks(calibration, headline, rows)
+    if notes:
+        blocks.append(Bullets(title="Notes", items=tuple(notes)))
     return Report(
-        blocks=tuple(_blocks(calibration, headline, rows)),
+        blocks=tuple(blocks),
         data=data,
         records=tuple(rows),
     )
@@ -84,7 +91,7 @@ def _blocks(calibration: Calibration, headline: str, rows: list[dict[str, Any]])
         for row in rows
     ]
     if constants:
-        heads = "of|constant|>shipped|>fitted|>change|>prior left"
+        heads = "~of|constant|>shipped|>fitted|>change|>prior left"
         blocks.append(table("Constants that the runs tell of", heads, constants))
     else:
         blocks.append(Paragraph("The runs tell of no constant: all stay as shipped.", title="Constants"))

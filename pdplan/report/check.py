@@ -165,7 +165,7 @@ def _findings_table(title: str, findings: tuple[Finding, ...]) -> Table:
         bar = () if not bars else ("" if f.bar is None else bar_words(f.bar, measure.show),)
         rows.append((measure.key, *expected, found, *bar, f"{sign} {allowed}", _verdict(f), str(limit.spot)))
     heads = ["limit", *((">expected",) if sized else ()), ">at confidence" if sized else ">found"]
-    heads += [*((">8 of 10",) if bars else ()), ">allowed", "verdict", "?line"]
+    heads += [*((">?8 of 10",) if bars else ()), ">allowed", "~verdict", "?line"]
     return table(title, "|".join(heads), rows)
 
 

@@ -182,7 +182,7 @@ def _table(found: Front, shown: int) -> Table:
             )
         )
     title = f"{counted(len(rows), 'point')} of {len(found.points)}"
-    columns = ">tok/s/user|>TPOT|>tok/s/GPU|>$/M output|mode|~plan|>?P per D|>?batch|>?TTFT|>?vs other mode"
+    columns = ">tok/s/user|>TPOT|>tok/s/GPU|>?$/M output|mode|~plan|>?P per D|>?batch|>?TTFT|>?vs other mode"
     return table(title, columns, rows)
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pdplan.errors import InputError
 from pdplan.laws.roofline import Array
-from pdplan.measured.accuracy import Residuals
+from pdplan.measured.accuracy import Residuals, natural_order
 from pdplan.measured.runs import Run
 from pdplan.report.blocks import Block
 from pdplan.report.plots import framed, log_ticks, tick_text
@@ -45,7 +46,7 @@ def clouds(runs: Sequence[Run], found: Residuals, quantity: str, key: Callable[[
     used = [int(i) for i in np.flatnonzero(found.counts[quantity] & np.isfinite(errors))]
     names = [str(key(runs[i])) or "none" for i in used]
     most = [name for name, _ in Counter(names).most_common()]
-    kept = sorted(most if len(most) <= len(MARKS) else most[: len(MARKS) - 1])
+    kept = sorted(most if len(most) <= len(MARKS) else most[: len(MARKS) - 1], key=natural_order)
     labels = np.array([name if name in kept else OTHERS for name in names])
     measured = np.array([_measured_s(runs[i], quantity) * 1e3 for i in used])
     predicted = measured * (1.0 + errors[used])
@@ -91,8 +92,13 @@ def draw_scatters(
     """Draw one panel a title into a file; its ending says in which format. InputError where it cannot be."""
     from pdplan.report.drawing import write_picture
 
-    title = f"Predicted against measured {' and '.join(panels)}, by {by}"
-    write_picture(path, lambda: _figure(panels, title), title, blocks)
+    shown = {name: groups for name, groups in panels.items() if groups}
+    if not shown:
+        raise InputError(
+            f"{path}: nothing to draw: no run has both a measurement that counts and a prediction"
+        )
+    title = f"Predicted against measured {' and '.join(shown)}, by {by}"
+    write_picture(path, lambda: _figure(shown, title), title, blocks)
 
 
 # ------------------------------------------------------------------------ inside
@@ -112,14 +118,13 @@ def _range(groups: Sequence[Cloud]) -> tuple[float, float, list[float]]:
     return ticks[0], ticks[-1], ticks
 
 
-def _figure(panels: Mapping[str, Sequence[Cloud]], title: str) -> Figure:
+def _figure(shown: Mapping[str, Sequence[Cloud]], title: str) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     from pdplan.report.drawing import FAINT, RULE
 
-    shown = {name: groups for name, groups in panels.items() if groups}
-    figure = Figure(figsize=(5.4 * max(len(shown), 1), 5.6), layout="constrained")
+    figure = Figure(figsize=(5.4 * len(shown), 5.6), layout="constrained")
     names = list(dict.fromkeys(g.name for groups in shown.values() for g in groups))
     colours = dict(zip(names, COLOURS, strict=False)) | {OTHERS: COLOURS[-1]}
     for i, (name, groups) in enumerate(shown.items()):
@@ -154,5 +159,7 @@ def _figure(panels: Mapping[str, Sequence[Cloud]], title: str) -> Figure:
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, loc="upper left", fontsize=8, markerscale=2)
-    figure.suptitle(f"{title}; dashed: 25 % too high, 25 % too low", fontsize=11, fontweight="bold")
+    dashed = f"dashed: {BAND - 1:.0%} too high, {1 - 1 / BAND:.0%} too low".replace("%", " %")
+    between = "; " if len(shown) > 1 else "\n"  # one panel is narrower than the line
+    figure.suptitle(f"{title}{between}{dashed}", fontsize=11, fontweight="bold")
     return figure

@@ -1,7 +1,7 @@
 """A report for people in a terminal, or piped into a file: plain text, colour where it is wanted.
 
 Without a width nothing is wrapped or cut: a pipe has no 80 columns. With one, the columns
-that may wrap do, and a table that is still too wide is left as wide as it is.
+that may wrap do, and some are left out.
 """
 
 from __future__ import annotations
@@ -95,26 +95,28 @@ def _table(block: Table, width: int | None, paint: _Paint) -> Iterator[str]:
     for row in block.rows:
         yield from _row(row, block.columns, widths, paint)
     if left_out:
-        yield paint(f"(no room for {', '.join(left_out)}: widen the terminal, or pipe)", "faint")
+        words = f"(no room for {', '.join(left_out)}: widen the terminal, or pipe)"
+        yield from (paint(line, "faint") for line in _wrapped(words, width))
 
 
 def fitted(block: Table, width: int | None) -> tuple[Table, list[str]]:
     """The table as the width allows, and the titles left out.
 
-    Columns are broken first, then left out, then joined; what is too wide even so stays as it is.
+    Columns are broken first, then left out, then joined; what is too wide even so is as narrow as it gets.
     """
     if width is None or _needed(block) <= width:
         return block, []
+    left_out: list[str] = []
     for table in (block, _joined(block)):
-        left_out: list[str] = []
+        left_out = []
         for i in reversed([i for i, c in enumerate(table.columns) if c.optional]):
             if _needed(table) <= width:
                 break
             left_out.insert(0, table.columns[i].title)
             table = _without(table, i)
         if _needed(table) <= width:
-            return table, left_out
-    return block, []
+            break
+    return table, left_out
 
 
 def _needed(block: Table) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -28,6 +29,7 @@ from pdplan.measured.runs import Run
 from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, Verbatim, table
 from pdplan.report.contract import header
 from pdplan.report.scatter import Cloud, clouds, terminal_scatter
+from pdplan.report.words import counted
 
 COLUMNS: dict[str, Callable[[Run], Any]] = {
     "model": lambda r: r.model,
@@ -35,29 +37,44 @@ COLUMNS: dict[str, Callable[[Run], Any]] = {
     "engine": lambda r: r.engine,
     "engine_version": lambda r: r.engine_version,
     "precision": lambda r: r.precision,
+    "kv_precision": lambda r: r.kv_precision,
     "mode": lambda r: r.mode,
     "spec": lambda r: r.spec,
+    "drafted": lambda r: r.drafted,
     "source": lambda r: r.source,
     "date": lambda r: r.date[:7],
     "isl": lambda r: f"{r.isl:g}",
     "osl": lambda r: f"{r.osl:g}",
-    "concurrency": lambda r: f"{r.concurrency:g}",
+    "length_spread": lambda r: f"{r.length_spread:g}",
+    "concurrency": lambda r: "" if r.open_loop else f"{r.concurrency:g}",
+    "rate": lambda r: f"{r.rate:g}" if r.open_loop else "",
+    "arrival_cv": lambda r: f"{r.arrival_cv:g}" if r.open_loop else "",
+    "gpus": lambda r: r.gpus,
+    "workers": lambda r: r.decode.workers,
     "tp": lambda r: r.decode.tp,
     "pp": lambda r: r.decode.pp,
     "dp": lambda r: r.decode.dp,
     "ep": lambda r: r.decode.ep,
+    "prefill_hardware": lambda r: r.prefill.hardware if r.prefill else "",
+    "prefill_workers": lambda r: r.prefill.workers if r.prefill else 0,
+    "prefill_tp": lambda r: r.prefill.tp if r.prefill else 0,
+    "prefill_pp": lambda r: r.prefill.pp if r.prefill else 0,
+    "prefill_dp": lambda r: r.prefill.dp if r.prefill else 0,
+    "prefill_ep": lambda r: r.prefill.ep if r.prefill else 0,
 }
 """What `--by` can group by."""
 _TITLES = {"tpot": "TPOT", "ttft": "TTFT", "tok_per_s_per_gpu": "tokens/s/GPU"}
 
 
+MOST_REASONS = 8
 PLOTTED = {"tpot": "TPOT", "ttft": "TTFT"}
 """Quantities that `--plot` shows."""
 
 
 def columns_from(text: str | None) -> tuple[str, ...]:
     """The columns that `--by` names; InputError for one that there is not."""
-    names = tuple(name.strip() for name in (text or "").split(",") if name.strip()) or ("mode",)
+    given = (name.strip() for name in (text or "").split(",") if name.strip())
+    names = tuple(dict.fromkeys(given)) or ("mode",)
     for name in names:
         if name not in COLUMNS:
             close = nearest(name, COLUMNS)
@@ -84,8 +101,11 @@ def validation_report(
     everything = summaries(runs, found, lambda r: ())[()]
     regret = choice_regret(runs, predictions)
     inside, fitted = inside_intervals(runs, found, calibration), is_fitted(runs)
-    reasons = sorted({r for r in predictions.reasons if r})
-    missed = sum(1 for r in predictions.reasons if r)
+    counts = Counter(r for r in predictions.reasons if r)
+    reasons = sorted(counts)
+    missed = counts.total()
+    seen = Counter(run.id for run in runs)
+    twice = [name for name, count in seen.items() if count > 1]
     data: dict[str, Any] = {
         **header(catalog_sha256),
         "rows": len(runs),
@@ -101,6 +121,7 @@ def validation_report(
         "inside_80_percent_interval": {q: _plain(v) for q, v in inside.shares().items()},
         "inside_80_percent_interval_of_new_rows": {q: _plain(v) for q, v in inside.shares(~fitted).items()},
         "reasons": reasons,
+        "repeated_ids": twice,
     }
     records = tuple(
         {
@@ -112,7 +133,8 @@ def validation_report(
     blocks = [
         *_blocks(runs, names, groups, everything, regret, missed),
         *_intervals(inside, fitted),
-        *([Bullets(title="Not predicted", items=tuple(reasons[:8]))] if reasons else []),
+        *([Bullets(title="Not predicted", items=_reasons(counts))] if reasons else []),
+        *([Paragraph(f"{_repeated(twice)} stands on several lines: each is counted")] if twice else []),
     ]
     if plotted:
         panels = scatter_panels(runs, found, names[0])
@@ -158,7 +180,9 @@ def _blocks(
 ) -> list[Block]:
     parts = [f"{_TITLES[q]} {_percent(everything[q].median)}" for q in QUANTITIES]
     blocks: list[Block] = [
-        Headline(f"{len(runs):,} runs, {len(runs) - missed:,} predicted; median error {', '.join(parts)}")
+        Headline(
+            f"{counted(len(runs), 'run')}, {len(runs) - missed:,} predicted; median error {', '.join(parts)}"
+        )
     ]
     for quantity in QUANTITIES:
         rows = [
@@ -174,8 +198,14 @@ def _blocks(
             for key, entry in groups.items()
             if (s := entry[quantity]).rows
         ]
-        heads = "|".join([*names, ">runs", ">covered", ">median", ">mean", ">p90", ">signed"])
-        blocks.append(table(f"Error of {_TITLES[quantity]}", heads, rows))  # type: ignore[arg-type]
+        title = f"Error of {_TITLES[quantity]}"
+        if not rows:
+            blocks.append(Paragraph("no run has a measurement that counts", title=title))
+            continue
+        heads = "|".join(
+            [*(f"+{name}" for name in names), ">runs", ">covered", ">median", ">mean", ">p90", ">signed"]
+        )
+        blocks.append(table(title, heads, rows))  # type: ignore[arg-type]
     if regret.choices:
         text = (
             f"{regret.choices:,} choices by prediction lose {_percent(regret.median)} of the best measured "
@@ -183,6 +213,18 @@ def _blocks(
         )
         blocks.append(Paragraph(text, title="Choice regret"))
     return blocks
+
+
+def _reasons(counts: Counter[str]) -> tuple[str, ...]:
+    """Why runs are not predicted, the most frequent reasons first."""
+    shown = [f"{counted(n, 'run')}: {reason}" for reason, n in counts.most_common(MOST_REASONS)]
+    more = len(counts) - len(shown)
+    return (*shown, *((f"and {counted(more, 'other reason')}",) if more > 0 else ()))
+
+
+def _repeated(ids: Sequence[str]) -> str:
+    more = f" and {counted(len(ids) - 1, 'other id')}" if len(ids) > 1 else ""
+    return f"the id '{ids[0]}'{more}"
 
 
 def _intervals(inside: Inside, fitted: Array) -> list[Block]:

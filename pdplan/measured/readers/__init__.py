@@ -71,6 +71,8 @@ def read_results(content: Content) -> list[Result]:
             f"{content.path}: this is a calibration already; give the results that it should be fitted to, "
             "and use it with --calibration"
         )
+    if not content.text.strip():
+        raise InputError(f"{content.path}: the file is empty; was the benchmark cut off?")
     if not found:
         raise InputError(f"{content.path}: no benchmark result is recognised in it; what is read: {READ}")
     return found

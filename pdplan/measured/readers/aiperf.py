@@ -25,24 +25,26 @@ def claims(data: Mapping[str, Any]) -> bool:
 def read(data: Mapping[str, Any], where: str) -> list[Result]:
     settings = data.get("input_config")
     given = settings if isinstance(settings, Mapping) else {}
-    requests = _metric(data, "request_throughput")
+    lengths = _metric(data, "input_sequence_length"), _metric(data, "output_sequence_length")
+    total = _metric(data, "total_token_throughput")  # a CSV rounds requests/s to 0.01
     return [
         Result(
             where=where,
             format=NAME,
             stated=_stated(given),
             date=date_of(data.get("start_time")),
-            isl=_metric(data, "input_sequence_length"),
-            osl=_metric(data, "output_sequence_length"),
+            isl=lengths[0],
+            osl=lengths[1],
             concurrency=_load(given, "concurrency"),
             rate=_load(given, "request_rate"),
             completed=_metric(data, "request_count"),
+            failed=_metric(data, "error_request_count"),
             duration_s=_seconds(data, "benchmark_duration", "avg", default="sec"),
             ttft_mean_s=_seconds(data, "time_to_first_token", "avg"),
             ttft_median_s=_seconds(data, "time_to_first_token", "p50"),
             tpot_mean_s=_seconds(data, "inter_token_latency", "avg"),
-            total_tok_per_s=requests
-            * (_metric(data, "input_sequence_length") + _metric(data, "output_sequence_length")),
+            latency_mean_s=_seconds(data, "request_latency", "avg"),
+            total_tok_per_s=total if total > 0 else _metric(data, "request_throughput") * sum(lengths),
         )
     ]
 

@@ -73,10 +73,12 @@ def _result(benchmark: Mapping[str, Any], where: str, arguments: Mapping[str, An
         rate=rate,
         arrival_cv=arrival_cv,
         completed=number(totals, "successful"),
+        failed=number(totals, "errored"),
         duration_s=number(benchmark, "duration"),
         ttft_mean_s=_mean(metrics, "time_to_first_token_ms", 1e-3),
         ttft_median_s=_mean(metrics, "time_to_first_token_ms", 1e-3, "median"),
         tpot_mean_s=_mean(metrics, "inter_token_latency_ms", 1e-3),
+        latency_mean_s=_mean(metrics, "request_latency"),
         total_tok_per_s=_mean(metrics, "tokens_per_second"),
     )
 

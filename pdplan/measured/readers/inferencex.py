@@ -20,7 +20,7 @@ LENGTH_SPREAD = 0.2
 
 
 def claims(data: Mapping[str, Any]) -> bool:
-    return "framework" in data and "conc" in data and ("hw" in data or "hardware" in data)
+    return "framework" in data and "conc" in data and bool({"hw", "hardware", "device"} & set(data))
 
 
 def read(data: Mapping[str, Any], where: str) -> list[Result]:
@@ -51,10 +51,10 @@ def read(data: Mapping[str, Any], where: str) -> list[Result]:
 
 
 def _model(flat: Mapping[str, Any]) -> dict[str, Any]:
-    hardware = str(flat.get("hw") or flat.get("hardware") or "")
+    hardware = str(flat.get("hw") or flat.get("hardware") or flat.get("device") or "")
     found = {
         "model": flat.get("model"),
-        "hardware": re.split(r"[-_]", hardware)[0] or None,
+        "hardware": re.split(r"[-_]", hardware.rpartition(":")[2])[0] or None,
         "precision": flat.get("precision"),
         **engine_in(flat.get("framework")),
     }
@@ -73,31 +73,38 @@ def _layout(flat: Mapping[str, Any]) -> dict[str, Any]:
             return {}
         ep = number(flat, "ep", "decode_ep", "prefill_ep")
         attention = flat.get("dp_attention", flat.get("decode_dp_attention"))
-        return {"mode": "colocated", **_axes("", tp, attention, ep)}
+        return {"mode": "colocated", **_axes("", tp, attention, ep, _at_least_one(number(flat, "pp")))}
     found: dict[str, Any] = {"mode": "disaggregated"}
     for role, prefix in (("prefill", "prefill_"), ("decode", "")):
-        workers = max(number(flat, f"{role}_num_workers"), 1.0)
-        gpus = number(flat, f"num_{role}_gpu") / workers
+        workers = _at_least_one(number(flat, f"{role}_num_workers"))
+        pp = _at_least_one(number(flat, f"{role}_pp"))
+        gpus = number(flat, f"num_{role}_gpu") / workers / pp
         tp = number(flat, f"{role}_tp")
         attention = flat.get(f"{role}_dp_attention")
         size = gpus if _true(attention) and gpus >= 1 else tp
         if size >= 1:
-            found[f"{prefix}workers"] = int(workers)
-            found |= _axes(prefix, size, attention, number(flat, f"{role}_ep"))
+            found[f"{prefix}workers"] = workers
+            found |= _axes(prefix, size, attention, number(flat, f"{role}_ep"), pp)
     return found
 
 
-def _axes(prefix: str, size: float, attention: Any, ep: float) -> dict[str, Any]:
+def _axes(prefix: str, size: float, attention: Any, ep: float, pp: int) -> dict[str, Any]:
     ranks = int(size)
     tp, dp = (1, ranks) if _true(attention) else (ranks, 1)
-    return {f"{prefix}tp": tp, f"{prefix}dp": dp, f"{prefix}ep": int(ep) if ep >= 1 else 1}
+    return {f"{prefix}tp": tp, f"{prefix}pp": pp, f"{prefix}dp": dp, f"{prefix}ep": _at_least_one(ep)}
 
 
 def _gpus(flat: Mapping[str, Any]) -> float:
     if _true(flat.get("disagg")):
         return number(flat, "num_prefill_gpu") + number(flat, "num_decode_gpu")
     tp = number(flat, "tp")
-    return tp if not math.isnan(tp) else number(flat, "num_decode_gpu", "decode_tp")
+    if math.isnan(tp):
+        return number(flat, "num_decode_gpu", "decode_tp")
+    return tp * _at_least_one(number(flat, "pp"))
+
+
+def _at_least_one(count: float) -> int:
+    return int(count) if count >= 1 else 1
 
 
 def _true(value: Any) -> bool:

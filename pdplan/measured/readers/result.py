@@ -30,10 +30,14 @@ class Result:
     """Offered requests per second; inf where all came at once, or as fast as the concurrency allowed."""
     arrival_cv: float = 1.0
     completed: float = NOT_SAID
+    failed: float = NOT_SAID
+    """Requests without an answer."""
     duration_s: float = NOT_SAID
     ttft_mean_s: float = NOT_SAID
     ttft_median_s: float = NOT_SAID
     tpot_mean_s: float = NOT_SAID
+    latency_mean_s: float = NOT_SAID
+    """Of whole requests."""
     total_tok_per_s: float = NOT_SAID
 
 
@@ -65,6 +69,16 @@ def date_of(text: Any) -> str:
 def per_request(total: float, completed: float) -> float:
     """Mean of a sum over requests; NaN without requests."""
     return total / completed if completed > 0 else NOT_SAID
+
+
+def tpot_of_requests(latency_s: float, ttft_s: float, osl: float) -> float:
+    """TPOT that a whole request's mean latency leaves after its first token; NaN where there is none.
+
+    >>> tpot_of_requests(10.4, 0.4, 501)
+    0.02
+    """
+    found = (latency_s - ttft_s) / (osl - 1.0) if osl > 1.0 else NOT_SAID
+    return found if found > 0 else NOT_SAID
 
 
 ENGINES = {"vllm": "vllm", "sglang": "sglang", "trt": "trtllm", "tensorrt": "trtllm", "atom": "atom"}

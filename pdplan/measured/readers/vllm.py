@@ -40,10 +40,18 @@ def read(data: Mapping[str, Any], where: str) -> list[Result]:
             # Gaps are gamma distributed with this shape.
             arrival_cv=burstiness**-0.5 if burstiness > 0 else 1.0,
             completed=completed,
+            failed=_failed(data, completed),
             duration_s=number(data, "duration"),
             ttft_mean_s=number(data, "mean_ttft_ms", scale=1e-3),
             ttft_median_s=number(data, "median_ttft_ms", scale=1e-3),
             tpot_mean_s=number(data, "mean_tpot_ms", "median_tpot_ms", scale=1e-3),
+            latency_mean_s=number(data, "mean_e2el_ms", scale=1e-3),
             total_tok_per_s=number(data, "total_token_throughput"),
         )
     ]
+
+
+def _failed(data: Mapping[str, Any], completed: float) -> float:
+    """Early versions do not count them."""
+    found = number(data, "failed")
+    return number(data, "num_prompts") - completed if math.isnan(found) else found
