@@ -261,7 +261,7 @@ def _write_shared_steps(
     """Who waits, the mean wait, and that with what prompts add to the step under way, where steps mix."""
     busy_share, wait = queue
     extra, mean, plain = found["t_x"], found["D"], found["t_p"]
-    each = {"lam": case.rate, "c": servers}
+    each = {"lam": case.arrivals(case.decoding), "c": servers}
     ahead = b.line(
         "W_a",
         "wait for prompts ahead, whose steps decode besides",
