@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from pdplan.plan import Mixed
-from pdplan.question import Mixture, Recommendation, amount
+from pdplan.question import Candidate, Mixture, Recommendation, amount
 from pdplan.report.blocks import Block, Cell, table
 from pdplan.report.contract import candidate_json
 from pdplan.report.words import GOALS, cost_words, counted, goal_of, per_cent, percentile_name, plan_words
 from pdplan.routes import RouteMetrics
-from pdplan.units import format_duration, format_money, format_percent
+from pdplan.units import format_duration, format_money, format_percent, format_rate
 from pdplan.workload import Slo
 
 PROVEN = 1e-6
@@ -23,8 +23,10 @@ def mixture_json(mixture: Mixture | None) -> dict[str, Any] | None:
     """The `mixture`: null where no mixes were tried."""
     if mixture is None:
         return None
+    most = mixture.most_requests_per_s
     return {
         "lower_bound": mixture.lower_bound,
+        **({} if most is None else {"most_requests_per_s": most}),
         "gap": mixture.gap,
         "equal_workers": candidate_json(mixture.equal_workers),
     }
@@ -85,6 +87,8 @@ def mixture_words(found: Recommendation) -> str:
     mixture, best = found.mixture, found.best
     assert mixture is not None
     assert best is not None
+    if mixture.most_requests_per_s is not None:
+        return _goodput_words(mixture, best)
     goal = goal_of(found.compared_by, best.metrics)
     if not isinstance(best.plan, Mixed):
         words = "mixes of kinds of workers were tried; none is cheaper than equal workers in each pool"
@@ -106,3 +110,19 @@ def mixture_words(found: Recommendation) -> str:
     if mixture.gap < PROVEN:
         return f"{words}; {none} (integer programme, gap 0)"
     return f"{words}; {none} than {bound}, {format_percent(mixture.gap, 2)} below this one"
+
+
+def _goodput_words(mixture: Mixture, best: Candidate) -> str:
+    """Whether a mix serves more of the budget, and how near that is to the most possible."""
+    equal, most = mixture.equal_workers, mixture.most_requests_per_s
+    assert equal is not None
+    assert most is not None
+    words = "mixes of kinds of workers were tried; none serves more than equal workers in each pool"
+    if isinstance(best.plan, Mixed):
+        ratio = best.metrics.requests_per_s / equal.metrics.requests_per_s
+        words = (
+            f"equal workers in each pool, {plan_words(equal.plan)}, serve "
+            f"{format_rate(equal.metrics.requests_per_s)}: this mix {ratio:.2f} times as many"
+        )
+    none = "no plan in these formats serves" if mixture.of_few_formats else "no plan serves"
+    return f"{words}; {none} more than {format_rate(most)}, {format_percent(mixture.gap, 2)} above this one"
