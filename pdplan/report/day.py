@@ -160,7 +160,7 @@ def _costs_table(found: DayPlan) -> Table:
         ("the same on demand only", found.usd_all_on_demand),
         ("fixed fleet on demand", found.usd_fixed_on_demand),
     ]
-    if found.usd_fixed < found.usd_fixed_on_demand:
+    if found.usd_fixed < found.usd_fixed_on_demand * (1 - 1e-9):
         others.append(("fixed fleet reserved", found.usd_fixed))
     rows += [(what, f"${usd:,.2f}", f"{usd / found.usd:.2f} times this day") for what, usd in others]
     return table("Costs", "|>|", rows)
@@ -183,6 +183,7 @@ def _periods(found: DayPlan, schedule: Schedule) -> list[dict[str, Any]]:
             "hours": found.day.hours[k],
             "rate_requests_per_s": found.day.rates[k],
             "workers": {name: int(n[k]) for name, n in schedule.workers.items()},
+            **({"shares": shares} if (shares := schedule.shares_at(k)) else {}),
             "gpus": {hw: int(schedule.gpus(hw)[k]) for hw in found.reserve},
             "on_demand_gpus": {hw: int(r.on_demand[k]) for hw, r in found.reserve.items()},
             **_metrics_json(metrics),
