@@ -138,9 +138,9 @@ def sensitivity(found: Recommendation, *, change: float = 0.2, inputs: Sequence[
 
 
 def break_even(found: Recommendation, *, inputs: Sequence[str] = ()) -> BreakEven:
-    """Values of the rate, the limits, the network and prices at which the answer turns.
+    """Values of the rate or budget, lengths, limits, the network and prices at which the answer turns.
 
-    `inputs` restricts it to some, as in `sensitivity`. InputError where goodput was asked for.
+    `inputs` restricts it to some, as in `sensitivity`.
     """
     from pdplan.search.breakeven import break_even as turns
 

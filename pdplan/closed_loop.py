@@ -27,7 +27,7 @@ def opening_burst_s(
     burst's mean wait is S·((N/c + min(k, N/c))/2 − 1), and the cold start of the kernels comes on
     top; both weigh `burst_share`. Zero for open loops and for loops long under way.
     """
-    if workload.concurrency is None or not workload.burst_share:
+    if workload.concurrency is None or not np.any(workload.burst_share):
         return np.zeros(())
     each = np.asarray(workload.concurrency, dtype=float) / servers
     ahead = (each + np.minimum(together, each)) / 2.0 - 1.0

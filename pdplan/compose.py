@@ -184,6 +184,7 @@ def _constants(world: World, accelerator: Accelerator, serving: Serving) -> Cons
         scale_up_bytes_per_s=up.bandwidth_bytes_per_s.value if up else 1.0,
         scale_out_bytes_per_s=out.bandwidth_bytes_per_s.value if out else 1.0,
         domain_size=accelerator.scale_up_domain_size,
+        switch_reduces=up is not None and up.reduces_in_switch,
     )
     if world.ideal:
         return ideal_constants(
@@ -191,6 +192,7 @@ def _constants(world: World, accelerator: Accelerator, serving: Serving) -> Cons
                 scale_up_bytes_per_s=speeds.scale_up_bytes_per_s,
                 scale_out_bytes_per_s=speeds.scale_out_bytes_per_s,
                 domain_size=speeds.domain_size,
+                switch_reduces=speeds.switch_reduces,
             )
         )
     return resolve_constants(engine_case(serving, accelerator), speeds, world.engines)

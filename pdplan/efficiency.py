@@ -56,12 +56,18 @@ class Engine:
     kernel_overhead_share: Any = 1.0
     """Share of the kernels' own starts (tables time kernels one by one) that is left in a step, where a
     graph launches them together; a number, or an array over deployments."""
-    tuning_per_month: float = 0.0
-    """How fast that share falls while engines learn a model, relative to a year after its release."""
+    tuning_exponent: float = 0.0
+    """How fast that share falls while engines learn a model: a power of its age, 1 at a year."""
     collective_wait_s: float = 0.0
     """What a collective of a step takes beyond its kernel: it starts when the last rank arrives."""
     exchange_imbalance: float = 1.0
     """An exchange with experts over one of even traffic: it ends with the busiest rank."""
+    dispatch_bytes: float = 1.0
+    """Of an element of a token on its way to an expert: FP8, DeepEP's wire format."""
+    combine_bytes: float = 2.0
+    """Of an element of what comes back: 16 bit."""
+    fp4_dispatch_bytes: float = 1.0
+    """The same where weights are FP4: an engine may send tokens as its products read them."""
     kernel_time_factor: float = 1.0
     """How much longer kernels run than their law says, on accelerators without kernel tables."""
     partial_ep: float = 1.0
@@ -117,6 +123,7 @@ class LinkSpeeds:
     scale_up_bytes_per_s: float
     scale_out_bytes_per_s: float
     domain_size: int
+    switch_reduces: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,6 +262,25 @@ def benchmark_settings(
     return found
 
 
+def as_built(engine: Engine, build: str, document: Mapping[str, Any] | None = None) -> Engine:
+    """The engine as a named build of it: kernel starts times a factor, seconds a sequence added.
+
+    `build` is one of the document's `builds`, or empty for the engine of today.
+    """
+    if not build:
+        return engine
+    document = engine_file() if document is None else document
+    block = {k: v for k, v in document["builds"][build].items() if k != "inherits"}
+    if parent := document["builds"][build].get("inherits"):
+        block = {**document["builds"][parent], **block}
+    more = {key: float(entry["value"]) for key, entry in block.items()}
+    return replace(
+        engine,
+        sequence_overhead_s=engine.sequence_overhead_s + more.get("added_sequence_overhead_s", 0.0),
+        kernel_overhead_share=engine.kernel_overhead_share * more.get("kernel_start_factor", 1.0),
+    )
+
+
 def network_constants() -> dict[str, float]:
     """What large KV transfers reach of the line rate, and what each one costs at least."""
     return {k: float(v["value"]) for k, v in engine_file()["network"]["rdma"].items()}
@@ -345,6 +371,7 @@ def _links(
         scale_up_bytes_per_s=speeds.scale_up_bytes_per_s,
         scale_out_bytes_per_s=speeds.scale_out_bytes_per_s,
         domain_size=speeds.domain_size,
+        switch_reduces=speeds.switch_reduces,
         **values,
     )
     return links, origin or Provenance(source="first principles", scope="ideal")

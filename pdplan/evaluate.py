@@ -21,6 +21,7 @@ from pdplan.first_token import FirstToken, first_token, step_prompts
 from pdplan.laws.kv_transfer import Network, exposed_transfer_time_s, transfer_links, transfer_time_s
 from pdplan.laws.roofline import Array
 from pdplan.memory import MemoryBudget, memory_budget, request_cache_bytes
+from pdplan.open_loop import open_queue
 from pdplan.plan import CACHE, DECODE_RATE, PREFILL_RATE, TRANSFER_RATE, WEIGHTS, Metrics, first_problem
 from pdplan.pools import (
     MixedStep,
@@ -32,7 +33,7 @@ from pdplan.pools import (
     prefill_service,
     solve_running,
 )
-from pdplan.queueing import erlang_c, mean_wait_s, peak_count, response_quantile_s
+from pdplan.queueing import erlang_c, mean_wait_s, normal_quantile, peak_count, response_quantile_s
 from pdplan.workload import Slo, Workload
 
 PERCENTILES = (0.5, 0.9, 0.99)
@@ -213,11 +214,13 @@ def serve_colocated(pool: Pool, workload: Workload, slo: Slo) -> Served:
     step = mixed_step(pool, workload, running)
     entering = rate * pool.share
     offered = entering * step.prefill_work_s
-    if workload.concurrency is None:
-        wait = mean_wait_s(pool.servers, entering, step.prefill_work_s, workload.arrival_cv, workload.isl_cv)
     first = first_token(pool, workload, step, running)
     burst = _colocated_burst_s(pool, workload, step, first)
     ttft = queued_latency(pool.servers, offered, wait, first.service_s, first.other_s, workload, burst)
+    if workload.concurrency is None:
+        queue = open_queue(pool, workload, step, entering)
+        wait, differs = queue.wait_s, first.running_step_s - queue.known_s
+        ttft = replace(ttft, waits=queue.waits, wait_s=wait + differs, fixed_s=first.other_s - differs)
     capacity = (
         pool.workers * pool.max_batch / (workload.osl * mixed_step(pool, workload, pool.max_batch).tpot_s)
     )
@@ -269,8 +272,8 @@ class Latency:
     def mean_s(self) -> Array:
         return self.wait_s + self.service_s + self.fixed_s + self.burst_s
 
-    def quantile_s(self, probability: float) -> Array:
-        late = max(NormalDist().inv_cdf(probability), 0.0) * self.jitter_s
+    def quantile_s(self, probability: ArrayLike) -> Array:
+        late = np.maximum(normal_quantile(probability), 0.0) * self.jitter_s if self.jitter_s else 0.0
         return (
             self.fixed_s
             + late
@@ -319,7 +322,7 @@ def _colocated_burst_s(pool: Pool, workload: Workload, step: MixedStep, first: F
 
 def _benchmark_parts(workload: Workload, burst_s: Array) -> dict[str, Array]:
     """Parts of TTFT that only a benchmark's way of asking has."""
-    return {"opening burst": burst_s} if workload.burst_share else {}
+    return {"opening burst": burst_s} if np.any(workload.burst_share) else {}
 
 
 def _tpot_percentiles(

@@ -2,8 +2,8 @@
 
     TTFT = request handling + wait for running step + held back + wait for prefill + prefill
 
-The open loop of a plan has neither held prompts nor convoys; both are ways in which
-published benchmarks ran (pdplan/constants/benchmarks.yaml).
+The open loop of a plan has neither held prompts nor convoys; both are ways in which published
+benchmarks ran (pdplan/constants/benchmark_servers.yaml). Its queue is pdplan/open_loop.py.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class FirstToken:
 def first_token(pool: Pool, workload: Workload, step: MixedStep, running: ArrayLike) -> FirstToken:
     """What comes before the first token at `running` sequences on each worker.
 
-    A request that comes at random meets half a step; in a closed loop, where an answer's end
+    A request that comes at random meets half a step (D/2); in a closed loop, where an answer's end
     sends it, the step after that one has just begun: a whole step, if another request runs. Held
     back for h steps, a prompt shares its own step with those that came meanwhile:
     1 + min(h · running/OSL, K − 1) prompts, with K = floor(step tokens / new tokens).
@@ -55,15 +55,15 @@ def first_token(pool: Pool, workload: Workload, step: MixedStep, running: ArrayL
     together = 1.0 + np.minimum(held * share, step_prompts(pool, workload) - 1.0)
     service = step.prefill_service_s + (together - 1.0) * step.prefill_extra_s
     convoys = closed and bool(np.any(workload.convoy_prompts))
-    under_way: Array = np.asarray(0.5)
+    running_step = step.mean_s / 2.0
     if closed:
         each = np.asarray(workload.concurrency, dtype=float) / pool.servers
-        under_way = np.clip(each - 1.0, 0.0, 1.0)
+        running_step = np.clip(each - 1.0, 0.0, 1.0) * step.tpot_s
     if convoys:
         service = step.prefill_service_s + step.prefill_work_s * (convoy_prompts(pool, workload, each) - 1.0)
     return FirstToken(
         handling_s=step.handling_s,
-        running_step_s=under_way * step.tpot_s,
+        running_step_s=running_step,
         held_s=held * step.tpot_s,
         service_s=service,
         convoys=convoys,

@@ -78,6 +78,11 @@ class Load:
         )
 
     @property
+    def sequences(self) -> Array:
+        """Requests that the step works on."""
+        return _array(self.decode_sequences) + _array(self.prefill_sequences)
+
+    @property
     def outputs(self) -> Array:
         """Rows of the LM head: every decoded token, the last one of a prompt."""
         return _array(self.decode_sequences) * self.queries + _array(self.prefill_sequences)

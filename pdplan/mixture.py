@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from pdplan.evaluate import PERCENTILES, Economics, Served, meets, metrics_of, p
 from pdplan.laws.roofline import Array
 from pdplan.plan import Metrics
 from pdplan.pools import pool_tpot_s
+from pdplan.queueing import normal_quantile
 from pdplan.workload import Slo, Workload
 
 STEPS = 400
@@ -49,7 +50,8 @@ def mixed_metrics(routes: Sequence[Route], workload: Workload, slo: Slo, economi
 
     `economics` knows the parts by name. Values by pool stand under the parts' names.
     """
-    weights = np.array([route.weight for route in routes])
+    mixing = mixing_of(routes, workload, slo, economics)
+    weights, each = mixing.weights, mixing.each
     pools = {route.names[role]: pool for route in routes for role, pool in route.served.pools.items()}
     by_part: dict[str, dict[str, Array]] = {"utilisation": {}, "running": {}}
     for route in routes:
@@ -57,7 +59,6 @@ def mixed_metrics(routes: Sequence[Route], workload: Workload, slo: Slo, economi
             for role, value in getattr(route.served, kind).items():
                 name = route.names.get(role, role)
                 found[name] = np.maximum(found.get(name, np.zeros(())), value)
-    each = [_alone(route, workload, slo, economics) for route in routes]
     mean = {
         f.name: np.asarray(sum(w * getattr(m, f.name) for w, m in zip(weights, each, strict=True)))
         for f in fields(Metrics)
@@ -67,13 +68,12 @@ def mixed_metrics(routes: Sequence[Route], workload: Workload, slo: Slo, economi
     for weight, route in zip(weights, routes, strict=True):
         for name, value in route.served.parts.items():
             parts[name] = parts.get(name, np.zeros(())) + weight * value
-    probabilities = _probabilities(slo)
-    ttft = [_ttft_quantiles(route.served, probabilities) for route in routes]
-    tpot = [_tpot_quantiles(route.served, workload, probabilities) for route in routes]
     quantiles = {"slo": float(slo.percentile)} | {f"p{round(p * 100)}": p for p in PERCENTILES}
-    found_ttft = {n: mixture_quantile(p, weights, ttft, probabilities) for n, p in quantiles.items()}
-    found_tpot = {n: mixture_quantile(p, weights, tpot, probabilities) for n, p in quantiles.items()}
-    steps = max(workload.osl - 1.0, 0.0)
+    at_percentiles = {
+        f"{name}_{n}_s": np.asarray(mixing.crossing(name, p).value)
+        for name in ("ttft", "tpot")
+        for n, p in quantiles.items()
+    }
     rate = each[0].requests_per_s
     gpus = sum((p.gpus for p in pools.values()), start=np.zeros(()))
     usd_per_h = sum((p.gpus * economics.usd_per_gpu_h[n] for n, p in pools.items()), start=np.zeros(()))
@@ -90,9 +90,8 @@ def mixed_metrics(routes: Sequence[Route], workload: Workload, slo: Slo, economi
         output_tok_per_s_per_gpu=rate * workload.osl / gpus,
         tok_per_s_per_user=1.0 / mean["tpot_mean_s"],
         **mean,
-        **{f"ttft_{n}_s": value for n, value in found_ttft.items()},
-        **{f"tpot_{n}_s": value for n, value in found_tpot.items()},
-        request_latency_slo_s=_latency_slo(ttft, tpot, steps, weights, probabilities, slo),
+        **at_percentiles,
+        request_latency_slo_s=np.asarray(mixing.crossing("request_latency", slo.percentile).value),
         power_kw=watts / 1e3,
         utilisation=by_part["utilisation"],
         running=by_part["running"],
@@ -102,37 +101,100 @@ def mixed_metrics(routes: Sequence[Route], workload: Workload, slo: Slo, economi
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Mixing:
+    """What the routes do, each by itself: their metrics, and samples of their distributions."""
+
+    weights: Array
+    each: tuple[Metrics, ...]
+    """By route; dollars and GPUs are those of its pools."""
+    probabilities: Array
+    """Where distributions are sampled."""
+    samples: Mapping[str, tuple[Array, ...]]
+    """Of ttft, tpot and request_latency [s]: by route, the values at `probabilities`."""
+
+    def crossing(self, name: str, probability: float) -> Crossing:
+        """Where the mixture of one latency stays below with `probability`."""
+        return mixture_crossing(float(probability), self.weights, self.samples[name], self.probabilities)
+
+
+def mixing_of(routes: Sequence[Route], workload: Workload, slo: Slo, economics: Economics) -> Mixing:
+    """Metrics and samples of every route.
+
+    A route's request latency is sampled with TTFT and TPOT at the same percentile: a request that
+    waits long in prefill is taken to decode in a full batch, too.
+    """
+    probabilities = _probabilities(slo)
+    ttft = tuple(_ttft_quantiles(route.served, probabilities) for route in routes)
+    known: dict[str, Array] = {}
+    for route in routes:  # routes that end in one pool decode alike
+        name = route.names["colocated" if route.served.colocated else "decode"]
+        if name not in known:
+            known[name] = _tpot_quantiles(route.served, workload, probabilities)
+    tpot = tuple(known[r.names["colocated" if r.served.colocated else "decode"]] for r in routes)
+    steps = max(workload.osl - 1.0, 0.0)
+    whole = tuple(first + steps * each for first, each in zip(ttft, tpot, strict=True))
+    return Mixing(
+        weights=np.array([route.weight for route in routes]),
+        each=tuple(_alone(route, workload, slo, economics) for route in routes),
+        probabilities=probabilities,
+        samples={"ttft": ttft, "tpot": tpot, "request_latency": whole},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crossing:
+    """Where a mixture's distribution reaches a probability, and its shares at the samples around.
+
+    Between two samples the distribution is a straight line, so that
+    value = low + (p − Σ w·below_low) / (Σ w·below_high − Σ w·below_low) · (high − low);
+    where it jumps past p at once (many requests take exactly that long), low = high = value.
+    """
+
+    value: float
+    low: float
+    high: float
+    below_low: Array
+    """By kind: the share of its requests that stay below `low`, and below `high`."""
+    below_high: Array
+
+
+def mixture_crossing(
+    probability: float, weights: Array, quantiles: Sequence[Array], probabilities: Array
+) -> Crossing:
+    """Where the mixture stays below with `probability`: Σ w_k F_k(t) = p.
+
+    `quantiles[k]` are the k-th distribution's at `probabilities`, which hold `probability` itself,
+    so that equal distributions give back their own quantile. Infinite where any sample is.
+    """
+    samples = np.maximum.accumulate(np.stack([np.asarray(q, dtype=float) for q in quantiles]), axis=1)
+    if not np.all(np.isfinite(samples)):
+        unknown = np.full(len(samples), np.nan)
+        return Crossing(value=np.inf, low=np.inf, high=np.inf, below_low=unknown, below_high=unknown)
+    own = samples[:, int(np.argmin(np.abs(probabilities - probability)))]
+    values = np.unique(samples[(samples >= own.min()) & (samples <= own.max())])
+    reached = np.stack([_shares_below(values, row, probabilities, "right") for row in samples])
+    before = np.stack([_shares_below(values, row, probabilities, "left") for row in samples])
+    at = int(np.argmax(weights @ reached >= probability - 1e-12))
+    high = float(values[at])
+    share = float(weights @ before[:, at])
+    if at == 0 or share < probability - 1e-12:
+        return Crossing(value=high, low=high, high=high, below_low=before[:, at], below_high=reached[:, at])
+    low, start = float(values[at - 1]), float(weights @ reached[:, at - 1])
+    value = low + (probability - start) / (share - start) * (high - low)
+    return Crossing(value=value, low=low, high=high, below_low=reached[:, at - 1], below_high=before[:, at])
+
+
 def mixture_quantile(
     probability: float, weights: Array, quantiles: Sequence[Array], probabilities: Array
 ) -> Array:
-    """The value that the mixture stays below with `probability`: Σ w_k F_k(t) = p.
-
-    `quantiles[k]` are the k-th distribution's at `probabilities`, which hold `probability` itself,
-    so that equal distributions give back their own quantile.
+    """The value of `mixture_crossing`.
 
     >>> p = np.array([0.0, 0.5, 0.9, 1.0])
     >>> float(mixture_quantile(0.9, np.array([0.5, 0.5]), [np.full(4, 1.0), np.full(4, 3.0)], p))
     3.0
     """
-    values = np.stack([np.asarray(q, dtype=float) for q in quantiles])
-    if not np.all(np.isfinite(values)):
-        return np.asarray(np.inf)
-    at = int(np.argmin(np.abs(probabilities - probability)))
-    low, high = float(values[:, at].min()), float(values[:, at].max())
-
-    def below(value: float) -> float:
-        shares = [_probability_below(value, row, probabilities) for row in values]
-        return float(np.dot(weights, shares))
-
-    if below(low) >= probability - 1e-12:
-        return np.asarray(low)
-    for _ in range(60):
-        middle = (low + high) / 2
-        if below(middle) >= probability - 1e-12:
-            high = middle
-        else:
-            low = middle
-    return np.asarray(high)
+    return np.asarray(mixture_crossing(probability, weights, quantiles, probabilities).value)
 
 
 # ------------------------------------------------------------------------ inside
@@ -155,38 +217,23 @@ def _probabilities(slo: Slo) -> Array:
 
 
 def _ttft_quantiles(served: Served, probabilities: Array) -> Array:
-    return np.array([float(np.max(served.ttft.quantile_s(float(p)))) for p in probabilities])
+    return np.asarray(served.ttft.quantile_s(probabilities))
 
 
 def _tpot_quantiles(served: Served, workload: Workload, probabilities: Array) -> Array:
     """TPOT at the batches that percentiles of the time stay below."""
-    normal = NormalDist()
-    z = np.array([normal.inv_cdf(float(p)) for p in probabilities])
     pool = served.decoding
-    running = np.maximum(peak_running(pool, served.decoding_running, z), 0.0)
+    running = np.maximum(peak_running(pool, served.decoding_running, normal_quantile(probabilities)), 0.0)
     return np.asarray(pool_tpot_s(pool, workload, running, served.colocated))
 
 
-def _latency_slo(
-    ttft: Sequence[Array],
-    tpot: Sequence[Array],
-    steps: float,
-    weights: Array,
-    probabilities: Array,
-    slo: Slo,
+def _shares_below(
+    values: Array, samples: Array, probabilities: Array, side: Literal["left", "right"]
 ) -> Array:
-    """Request latency at the SLO's percentile: each route's TTFT and TPOT at theirs, then the mixture."""
-    both = [first + steps * each for first, each in zip(ttft, tpot, strict=True)]
-    return mixture_quantile(float(slo.percentile), weights, both, probabilities)
-
-
-def _probability_below(value: float, quantiles: Array, probabilities: Array) -> float:
-    """F(value) of a sampled distribution, linear between samples; atoms count in full."""
-    above = int(np.searchsorted(quantiles, value, side="right"))
-    if above == 0:
-        return 0.0
-    if above == len(quantiles):
-        return 1.0
-    low, high = quantiles[above - 1], quantiles[above]
-    share = (value - low) / (high - low)
-    return float(probabilities[above - 1] + share * (probabilities[above] - probabilities[above - 1]))
+    """Shares of a sampled distribution below (right: at most) `values`, linear between samples."""
+    above = np.searchsorted(samples, values, side=side)
+    at = np.clip(above, 1, len(samples) - 1)
+    low, high = samples[at - 1], samples[at]
+    share = np.where(high > low, (values - low) / np.where(high > low, high - low, 1.0), 0.0)
+    inside = probabilities[at - 1] + share * (probabilities[at] - probabilities[at - 1])
+    return np.where(above == 0, 0.0, np.where(above == len(samples), 1.0, inside))

@@ -156,6 +156,19 @@ def plan_of(serving: Serving, **roles: tuple[Part, ...]) -> Plan:
     return Colocated(**shared, **pools) if "colocated" in pools else Disaggregated(**shared, **pools)
 
 
+def with_pool(plan: Plan, name: str, pool: PoolPlan) -> Plan:
+    """The plan with another pool of this name; in a mix another kind of worker, its share as before."""
+    if not isinstance(plan, Mixed):
+        changed: dict[str, Any] = {name: pool}
+        return replace(plan, **changed)
+    role, _, number = name.partition(" ")
+    parts = list(plan.roles[role])
+    at = int(number or 1) - 1
+    parts[at] = replace(parts[at], pool=pool)
+    changed = {role: tuple(parts)}
+    return replace(plan, **changed)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
     """What a deployment does under a workload. Fields are arrays in the search, floats in a report.

@@ -154,6 +154,10 @@ class MixedStep:
     tpot_s: Array
     decode_s: Array
     """The step without any prefill."""
+    plain_s: Array
+    """That step and its drafts: from one plain step to the next."""
+    mean_s: Array
+    """A step on average, prefills counted: TPOT times the tokens of a step."""
     prefill_extra_s: Array
     """What one prompt per server adds to the worker's steps, altogether."""
     prefill_service_s: Array
@@ -203,11 +207,14 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
         chunked = step_time(pool.setting, pool.layout, prefill)
         extra = service = work = steps * chunked.total_s
     per_token = tokens_per_step(pool.speculation.drafted, pool.speculation.acceptance)
-    alone = (decode + draft_step_s(pool, workload, running)) / per_token
+    plain_s = decode + draft_step_s(pool, workload, running)
     share = np.asarray(running, dtype=float) / workload.osl / pool.servers_per_worker
+    tpot = plain_s / per_token + share * extra
     return MixedStep(
-        tpot_s=alone + share * extra,
+        tpot_s=tpot,
         decode_s=np.asarray(decode),
+        plain_s=np.asarray(plain_s),
+        mean_s=per_token * tpot,
         prefill_extra_s=np.asarray(extra),
         prefill_service_s=np.asarray(service),
         prefill_work_s=np.asarray(work),

@@ -152,10 +152,24 @@ def spread_nodes(cv: float, count: int = 16) -> Array:
     return np.asarray(nodes / nodes.mean())
 
 
+def normal_quantile(probability: ArrayLike) -> Array:
+    """Standard normal quantiles.
+
+    >>> normal_quantile([0.5, 0.975]).round(3).tolist()
+    [0.0, 1.96]
+    """
+    p, normal = np.asarray(probability, dtype=float), NormalDist()
+    return np.array([normal.inv_cdf(float(each)) for each in p.ravel()]).reshape(p.shape)
+
+
 def response_quantile_s(
-    probability: float, waits: ArrayLike, mean_wait: ArrayLike, service_s: ArrayLike, service_cv: float = 0.0
+    probability: ArrayLike,
+    waits: ArrayLike,
+    mean_wait: ArrayLike,
+    service_s: ArrayLike,
+    service_cv: float = 0.0,
 ) -> Array:
-    """The time that wait plus service stays below with `probability` [s].
+    """The time that wait plus service stays below with `probability` [s]; all arguments but cv broadcast.
 
     The wait is 0 with probability 1 − C and exponential otherwise (exact for M/M/c):
     P(W > t) = C·exp(−t·C/W̄). Service is `service_s` times a lognormal spread.
@@ -165,11 +179,12 @@ def response_quantile_s(
     >>> float(response_quantile_s(0.9, 0.05, 1.0, 2.0))
     2.0
     """
-    c, w, s = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (waits, mean_wait, service_s)))
+    given = (waits, mean_wait, service_s, probability)
+    c, w, s, p = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in given))
     infinite = ~np.isfinite(w)
     w = np.where(infinite, 1.0, w)
     scale = w / np.maximum(c, 1e-12)
-    miss = 1.0 - probability
+    miss = 1.0 - p
     nodes = spread_nodes(service_cv)
     if len(nodes) == 1:
         answer = s + scale * np.log(np.maximum(c / miss, 1.0))

@@ -98,13 +98,22 @@ def step_time(setting: Setting, layout: Layout, load: Load) -> StepTime:
     Shapes: `layout` and `load` fields broadcast; so does the result.
     """
     constants = setting.constants
-    ops, messages = forward_ops(
-        setting.stack, setting.formats, layout, load, Routing(skew=constants.engine.expert_skew)
-    )
+    ops, messages = forward_ops(setting.stack, setting.formats, layout, load, routing_of(setting))
     terms = [_op_term(op, setting) for op in ops]
     terms += [term for message in messages if (term := _message_term(message, constants)) is not None]
     terms.append(_engine_term(setting, load))
     return StepTime(terms=tuple(terms))
+
+
+def routing_of(setting: Setting) -> Routing:
+    """How the engine brings tokens in these formats to experts."""
+    engine = setting.constants.engine
+    fp4 = setting.formats.precision == "fp4"
+    return Routing(
+        skew=engine.expert_skew,
+        dispatch_bytes=engine.fp4_dispatch_bytes if fp4 else engine.dispatch_bytes,
+        combine_bytes=engine.combine_bytes,
+    )
 
 
 def _op_term(op: Op, setting: Setting) -> Term:
@@ -196,7 +205,7 @@ def _engine_term(setting: Setting, load: Load) -> Term:
     seconds = (
         engine.step_overhead_s
         + setting.stack.layers * engine.layer_overhead_s
-        + engine.sequence_overhead_s * load.outputs
+        + engine.sequence_overhead_s * load.sequences
     )
     return Term(
         name="engine overhead",

@@ -37,7 +37,7 @@ class Workload:
     osl_cv: float = 0.0
     arrival_cv: float = 1.0
     """Coefficient of variation of the gaps between arrivals; 1 is Poisson."""
-    burst_share: float = 0.0
+    burst_share: Any = 0.0
     """Closed loop: share of all requests that arrive at once at the start (a benchmark that sends ten
     times its concurrency: 0.1); 0 is a loop long under way."""
     cold_start_s: Any = 0.0
@@ -66,7 +66,8 @@ class Workload:
         _require("isl_cv", self.isl_cv, 0, 10, "")
         _require("osl_cv", self.osl_cv, 0, 10, "")
         _require("arrival_cv", self.arrival_cv, 0, 10, "")
-        _require("burst_share", self.burst_share, 0, 1, "as a share of the requests")
+        if isinstance(self.burst_share, int | float):
+            _require("burst_share", self.burst_share, 0, 1, "as a share of the requests")
         _require("prefix_reuse", self.prefix_reuse, 0, 0.999, "as a share of the prompt")
 
     @property

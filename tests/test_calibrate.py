@@ -322,6 +322,25 @@ def test_explain_says_that_a_constant_is_the_user_s(file: Path, capsys: pytest.C
     assert "fitted to 27 own runs" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("drafting", [["--speculation", "mtp"], ["--drafted", "1"]])
+def test_drafts_are_accepted_as_own_runs_accepted_them(
+    file: Path, capsys: pytest.CaptureFixture[str], drafting: list[str]
+) -> None:
+    constant = "mtp_acceptance: {value: 0.83, shipped: 0.6, prior_left: 0.2}"
+    file.write_text(file.read_text().replace("  vllm:\n", f"  vllm:\n    {constant}\n", 1))
+    flags = ["--model", "deepseek-r1", "--hardware", "h200", "--isl", "2k", "--osl", "512", "--rate", "4"]
+    flags += [*drafting, "--format", "json"]
+    accepted = {}
+    for name, more in (("own", ["--calibration", str(file)]), ("shipped", [])):
+        assert command(["recommend", *flags, *more]) == 0
+        accepted[name] = json.loads(capsys.readouterr().out)["plan"]["speculation"]["acceptance"]
+    assert accepted == {"own": 0.83, "shipped": engine_constants("vllm").mtp_acceptance}
+    assert command(["explain", *flags, "--section", "question", "--calibration", str(file)]) == 0
+    given = json.loads(capsys.readouterr().out)["sections"][0]["given"]
+    source = next(x["source"] for x in given if x["name"] == "acceptance")
+    assert "the plan, as measured: vllm, mtp_acceptance: fitted to 27 own runs" in source
+
+
 def test_a_missing_calibration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--hardware", "h100", "--isl", "2k", "--osl", "512", "--rate", "4"]
     gone = str(tmp_path / "gone.yaml")

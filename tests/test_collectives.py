@@ -9,7 +9,8 @@ import pytest
 
 from pdplan.calibration.collectives import _messages
 from pdplan.calibration.expert_exchange import exchange
-from pdplan.calibration.messages import BULK, LOW_LATENCY, RING, Messages, ideal_links, links_entry
+from pdplan.calibration.messages import BULK, LOW_LATENCY, RING, SWITCH, Messages, ideal_links, links_entry
+from pdplan.catalog.store import Catalog
 from pdplan.efficiency import CONSTANTS_DIRECTORY
 from pdplan.files import read_json
 from pdplan.laws.collectives import (
@@ -121,6 +122,48 @@ def test_two_domains_by_hand() -> None:
     assert float(all_reduce_time_s(8e9, 16, IDEAL)) == pytest.approx(expected)
 
 
+NVLS = dataclasses.replace(IDEAL, switch_reduces=True, switch_efficiency=0.5, switch_latency_s=1e-4)
+
+
+def test_switch_that_adds_by_hand() -> None:
+    """Eight ranks: the message out once and an eighth in, or an eighth out and the message in."""
+    slow_ring = dataclasses.replace(NVLS, scale_up_efficiency=0.2, direct_efficiency=0.2)
+    assert float(all_reduce_time_s(8e9, 8, slow_ring)) == pytest.approx(1e-4 + 9e9 / 225e9)
+    # a pair sends each other half of the message anyway
+    assert float(all_reduce_time_s(8e9, 2, slow_ring)) == pytest.approx(8e9 / 90e9)
+
+
+def test_switch_is_taken_only_where_it_is_faster_and_exists() -> None:
+    for ranks in (2, 4, 8):
+        with_switch, without = (all_reduce_time_s(SIZES, ranks, x) for x in (NVLS, IDEAL))
+        assert np.all(with_switch <= without)
+    assert float(all_reduce_time_s(1e6, 8, NVLS)) == float(all_reduce_time_s(1e6, 8, IDEAL))  # latency
+
+
+# NCCL 2.29 on eight GPUs, BF16, microseconds: aiconfigurator-core 0.12.0, systems/data/*/nccl (Apache-2.0)
+NCCL_EIGHT = {
+    ("h100", "hopper", 450e9): {134217728: 578.7, 536870912: 2111.1},
+    ("h200", "hopper", 450e9): {134217728: 564.5, 536870912: 2040.3},
+    ("b200", "blackwell", 900e9): {134217728: 398.4, 536870912: 1334.6},
+    ("b300", "blackwell", 900e9): {134217728: 391.5, 536870912: 1335.4},
+}
+
+
+@pytest.mark.parametrize("case", NCCL_EIGHT, ids=lambda c: c[0])
+def test_large_all_reduces_of_eight_meet_nccl(case: tuple[str, str, float]) -> None:
+    links = dataclasses.replace(fitted(*case, 25e9), switch_reduces=True)
+    for size, microseconds in NCCL_EIGHT[case].items():
+        assert float(all_reduce_time_s(size, 8, links)) * 1e6 == pytest.approx(microseconds, rel=0.05)
+
+
+def test_catalog_says_which_switches_add() -> None:
+    """NVLink SHARP came with the NVSwitch of Hopper; bridges and PCIe have no switch."""
+    adding = {a.name for a in Catalog().accelerators() if a.scale_up and a.scale_up.reduces_in_switch}
+    assert adding == {
+        "h100", "h200", "h800", "h20", "h20-3e", "b200", "b300", "gb200", "gb300", "rubin"
+    }  # fmt: skip
+
+
 def test_small_messages_take_the_one_shot() -> None:
     assert float(all_reduce_time_s(1024, 8, REAL)) == pytest.approx(3.5e-6 + 7 * 1024 / (0.7 * 450e9))
 
@@ -207,7 +250,8 @@ def test_fit_recovers_links_it_was_given() -> None:
     """Samples made from known constants give these constants back."""
     size, ranks = (x.ravel() for x in np.meshgrid(np.geomspace(1e3, 1e9, 40), [2.0, 4.0, 8.0]))
     tokens = np.geomspace(1, 65536, 40)
-    truth = {k: getattr(REAL, k) for k in (*RING, *LOW_LATENCY, *BULK)}
+    real = dataclasses.replace(REAL, switch_efficiency=0.7, switch_latency_s=6e-5)
+    truth = {k: getattr(real, k) for k in (*RING, *LOW_LATENCY, *BULK, *SWITCH)}
     given = dataclasses.replace(ideal_links("h100"), **truth)
     samples = []
     for kind, law in (("all_reduce", all_reduce_time_s), ("all_gather", all_gather_time_s)):
@@ -223,5 +267,11 @@ def test_fit_recovers_links_it_was_given() -> None:
         samples.append(sample)
     entry = links_entry(samples, "synthetic")
     assert entry["median_error"] < 0.01
-    for name in ("scale_up_latency_s", "direct_efficiency", "expert_latency_s", "bulk_expert_efficiency"):
+    for name in (
+        "scale_up_latency_s",
+        "direct_efficiency",
+        "switch_efficiency",
+        "expert_latency_s",
+        "bulk_expert_efficiency",
+    ):
         assert entry[name] == pytest.approx(truth[name], rel=0.05)

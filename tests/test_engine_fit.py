@@ -13,7 +13,7 @@ from pdplan.calibration.engine_file import with_values, write_values
 from pdplan.calibration.engine_parts import doubtful, running_sequences
 from pdplan.calibration.engine_ttft import TTFT
 from pdplan.catalog.store import Catalog
-from pdplan.efficiency import CONSTANTS_DIRECTORY, Engine, benchmark_settings, engine_constants
+from pdplan.efficiency import CONSTANTS_DIRECTORY, Engine, as_built, benchmark_settings, engine_constants
 from pdplan.files import read_yaml
 from pdplan.laws.experts import busiest_rank_factor, busiest_rank_touched, expected_touched_experts
 from pdplan.measured.maturity import tuning_factor
@@ -70,9 +70,9 @@ def test_the_fit_finds_the_constants_that_made_the_data() -> None:
     truth = {
         ("common", "kernel_overhead_share"): {"value": 0.4},
         ("common", "step_overhead_s"): {"value": 0.1e-3},
-        ("common", "sequence_overhead_s"): {"value": 2e-5},
+        ("engines", "vllm", "sequence_overhead_s"): {"value": 2e-5},
         ("common", "expert_skew"): {"value": 1.0},
-        ("common", "tuning_per_month"): {"value": 0.01},
+        ("common", "tuning_exponent"): {"value": 0.1},
         ("common", "collective_wait_s"): {"value": 5e-6},
     }
     runs = measured(made_up_runs(), with_values(DOCUMENT, truth))
@@ -117,15 +117,43 @@ def test_a_fit_drafts_as_many_tokens_as_serve_a_run_best() -> None:
 
 def test_starts_shrink_with_the_months_since_a_models_release() -> None:
     run = made_up_runs()[0]  # Llama 3.1 came on 2024-07-23
-    dates = ("2024-07-23", "2025-07-23", "2026-03-23", "2027-03-23", "")
-    found = tuning_factor(0.1, [replace(run, date=d) for d in dates])
-    assert found == pytest.approx(np.exp([1.2, 0.0, -0.8, -0.8, 0.0]), rel=1e-2)
-    assert tuning_factor(0.1, [replace(run, model="mine")])[0] == 1.0
+    dates = ("2024-07-23", "2025-01-23", "2025-07-23", "2026-03-23", "2027-03-23", "")
+    found = tuning_factor(0.5, [replace(run, date=d) for d in dates])
+    months = np.array([1.0, 6.0, 12.0, 20.0, 20.0, 12.0])  # from 1 to 20; unknown is a year
+    assert found == pytest.approx(np.sqrt(12.0 / months), rel=1e-2)
+    assert tuning_factor(0.5, [replace(run, model="mine")])[0] == 1.0
+
+
+def test_an_older_build_adds_what_the_file_says_and_nothing_else() -> None:
+    today = engine_constants("trtllm", "blackwell")
+    blocks = DOCUMENT["builds"]
+    more = blocks["trtllm-1.1"]["added_sequence_overhead_s"]["value"]
+    times = blocks["trtllm-1.1-deepgemm"]["kernel_start_factor"]["value"]
+    assert as_built(today, "") == today
+    old, deepgemm = as_built(today, "trtllm-1.1"), as_built(today, "trtllm-1.1-deepgemm")
+    assert old == replace(today, sequence_overhead_s=today.sequence_overhead_s + more)
+    assert deepgemm == replace(old, kernel_overhead_share=today.kernel_overhead_share * times)
+    run = replace(made_up_runs()[0], engine="trtllm")
+    found = predict([run, replace(run, build="trtllm-1.1")], Catalog(), DOCUMENT).tpot_mean_s
+    assert found[0] < found[1]
+
+
+def test_the_fit_finds_what_an_older_build_adds() -> None:
+    path = ("builds", "trtllm-1.1", "added_sequence_overhead_s")
+    runs = [
+        replace(r, id=f"{r.id} {build} {osl}", engine="trtllm", build=build, osl=osl)
+        for r in made_up_runs()
+        for build in ("", "trtllm-1.1")
+        for osl in (512, 1024, 2048)
+    ]
+    runs = measured(runs, with_values(DOCUMENT, {path: {"value": 4e-5}}))
+    values, _ = engines.fit(engines.sample(runs, Catalog(), DOCUMENT), DOCUMENT)
+    assert 2e-5 < values[path]["value"] < 4.2e-5  # 4e-5, drawn to its start of 1e-5
 
 
 def test_the_ideal_engine_adds_nothing() -> None:
     ideal = Engine()
-    assert ideal.collective_wait_s == ideal.tuning_per_month == 0.0
+    assert ideal.collective_wait_s == ideal.tuning_exponent == 0.0
     assert ideal.exchange_imbalance == 1.0
     assert (ideal.kernel_overhead_share, ideal.kernel_time_factor, ideal.expert_skew) == (1.0, 1.0, 0.0)
     assert ideal.step_overhead_s == ideal.sequence_overhead_s == ideal.request_overhead_s == 0.0

@@ -16,7 +16,8 @@ from pdplan.catalog.store import Catalog
 from pdplan.compose import NetworkSpec, World, evaluate_plan
 from pdplan.errors import InputError
 from pdplan.explain import SECTION_KEYS, Derivation, derive
-from pdplan.plan import Colocated, Disaggregated, Plan, PoolPlan
+from pdplan.explain.derivation import OF_MIXES
+from pdplan.plan import Colocated, Disaggregated, Mixed, Part, Plan, PoolPlan
 from pdplan.report.explanation import explanation_inputs, render_explanation
 from pdplan.workload import Slo, Speculation, Workload
 from tests.pocket_calculator import NAMES, UNITS, calculator, value_of
@@ -159,6 +160,64 @@ CASES: dict[str, tuple[Plan, Workload, dict[str, object]]] = {
             colocated=PoolPlan(hardware="h200", workers=3, tp=1, max_batch=64),
         ),
         Workload(isl=2000, osl=300, rate=4),
+        {},
+    ),
+    "two kinds of prefill and of decode workers": (
+        Mixed(
+            model="llama-3.1-70b",
+            precision="bf16",
+            kv_precision="bf16",
+            prefill=(
+                Part(pool=PoolPlan(hardware="h100", workers=1, pp=4, max_batch=4), share=0.77),
+                Part(pool=PoolPlan(hardware="h20", workers=3, tp=4, max_batch=1), share=0.23),
+            ),
+            decode=(
+                Part(pool=PoolPlan(hardware="h20", workers=2, tp=4, max_batch=111), share=0.84),
+                Part(pool=PoolPlan(hardware="h20", workers=1, tp=2, max_batch=35), share=0.16),
+            ),
+        ),
+        Workload(isl=2048, osl=512, rate=8, isl_cv=0.2),
+        {"network": NetworkSpec(jitter_s=2e-3)},
+    ),
+    "three kinds of colocated workers": (
+        Mixed(
+            model="llama-3.1-8b",
+            precision="bf16",
+            kv_precision="bf16",
+            colocated=(
+                Part(pool=PoolPlan(hardware="h100", workers=2), share=0.8),
+                Part(pool=PoolPlan(hardware="l40s", workers=1, pp=2), share=0.13),
+                Part(pool=PoolPlan(hardware="l40s", workers=1, max_batch=40), share=0.07),
+            ),
+        ),
+        Workload(isl=1500, osl=300, rate=30),
+        {},
+    ),
+    "one kind of decode worker beside two that prefill": (
+        Mixed(
+            model="deepseek-r1",
+            precision="fp8",
+            kv_precision="fp8",
+            prefill=(
+                Part(pool=R1.prefill, share=0.6),
+                Part(pool=PoolPlan(hardware="h100", workers=3, tp=16), share=0.4),
+            ),
+            decode=(Part(pool=R1.decode, share=1.0),),
+        ),
+        Workload(isl=4096, osl=1024, rate=6),
+        {},
+    ),
+    "a mix of which one kind is overrun": (
+        Mixed(
+            model="llama-3.1-8b",
+            precision="bf16",
+            kv_precision="bf16",
+            colocated=(
+                Part(pool=PoolPlan(hardware="h100", workers=2), share=0.5),
+                Part(pool=PoolPlan(hardware="l40s", workers=1), share=0.5),
+            ),
+        ),
+        Workload(isl=1500, osl=300, rate=30),
         {},
     ),
     "more than it can do": (R1, Workload(isl=4096, osl=1024, rate=1000), {}),
@@ -312,14 +371,14 @@ def test_same_input_same_bytes(format: str) -> None:
 def test_sections_and_brief() -> None:
     plan, workload, _ = CASES["r1 in two pools"]
     derivation = derive(world(plan), plan, workload, SLO)
-    assert [s.key for s in derivation.sections] == [k for k in SECTION_KEYS if k != "mixed"]
+    assert [s.key for s in derivation.sections] == [k for k in SECTION_KEYS if k not in ("mixed", *OF_MIXES)]
     assert [s.number for s in derivation.sections] == list(range(12))
     only = derivation.only(("decode",))
     assert [s.key for s in only.sections] == ["decode"]
     assert len(derivation.brief().lines) < len(derivation.lines) / 3
     plan, workload, _ = CASES["a shared PCIe root"]
     keys = [s.key for s in derive(world(plan), plan, workload, SLO).sections]
-    assert keys == [k for k in SECTION_KEYS if k not in ("prefill", "decode", "transfer")]
+    assert keys == [k for k in SECTION_KEYS if k not in ("prefill", "decode", "transfer", *OF_MIXES)]
 
 
 def test_a_load_is_needed() -> None:

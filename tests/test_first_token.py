@@ -128,6 +128,7 @@ def test_answers_of_many_lengths_wait_for_a_step_and_their_own() -> None:
     found = simulate(Loop(requests=4, prompts_per_step=4, spread=0.3, answer=2000))[1]
     step = SimpleNamespace(
         tpot_s=np.asarray(DECODE_S),
+        mean_s=np.asarray(DECODE_S),
         prefill_service_s=np.asarray(PROMPT_S + DECODE_S),
         prefill_extra_s=np.asarray(PROMPT_S),
         prefill_work_s=np.asarray(PROMPT_S),
@@ -142,6 +143,7 @@ def test_answers_of_many_lengths_wait_for_a_step_and_their_own() -> None:
 def test_held_prompts_share_the_step_with_those_that_came_meanwhile() -> None:
     step = SimpleNamespace(
         tpot_s=np.asarray(0.01),
+        mean_s=np.asarray(0.01),
         prefill_service_s=np.asarray(0.1),
         prefill_extra_s=np.asarray(0.09),
         prefill_work_s=np.asarray(0.09),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pdplan.catalog.store import Catalog
 from pdplan.compose import evaluate_plan
+from pdplan.efficiency import engine_constants
 from pdplan.errors import InputError, PdplanError
 from pdplan.files import parse_yaml
 from pdplan.inputs import Given, deployment_from, question_from, read_deployment, read_question
@@ -20,6 +21,7 @@ from pdplan.inputs.questions import merged
 from pdplan.report.evaluation import evaluation_report
 from pdplan.report.recommendation import recommendation_report
 from pdplan.report.render import render
+from pdplan.workload import Speculation
 from tests import made_up
 
 CATALOG = Catalog(environment="")
@@ -155,6 +157,12 @@ def test_values_reach_the_world():
     assert asked.world.network.latency_s == pytest.approx(5e-6)
     assert asked.world.network.loss == 1e-5
     assert (asked.question.speculation.drafted, asked.question.speculation.acceptance) == (2, 0.8)
+
+
+def test_drafts_are_accepted_as_measured_unless_told():
+    measured = engine_constants("vllm").mtp_acceptance
+    assert ask(drafted="2").question.speculation == Speculation(drafted=2, acceptance=measured)
+    assert ask(drafted="2", acceptance="0.9").question.speculation.acceptance == 0.9
 
 
 def test_what_is_odd_but_possible_is_noted():

@@ -171,9 +171,13 @@ def test_a_closed_loop_over_a_mixed_pool_is_refused() -> None:
         "colocated": pools,
         "workload": {"isl": 1500, "osl": 300, "concurrency": 8},
     }
+    with pytest.raises(InputError, match="give a rate instead"):
+        deployment_from(Document(path="plan", data=data, text=""), Catalog())
+    data["workload"]["rate"] = data["workload"].pop("concurrency")
     found = deployment_from(Document(path="plan", data=data, text=""), Catalog())
+    looping = replace(found.workload, rate=None, concurrency=8)
     with pytest.raises(InputError, match="give --rate"):
-        evaluate_plan(found.world, found.plan, found.workload, found.slo)
+        evaluate_plan(found.world, found.plan, looping, found.slo)
 
 
 # ------------------------------------------------------------------------ the search

@@ -42,7 +42,7 @@ def moves(found: Recommendation) -> Sensitivity:
 
 @pytest.fixture(scope="module")
 def turns(found: Recommendation) -> BreakEven:
-    return break_even(found, only=["rate", "tpot", "ttft"])
+    return break_even(found, only=["rate", "tpot", "ttft", "isl", "osl"])
 
 
 def swing(moves: Sensitivity, key: str) -> Swing:
@@ -203,8 +203,6 @@ def test_goodput_moves_too():
     five = recommend(replace(q, max_gpus=5), found.world).best
     assert more.amount == pytest.approx(five.metrics.requests_per_s)
     assert "price.h100" not in {varied.key for varied in chosen_inputs(found)}
-    with pytest.raises(InputError, match="give --rate"):
-        break_even(found)
 
 
 def test_spare_workers_are_paid_for_at_every_end():
@@ -251,8 +249,8 @@ def by_mode(q: Question, w: World) -> dict[str, float]:
 
 
 def test_the_next_step_of_the_cost_is_where_it_is_said(turns, found):
-    steps = [t for t in turns.turns if t.what == "cost" and t.input.key in ("rate", "ttft", "tpot")]
-    assert any(t.input.key == "rate" for t in steps)
+    steps = [t for t in turns.turns if t.what == "cost"]
+    assert {"rate", "isl"} <= {t.input.key for t in steps}
     for turn in steps:
         below, above = (cost(q, w) for q, w in around(turn, found))
         assert below < above if turn.input.harder > 0 else below > above
@@ -279,6 +277,68 @@ def test_modes_change_places_where_it_is_said(found, turns):
         one, other = turn.below.plan.mode, turn.above.plan.mode
         assert one != other
         assert below[one] < below[other] * (1 - 1e-9) or above[other] < above[one] * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("key", ["isl", "osl"])
+def test_modes_change_places_at_the_lengths_that_are_said(found, turns, key):
+    told = [t for t in turns.turns if t.what == "mode" and t.input.key == key]
+    assert told
+    for turn in told:
+        assert turn.value == round(turn.value)
+        below, above = (
+            by_mode(*turn.input.put(found.question, found.world, round(turn.value * factor)))
+            for factor in (0.97, 1.03)
+        )
+        one, other = turn.below.plan.mode, turn.above.plan.mode
+        assert one != other
+        assert below[one] <= below[other]
+        assert above[other] <= above[one]
+        assert below[one] < below[other] or above[other] < above[one]
+
+
+def most(q: Question, w: World) -> dict[str, float]:
+    """Goodput by mode, each searched on its own."""
+    rates = {}
+    for mode in ("colocated", "disaggregated"):
+        best = recommend(replace(q, mode=mode, alternatives=0), w).best
+        rates[mode] = best.metrics.requests_per_s if best else 0.0
+    return rates
+
+
+def test_modes_change_places_in_goodput_where_it_is_said():
+    q = ask(rate=None, max_gpus=5, tpot=0.02, max_gpus_per_worker=1)
+    one = dict.fromkeys(("colocated_hardware", "prefill_hardware", "decode_hardware"), ("h100",))
+    found = recommend(replace(q, **one), world((MODEL,), ("h100",)))
+    told = break_even(found, only=["max_gpus", "isl", "tpot"])
+    assert told.counted == "goodput"
+    assert [at.input.key for at in told.looked] == ["max_gpus", "isl", "tpot"]
+    turns = [t for t in told.turns if t.what == "mode"]
+    assert {"max_gpus", "isl"} <= {t.input.key for t in turns}
+    for turn in turns:
+        factors = (0.97, 1.03)
+        if turn.input.key == "max_gpus":  # the first number at which the other is ahead, and the one before
+            assert turn.value == round(turn.value)
+            factors = ((turn.value - 1) / turn.value, 1.0)
+        below, above = (
+            most(*turn.input.put(found.question, found.world, turn.value * factor)) for factor in factors
+        )
+        one, other = turn.below.plan.mode, turn.above.plan.mode
+        assert below[one] >= below[other] * (1 - 1e-6), turn
+        assert above[other] >= above[one] * (1 - 1e-6), turn
+
+
+def test_an_accelerator_comes_into_use_at_a_price_for_a_budget_of_dollars():
+    w = world((MODEL,), HARDWARE, prices={"h100": 3.5, "l40s": 1.2})
+    found = recommend(
+        ask(rate=None, max_usd_per_h=9.0, max_gpus_per_worker=1, mode="colocated", tpot=0.05), w
+    )
+    told = [t for t in break_even(found, only=["price.l40s"]).turns if t.what == "use"]
+    assert told
+    for turn in told:
+        for factor, side in ((0.97, turn.below), (1.03, turn.above)):
+            best = recommend(*turn.input.put(found.question, w, turn.value * factor)).best
+            assert used_for(best.plan, "l40s") == used_for(side.plan, "l40s")
+        assert used_for(turn.below.plan, "l40s") != used_for(turn.above.plan, "l40s")
 
 
 def test_an_accelerator_comes_into_use_at_the_price_that_is_said():
@@ -312,7 +372,7 @@ def test_nothing_is_said_of_what_does_not_turn():
     found = recommend(q, world((MODEL,), HARDWARE))
     told = break_even(found)
     assert {t.what for t in told.turns} <= {"cost", "use"}
-    assert {at.input.key for at in told.looked} == {"rate", "price.h100", "price.l40s"}
+    assert {at.input.key for at in told.looked} == {"rate", "isl", "osl", "price.h100", "price.l40s"}
     one = dict.fromkeys(("colocated_hardware", "prefill_hardware", "decode_hardware"), ("h100",))
     alone = recommend(replace(q, **one), found.world)
-    assert {at.input.key for at in break_even(alone).looked} == {"rate"}
+    assert {at.input.key for at in break_even(alone).looked} == {"rate", "isl", "osl"}

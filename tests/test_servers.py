@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pdplan.efficiency import engine_file
 from pdplan.measured import servers
 from pdplan.measured.runs import Run
-from pdplan.measured.servers import loop_settings, server_settings
+from pdplan.measured.servers import as_served, loop_settings, server_settings
 from pdplan.plan import PoolPlan
 
 NAN = float("nan")
@@ -37,8 +38,41 @@ def test_the_interval_of_polls_depends_on_the_load_as_the_script_says() -> None:
 
 def test_a_date_before_the_warm_up_means_a_cold_start() -> None:
     old = run(engine="trtllm", hardware="h200", date="2025-12-08")
-    assert server_settings(old) == {"cold": 1}
+    assert server_settings(old) == {"cold": 1, "build": "trtllm-1.1"}
     assert server_settings(replace(old, date="2026-02-01")) == {}
+
+
+def test_scripts_say_how_many_tokens_a_run_drafts() -> None:
+    # dsr1_fp8_b200_trt_mtp.sh: MTP=3, and 1 with DP_ATTENTION; dsr1_fp8_b200_mtp.sh: num-steps 2.
+    ranks = PoolPlan(hardware="b200", workers=1, tp=1, dp=8, ep=8)
+    assert as_served(run(engine="trtllm", spec="mtp")).drafted == 3
+    assert as_served(run(engine="trtllm", spec="mtp", decode=ranks)).drafted == 1
+    assert as_served(run(spec="mtp")).drafted == 2
+    assert as_served(run(spec="mtp", drafted=1)).drafted == 1  # what the table says stands
+    assert as_served(run()).drafted == 0
+
+
+def test_runs_that_lost_their_label_or_date_get_it_back() -> None:
+    lost = run(engine="trtllm", engine_version="1.2.0rc6.post3", date="2026-02-06")
+    assert as_served(lost).speculates
+    assert not as_served(replace(lost, engine_version="1.2.0rc6.post2")).speculates
+    assert as_served(run(date="", engine_version="0.5.9")).date == "2026-03-15"
+    assert as_served(run(engine_version="0.5.9")).date == "2026-03-25"
+
+
+def test_layouts_of_the_first_tables_are_those_that_their_scripts_chose() -> None:
+    # dsr1_fp8_h200_trt_slurm.sh of October 2025: EP_SIZE=TP, and attention-dp beyond 64 requests at 1k.
+    first = run(engine="trtllm", hardware="h200", date="2025-11-02", concurrency=64.0)
+    served = as_served(first).decode
+    assert (served.tp, served.dp, served.ep) == (8, 1, 8)
+    served = as_served(replace(first, concurrency=128.0)).decode
+    assert (served.tp, served.dp, served.ep, served.gpus) == (1, 8, 8, 8)
+    assert as_served(replace(first, date="2025-12-05")).decode == first.decode
+
+
+def test_every_build_that_a_rule_names_has_its_constants() -> None:
+    builds = {rule["settings"].get("build") for rule in servers._rules()} - {None, ""}
+    assert builds == set(engine_file()["builds"])
 
 
 def test_a_run_of_nobody_known_has_the_engine_s_defaults() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
-from typing import Any
 
 from pdplan.budget.measures import MEMORY
 from pdplan.budget.result import Change, Deployment, Edit, Finding, Limit
 from pdplan.budget.trial import Bench, breached_limits, needed_bytes
-from pdplan.plan import CACHE, WEIGHTS, Plan, PoolPlan
+from pdplan.plan import CACHE, WEIGHTS, Mixed, Plan, PoolPlan, with_pool
+from pdplan.split import split_anew
 
 Meets = Callable[[Plan], bool]
 
@@ -92,9 +92,7 @@ def _candidates(bench: Bench, limit: Limit) -> Iterator[Plan]:
     wider = limit.measure is MEMORY
     single: list[Plan | None] = []
     for role, pool in before.pools.items():
-        single += [
-            _other_layout(deployment, role, layout, meets) for layout in _layouts(deployment, pool, wider)
-        ]
+        single += [_other_layout(bench, role, layout, meets) for layout in _layouts(deployment, pool, wider)]
         if limit.measure is not MEMORY:  # which no number of workers or requests can mend
             single.append(_more_workers(bench, meets, (role,)))
             single.append(_fewer_workers(bench, lambda p: bench.keeps(limit, p), role, pool))
@@ -115,19 +113,19 @@ def _more_workers(bench: Bench, meets: Meets, roles: tuple[str, ...]) -> Plan | 
     plan = bench.deployment.plan
     now = {role: plan.pools[role].workers for role in roles}
     for role in roles:
-        plan = _with_workers(plan, role, now[role] * MOST_WORKERS_FACTOR)
+        plan = _with_workers(bench, plan, role, now[role] * MOST_WORKERS_FACTOR)
     if not meets(plan):
         return None
     for role in roles:
         # Galloping upwards first: the answer is usually near.
         low, step, top = now[role] - 1, 1, plan.pools[role].workers
-        while low + step < top and not meets(_with_workers(plan, role, low + step)):
+        while low + step < top and not meets(_with_workers(bench, plan, role, low + step)):
             low, step = low + step, step * 2
         high = min(low + step, top)
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if meets(_with_workers(plan, role, middle)) else (middle, high)
-        plan = _with_workers(plan, role, high)
+            low, high = (low, middle) if meets(_with_workers(bench, plan, role, middle)) else (middle, high)
+        plan = _with_workers(bench, plan, role, high)
     return plan if plan != bench.deployment.plan else None
 
 
@@ -135,12 +133,12 @@ def _fewer_workers(bench: Bench, meets: Meets, role: str, pool: PoolPlan) -> Pla
     """The most workers below the present number that meet the limit."""
     plan = bench.deployment.plan
     low, high = 1, pool.workers
-    if high == 1 or not meets(_with_workers(plan, role, 1)):
+    if high == 1 or not meets(_with_workers(bench, plan, role, 1)):
         return None
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if meets(_with_workers(plan, role, middle)) else (low, middle)
-    return _with_workers(plan, role, low)
+        low, high = (middle, high) if meets(_with_workers(bench, plan, role, middle)) else (low, middle)
+    return _with_workers(bench, plan, role, low)
 
 
 def _other_batches(bench: Bench, meets: Meets, role: str, pool: PoolPlan) -> list[Plan | None]:
@@ -149,12 +147,14 @@ def _other_batches(bench: Bench, meets: Meets, role: str, pool: PoolPlan) -> lis
     now = pool.max_batch or round(bench.metrics(plan).max_batch[role])
     above = [b for b in BATCHES if b > now] if pool.max_batch else []
     below = [b for b in reversed(BATCHES) if b < now]
-    edited = [[_with_pool(plan, role, replace(pool, max_batch=b)) for b in bs] for bs in (above, below)]
+    edited = [
+        [_with_pool(bench, plan, role, replace(pool, max_batch=b)) for b in bs] for bs in (above, below)
+    ]
     return [next((p for p in plans if meets(p)), None) for plans in edited]
 
 
-def _other_layout(deployment: Deployment, role: str, layout: PoolPlan, meets: Meets) -> Plan | None:
-    plan = _with_pool(deployment.plan, role, layout)
+def _other_layout(bench: Bench, role: str, layout: PoolPlan, meets: Meets) -> Plan | None:
+    plan = _with_pool(bench, bench.deployment.plan, role, layout)
     return plan if meets(plan) else None
 
 
@@ -179,10 +179,13 @@ def _layouts(deployment: Deployment, pool: PoolPlan, wider: bool) -> Iterator[Po
                 yield replace(pool, tp=tp, pp=pp, dp=dp, ep=ep)
 
 
-def _with_workers(plan: Plan, role: str, workers: int) -> Plan:
-    return _with_pool(plan, role, replace(plan.pools[role], workers=workers))
+def _with_workers(bench: Bench, plan: Plan, role: str, workers: int) -> Plan:
+    return _with_pool(bench, plan, role, replace(plan.pools[role], workers=workers))
 
 
-def _with_pool(plan: Plan, role: str, pool: PoolPlan) -> Plan:
-    changed: dict[str, Any] = {role: pool}
-    return replace(plan, **changed)
+def _with_pool(bench: Bench, plan: Plan, role: str, pool: PoolPlan) -> Plan:
+    """The edited plan; requests without stated shares are split anew, as reading the edited file would."""
+    changed, own = with_pool(plan, role, pool), bench.deployment
+    if own.split_by_rate and isinstance(changed, Mixed):
+        return split_anew(own.world, changed, own.workload, own.slo)
+    return changed

@@ -20,7 +20,7 @@ from pdplan.inputs.given import Values, given_in
 from pdplan.inputs.printed import PRINTED_NAMES, from_printed
 from pdplan.inputs.questions import merged, with_paths
 from pdplan.inputs.schemas import NetworkKeys, Quantity, SloKeys, WorkloadKeys
-from pdplan.plan import Mixed, Plan
+from pdplan.plan import Plan
 from pdplan.validation import validate
 from pdplan.workload import Slo
 
@@ -158,10 +158,6 @@ def _deployment(
         own = merged(given_in(document, {"prices": keys.prices}), own)
     inner = Findings()
     read = inner.attempt(deployment_from, plan_document, catalog, merged(merged(weak, own), flags))
-    if read is not None and isinstance(read.plan, Mixed):
-        inner.say(
-            plan_document.where(), "budgets take plans of equal workers in each pool; this one is mixed"
-        )
     entry_at = f"{document.where(at)}: '{entry.name}'"
     places = (f"{document.path}:", f"{plan_document.path}:")
     findings.messages += [m if m.startswith(places) else f"{entry_at}: {m}" for m in inner.messages]
@@ -182,6 +178,7 @@ def _deployment(
         spot=source.spot(at, entry.name),
         spots=spots,
         notes=read.notes,
+        split_by_rate=read.split_by_rate,
     )
 
 
@@ -309,13 +306,24 @@ def _objectives(slo: Slo, spots: Mapping[str, Spot]) -> list[Limit]:
 def _spots(source: _Source, keys: BudgetKeys, entry: DeploymentKeys, plan: Plan) -> dict[str, Spot]:
     """The line of every field that an edit or a finding may point at."""
     spots = {"": source.plan_spot(source.below, "")}
-    for role in plan.pools:
+    for pool in plan.pools:
+        at = _place_of(source, pool)
         for name in ("workers", "tp", "pp", "dp", "ep", "max_batch", "hardware"):
-            spots[f"{role}.{name}"] = source.plan_spot((*source.below, role, name), f"{role}.{name}")
+            spots[f"{pool}.{name}"] = source.plan_spot((*at, name), f"{pool}.{name}")
     for group, names in (("workload", ("rate", "concurrency")), ("slo", ("ttft", "tpot", "latency"))):
         for name in names:
             spots[f"{group}.{name}"] = _override_spot(source, keys, entry, group, name)
     return spots
+
+
+def _place_of(source: _Source, pool: str) -> Location:
+    """Where a pool stands; of several kinds of workers, which of the list."""
+    role, _, number = pool.partition(" ")
+    data: Any = source.plan.data
+    for step in (*source.below, role):
+        data = data.get(step) if isinstance(data, dict) else None
+    kind = (int(number or 1) - 1,) if isinstance(data, list | tuple) else ()
+    return (*source.below, role, *kind)
 
 
 def _override_spot(source: _Source, keys: BudgetKeys, entry: DeploymentKeys, group: str, name: str) -> Spot:

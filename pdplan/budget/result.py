@@ -61,6 +61,8 @@ class Deployment:
     spots: dict[str, Spot] = field(default_factory=dict)
     """By field (decode.workers, workload.rate): the line to edit."""
     notes: tuple[str, ...] = ()
+    split_by_rate: bool = False
+    """Whether kinds of workers share their pool's requests by what each serves, no shares being stated."""
 
     def spot_of(self, name: str) -> Spot:
         """The line of a field, else of its nearest parent that is written down."""

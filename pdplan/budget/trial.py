@@ -13,7 +13,7 @@ from pdplan.compose import build_pool, evaluate_plan
 from pdplan.evaluate import pool_memory
 from pdplan.goodput import highest_rate
 from pdplan.memory import MemoryBudget
-from pdplan.plan import CACHE, WEIGHTS, Metrics, Plan
+from pdplan.plan import CACHE, WEIGHTS, Metrics, Plan, role_of
 from pdplan.uncertainty import ErrorBar, grounds, slo_of, spread
 
 _WITHOUT_WORK = ("usd_per_h", "gpus", "power_kw")
@@ -173,7 +173,8 @@ class Bench:
 
     def _memory(self, plan: Plan, role: str) -> MemoryBudget:
         own = self.deployment
-        return pool_memory(build_pool(own.world, plan, plan.pools[role], role, own.workload), own.workload)
+        pool = build_pool(own.world, plan, plan.pools[role], role_of(role), own.workload)
+        return pool_memory(pool, own.workload)
 
     def _latency(self, measure: Measure, plan: Plan, rate: float | None) -> float:
         found = self.metrics(plan, rate=rate)
@@ -186,12 +187,15 @@ class Bench:
         pool = measure.key.removesuffix("utilisation").rstrip("_")
         if not pool:
             return float(max(metrics.utilisation.values()))
-        found = metrics.utilisation.get(pool, metrics.utilisation.get("colocated"))
-        return None if found is None else float(found)
+        own = [busy for name, busy in metrics.utilisation.items() if role_of(name) in (pool, "colocated")]
+        return float(max(own)) if own else None
 
     def _kv_cache(self, plan: Plan, metrics: Metrics) -> float:
-        role = "decode" if "decode" in plan.pools else "colocated"
-        return float(metrics.running[role] / self._memory(plan, role).max_sequences.item())
+        """Of the kind of worker that is fullest."""
+        decoding = [name for name in plan.pools if role_of(name) in ("decode", "colocated")]
+        return max(
+            float(metrics.running[name] / self._memory(plan, name).max_sequences.item()) for name in decoding
+        )
 
 
 def needed_bytes(memory: MemoryBudget) -> float:

@@ -29,6 +29,11 @@ from pdplan.workload import Workload
 
 SKEWS = (0.0, 0.5, 1.0, 1.5)
 """Parts are computed at these and interpolated between."""
+KEPT = (
+    *("max_step_tokens", "mixes_prefill"),
+    *("dispatch_bytes", "combine_bytes", "fp4_dispatch_bytes"),
+)
+"""What the counts of a step depend on, of an engine that adds nothing."""
 DOUBTFUL = Path(__file__).parent / "doubtful_runs.yaml"
 
 
@@ -45,7 +50,7 @@ class Parts:
     collectives: Array
     """How many there are of both."""
     rows: Array
-    """Rows of the LM head on a rank: what the sequence overhead counts."""
+    """Sequences on a rank: what the sequence overhead counts."""
     mixed_kernels: Array
     """What prefills of others add to each output token."""
     mixed_starts: Array
@@ -91,7 +96,7 @@ def _at_skew(
 def _bare(pool: Pool, skew: float) -> Pool:
     """The pool under an engine that adds nothing."""
     constants = pool.setting.constants
-    kept = {k: getattr(constants.engine, k) for k in ("max_step_tokens", "mixes_prefill")}
+    kept = {k: getattr(constants.engine, k) for k in KEPT}
     engine = Engine(expert_skew=skew, **kept)
     return replace(pool, setting=replace(pool.setting, constants=replace(constants, engine=engine)))
 
@@ -107,8 +112,7 @@ def _group_parts(
         more = _split(draft)
         found = {k: v + pool.speculation.drafted * more[k] for k, v in found.items()}
     each = running / pool.servers_per_worker
-    queries = 1.0 + pool.speculation.drafted
-    found["rows"] = each * queries
+    found["rows"] = each
     found |= dict.fromkeys(("mixed_kernels", "mixed_starts", "mixed_exchanges"), np.zeros(()))
     server = pool if prefill is None else _bare(prefill, skew)
     alone = prefill_service(replace(server, max_batch=server.servers_per_worker), workload)

@@ -29,10 +29,10 @@ from pdplan.calibration.engine_file import Fitted, with_values, write_values
 from pdplan.calibration.engine_parts import SKEWS, Parts, doubtful, parts_of
 from pdplan.calibration.engine_ttft import TTFT, FirstTokens, first_tokens, predicted_ttft
 from pdplan.catalog.store import Catalog
-from pdplan.efficiency import CONSTANTS_DIRECTORY, engine_constants
+from pdplan.efficiency import CONSTANTS_DIRECTORY, as_built, engine_constants
 from pdplan.files import read_yaml
 from pdplan.laws.roofline import Array
-from pdplan.laws.speculation import tokens_per_step
+from pdplan.laws.speculation import long_answer_acceptance, tokens_per_step
 from pdplan.measured.accuracy import choice_regret, residuals, summaries
 from pdplan.measured.maturity import tuning_factor
 from pdplan.measured.predict import Predictions, predict
@@ -44,15 +44,32 @@ STRENGTH = 0.5
 """Weight of the start values: a quarter of a run with its error at SHARP."""
 
 
+SEQUENCES = ("vllm", "sglang", "trtllm")
+"""Engines with a sequence overhead of their own; the others take vLLM's."""
+OLD, DEEPGEMM = "trtllm-1.1", "trtllm-1.1-deepgemm"
+LONG_ANSWERS = "inferencex"
+"""The benchmark whose answers go on after their end, and whose drafts are accepted the more."""
 STEP = (
     Constant(path=("common", "expert_skew"), start=0.7, spread=0.5, low=0.0, high=1.5),
     Constant(path=("common", "kernel_overhead_share"), start=0.8, spread=0.3, low=0.0, high=1.0),
     Constant(path=("common", "step_overhead_s"), start=0.5e-3, spread=0.5e-3, low=0.0, high=5e-3),
-    Constant(path=("common", "tuning_per_month"), start=0.0, spread=0.05, low=0.0, high=0.2),
+    Constant(path=("common", "tuning_exponent"), start=0.1, spread=0.3, low=0.0, high=1.0),
     Constant(path=("common", "collective_wait_s"), start=3e-6, spread=3e-6, low=0.0, high=3e-5),
     Constant(path=("common", "exchange_imbalance"), start=2.0, spread=0.7, low=1.0, high=6.0),
-    Constant(path=("common", "sequence_overhead_s"), start=8e-6, spread=1e-5, low=0.0, high=6e-5),
+    *(
+        Constant(path=("engines", e, "sequence_overhead_s"), start=1.5e-5, spread=1e-5, low=1e-6, high=6e-5)
+        for e in SEQUENCES
+    ),
+    Constant(path=("builds", OLD, "added_sequence_overhead_s"), start=1e-5, spread=1e-5, low=0.0, high=6e-5),
+    Constant(path=("builds", DEEPGEMM, "kernel_start_factor"), start=1.3, spread=0.5, low=1.0, high=4.0),
     Constant(path=("common", "mtp_acceptance"), start=0.65, spread=0.1, low=0.2, high=0.95),
+    Constant(
+        path=("benchmarks", LONG_ANSWERS, "acceptance_per_doubling"),
+        start=0.02,
+        spread=0.03,
+        low=0.0,
+        high=0.1,
+    ),
     Constant(
         path=("generations", "cdna3", "kernel_overhead_share"), start=1.5, spread=1.0, low=0.5, high=8.0
     ),
@@ -106,7 +123,7 @@ def sample(runs: list[Run], catalog: Catalog, document: Mapping[str, Any]) -> Sa
 def _parts_by_drafts(runs: list[Run], catalog: Catalog, document: Mapping[str, Any]) -> list[list[Parts]]:
     most = int(document["common"]["mtp_drafted"]["value"])
     table = parts_of(runs, catalog, document)
-    index = np.array([i for i, r in enumerate(runs) if r.spec != "none"], dtype=int)
+    index = np.array([i for i, r in enumerate(runs) if r.speculates], dtype=int)
     speculating = [runs[i] for i in index]
     fewer = [parts_of(speculating, catalog, document, k) for k in range(1, most)]
     return [[t.put(index, p) for t, p in zip(table, parts, strict=True)] for parts in fewer] + [table]
@@ -129,7 +146,7 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
     index = np.flatnonzero(counts & (data.weight > 0))
     weight = data.weight[index]
     runs = [data.runs[i] for i in index]
-    speculating = np.flatnonzero([r.spec != "none" for r in runs])
+    speculating = np.flatnonzero([r.speculates for r in runs])
     most = len(data.parts)
     cases = [(most, np.arange(len(index)), [p.take(index) for p in data.parts[-1]])]
     cases += [
@@ -137,11 +154,18 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
         for drafted, at_skew in enumerate(data.parts[:-1], start=1)
     ]
     generation = np.array(data.generation)[index]
-    speculates = np.array([r.spec != "none" for r in runs])
+    speculates = np.array([r.speculates for r in runs])
+    known = np.array([r.drafted for r in runs])
+    engine = np.array([r.engine for r in runs])
+    deepgemm = np.array([float(r.build == DEEPGEMM) for r in runs])
+    old = deepgemm + np.array([float(r.build == OLD) for r in runs])
+    endless, osl = np.array([r.source == LONG_ANSWERS for r in runs]), np.array([r.osl for r in runs])
 
     def predicted(x: Array) -> Array:
-        skew, share, step_s, tuning, wait, imbalance, sequence_s, acceptance, *factors = x
-        share_of, slower = share * tuning_factor(tuning, runs), np.ones(len(index))
+        skew, share, step_s, tuning, wait, imbalance, vllm, sglang, trtllm, more, starts, *rest = x
+        acceptance, growth, *factors = rest
+        sequence_s = np.select([engine == "sglang", engine == "trtllm"], [sglang, trtllm + more * old], vllm)
+        share_of, slower = share * tuning_factor(tuning, runs) * starts**deepgemm, np.ones(len(index))
         for i, name in enumerate(("cdna3", "cdna4")):
             share_of = np.where(generation == name, share_of * factors[2 * i], share_of)
             slower = np.where(generation == name, factors[2 * i + 1], slower)
@@ -150,10 +174,12 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
             parts = _between(at_skew, skew)
             step = parts.kernels * slower[rows] + parts.messages + share_of[rows] * parts.starts
             step = step + imbalance * parts.exchanges + wait * parts.collectives
-            step = step + step_s + sequence_s * parts.rows
+            step = step + step_s + sequence_s[rows] * parts.rows
             others = parts.mixed_kernels * slower[rows] + share_of[rows] * parts.mixed_starts
             others = others + imbalance * parts.mixed_exchanges
-            tokens = tokens_per_step(np.where(speculates[rows], drafted, 0), acceptance)
+            drafts = np.where(known[rows] > 0, known[rows], drafted)
+            accepted = long_answer_acceptance(acceptance, growth * endless[rows], osl[rows])
+            tokens = tokens_per_step(np.where(speculates[rows], drafts, 0), accepted)
             best[rows] = np.minimum(best[rows], step / tokens + others)
         return best
 
@@ -164,10 +190,15 @@ def _prompt_s(data: Sample, document: Mapping[str, Any], rows: list[int]) -> Arr
     """Seconds of one prompt alone on its server."""
     index = np.array(rows)
     parts = _between([p.take(index) for p in data.parts[-1]], document["common"]["expert_skew"]["value"])
-    engines = [engine_constants(data.runs[i].engine, data.generation[i], document) for i in rows]
+    engines = [
+        as_built(
+            engine_constants(data.runs[i].engine, data.generation[i], document), data.runs[i].build, document
+        )
+        for i in rows
+    ]
     common = engines[0]
     share = np.array([e.kernel_overhead_share for e in engines])
-    share = share * tuning_factor(common.tuning_per_month, [data.runs[i] for i in rows])
+    share = share * tuning_factor(common.tuning_exponent, [data.runs[i] for i in rows])
     slower = np.array([e.kernel_time_factor for e in engines])
     waiting = common.collective_wait_s * parts.prompt_collectives
     return parts.prompt_kernels * slower + parts.prompt_messages + waiting + share * parts.prompt_starts

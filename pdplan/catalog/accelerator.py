@@ -92,6 +92,8 @@ class ScaleUp:
     """Sum over the accelerator's links, one direction."""
     domain_size: SourcedNumber
     """Accelerators in one domain."""
+    reduces_in_switch: bool = False
+    """Whether its switches add up what passes through them (NVLink SHARP, from NVLink 4's on)."""
 
 
 @dataclass(frozen=True, kw_only=True)

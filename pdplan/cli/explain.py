@@ -29,8 +29,8 @@ def explain(
     section: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this section; repeatable: question, model, seed, ideal, memory, prefill, decode, "
-            "mixed, transfer, queueing, latency, rates, cost.",
+            help="Only this section; repeatable: question, model, seed, ideal, memory, split, prefill, "
+            "decode, mixed, transfer, queueing, latency, mixture, rates, cost.",
             metavar="NAME",
             show_default=False,
         ),

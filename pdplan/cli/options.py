@@ -133,7 +133,7 @@ SPECULATION = (
         "NAME",
     ),
     Flag("drafted", "Tokens that speculative decoding drafts a step. [default: 0]", "N"),
-    Flag("acceptance", "Share of drafted tokens accepted. [default: 0.7; mtp: as measured]", "SHARE"),
+    Flag("acceptance", "Share of drafted tokens accepted. [default: as measured]", "SHARE"),
 )
 CHUNK = (
     Flag(

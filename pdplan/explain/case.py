@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pdplan.compose import World, build_network, build_pool, evaluate_plan
 from pdplan.errors import InputError
 from pdplan.explain.builder import Builder, Quantity
 from pdplan.explain.sources import OBJECTIVE, PLAN, QUESTION, Sources
 from pdplan.laws.kv_transfer import Network
-from pdplan.plan import Disaggregated, Metrics, Plan
+from pdplan.plan import Disaggregated, Metrics, Mixed, Plan, PoolPlan, Serving, role_of
 from pdplan.pools import Pool
 from pdplan.uncertainty import slo_of
 from pdplan.workload import Slo, Workload
@@ -27,15 +28,30 @@ class Case:
     pools: dict[str, Pool]
     sources: dict[str, Sources]
     network: Network | None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """In a mix, by pool: which kind of worker this is."""
+    arriving: Mapping[str, Quantity] = field(default_factory=dict)
+    """In a mix, by pool: the requests that its router sends it."""
 
     @property
     def decoding(self) -> str:
-        """The pool that decodes."""
-        return "decode" if isinstance(self.plan, Disaggregated) else "colocated"
+        """The pool that decodes; of a mix its first kind of worker."""
+        roles = ("decode", "colocated")
+        return next(name for name in self.plan.pools if role_of(name) in roles)
 
     @property
     def prefilling(self) -> str:
-        return "prefill" if isinstance(self.plan, Disaggregated) else "colocated"
+        """The pool that prefills, likewise."""
+        return next(iter(self.plan.pools))
+
+    def titled(self, title: str, *pools: str) -> str:
+        """A section's title, with the kinds of workers that it is about."""
+        about = " → ".join(self.labels[name] for name in pools if name in self.labels)
+        return f"{title}: {about}" if about else title
+
+    def arrivals(self, name: str) -> Quantity:
+        """Requests per second that come to a pool."""
+        return self.arriving.get(name, self.rate)
 
     @property
     def isl(self) -> Quantity:
@@ -71,7 +87,9 @@ def case_of(world: World, plan: Plan, workload: Workload, slo: Slo) -> Case:
     """Build and evaluate a plan as every command does."""
     if workload.rate is None and workload.concurrency is None:
         raise InputError("the load is missing; a derivation needs a rate (requests/s) or a concurrency")
-    pools = {name: build_pool(world, plan, pool, name, workload) for name, pool in plan.pools.items()}
+    pools = {
+        name: build_pool(world, plan, pool, role_of(name), workload) for name, pool in plan.pools.items()
+    }
     network = None
     if isinstance(plan, Disaggregated):
         network = build_network(world, plan.prefill.hardware, plan.decode.hardware)
@@ -82,17 +100,19 @@ def case_of(world: World, plan: Plan, workload: Workload, slo: Slo) -> Case:
         slo=slo_of(plan, slo),
         metrics=evaluate_plan(world, plan, workload, slo),
         pools=pools,
-        sources={
-            name: Sources(
-                world=world,
-                serving=plan,
-                hardware=pool.hardware,
-                setting=pools[name].setting,
-                chunk_given=pool.chunk_tokens is not None,
-            )
-            for name, pool in plan.pools.items()
-        },
+        sources={name: sources_of(world, plan, pool, pools[name]) for name, pool in plan.pools.items()},
         network=network,
+    )
+
+
+def sources_of(world: World, serving: Serving, plan: PoolPlan, pool: Pool) -> Sources:
+    """Where the numbers of one pool come from."""
+    return Sources(
+        world=world,
+        serving=serving,
+        hardware=plan.hardware,
+        setting=pool.setting,
+        chunk_given=plan.chunk_tokens is not None,
     )
 
 
@@ -127,10 +147,14 @@ def write_question(b: Builder, case: Case) -> None:
         b.given("confidence", slo.confidence, "", OBJECTIVE)
     for name, pool in plan.pools.items():
         source = f"{PLAN}: {name} pool on {pool.hardware}"
+        symbol = name.replace(" ", "_")
         for key in ("workers", "tp", "pp", "dp", "ep"):
-            b.given(f"{name}_{key}", getattr(pool, key), "", source)
+            b.given(f"{symbol}_{key}", getattr(pool, key), "", source)
+        if isinstance(plan, Mixed):
+            b.given(f"{symbol}_share", plan.named_parts[name].share, "", f"{source}, its share of requests")
         held = "as planned" if pool.max_batch else "what memory holds"
-        b.given(f"{name}_max_batch", case.pools[name].max_batch, "requests", f"{source}, {held}")
+        b.given(f"{symbol}_max_batch", case.pools[name].max_batch, "requests", f"{source}, {held}")
     if plan.speculation.drafted:
         b.given("drafted", plan.speculation.drafted, "tokens", PLAN)
-        b.given("acceptance", plan.speculation.acceptance, "", PLAN)
+        accepted = case.sources[case.decoding].acceptance()
+        b.given("acceptance", accepted.value, "", accepted.source)

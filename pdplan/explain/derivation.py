@@ -13,16 +13,23 @@ SECTION_KEYS = (
     "seed",
     "ideal",
     "memory",
+    "split",
     "prefill",
     "decode",
     "mixed",
     "transfer",
     "queueing",
     "latency",
+    "mixture",
     "rates",
     "cost",
 )
-"""Sections in order; colocated plans have `mixed` in place of `prefill`, `decode` and `transfer`."""
+"""Sections in order; colocated plans have `mixed` in place of `prefill`, `decode` and `transfer`.
+
+Plans whose pools have several kinds of workers have `split` and `mixture` besides, and the sections
+between them once for every kind, or every pair of kinds that a request may meet.
+"""
+OF_MIXES = ("split", "mixture")
 
 LINE_SOURCE = "line "
 """A source that starts so names the line whose result the input is."""

@@ -185,7 +185,17 @@ def _all_reduce(writer: Writer, message: Message, group: str, size: Quantity, ea
         ("t_2", "two-shot", f"2*alpha+{crowd}2*(r-1)/r*S/(eta_d*U)"),
     ):
         found[symbol] = writer.line(group, symbol, name, expression, used_in(expression, used), "s")
-    return writer.line(group, "t", "all-reduce: the fastest", "min(t_1,t_2,t_r)", found, "s", value=each)
+    if links.switch_reduces and inside.value > 2:
+        expression = "alpha_s+(1+1/r)*S/(eta_s*U)"
+        used |= {
+            "alpha_s": sources.link(links.switch_latency_s, "s"),
+            "eta_s": sources.link(links.switch_efficiency, ""),
+        }
+        found["t_s"] = writer.line(
+            group, "t_s", "added up in the switch", expression, used_in(expression, used), "s"
+        )
+    fastest = f"min({','.join(sorted(found))})"
+    return writer.line(group, "t", "all-reduce: the fastest", fastest, found, "s", value=each)
 
 
 def _all_gather(writer: Writer, message: Message, group: str, size: Quantity, each: float) -> Quantity:

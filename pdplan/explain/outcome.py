@@ -46,7 +46,7 @@ def write_latency(b: Builder, case: Case, found: Found) -> None:
     metrics, slo = case.metrics, case.slo
     b.section(
         "latency",
-        "Latency against the SLO",
+        case.titled("Latency against the SLO", *case.plan.pools),
         f"Means, and values that {slo.percentile * 100:.4g} % of requests stay below.",
     )
     handling = found["handling"]
@@ -54,8 +54,8 @@ def write_latency(b: Builder, case: Case, found: Found) -> None:
         fixed = {"t_h": handling, "t_x": found["exposed"], "t_d": found["tpot"]}
         after, names = "t_x+t_d", "request handling, wait, prefill, transfer, first decode step"
     else:
-        fixed = {"t_h": handling, "t_d": found["tpot"]}
         closed = case.workload.concurrency is not None
+        fixed = {"t_h": handling, "t_d": found["tpot"] if closed else found["D"]}
         after = "t_d" if closed else "t_d/2"
         half = "the step under way" if closed else "half a running step"
         names = f"request handling, wait, prefill, {half}"
@@ -67,6 +67,8 @@ def write_latency(b: Builder, case: Case, found: Found) -> None:
         "s",
         value=metrics.ttft_mean_s,
     )
+    if "known" in found and "t_d/2" in after:
+        fixed["t_d"] = found["known"]
     if (jitter := case.jitter) is not None:
         fixed["jit"] = jitter
         fixed["pct"] = Quantity(slo.percentile, "", OBJECTIVE)
@@ -79,7 +81,7 @@ def write_latency(b: Builder, case: Case, found: Found) -> None:
         "s",
         value=metrics.ttft_slo_s,
     )
-    tpot_p = _write_tpot_percentile(b, case, found)
+    tpot_p = found.get("TPOT_p") or _write_tpot_percentile(b, case, found)
     found |= {"TTFT": ttft, "TTFT_p": ttft_p, "TPOT_p": tpot_p}
     for symbol, name, first, each, value in (
         ("T_r", "request latency, mean", ttft, found["tpot"], metrics.request_latency_mean_s),
@@ -87,7 +89,12 @@ def write_latency(b: Builder, case: Case, found: Found) -> None:
     ):
         used = {"TTFT": first, "TPOT": each, "OSL": case.osl}
         found[symbol] = b.line(symbol, name, "TTFT+TPOT*max(OSL-1,0)", used, "s", value=value)
-    reached_at = (ttft_p, tpot_p, found["T_p"])
+    write_margins(b, case, (ttft_p, tpot_p, found["T_p"]))
+
+
+def write_margins(b: Builder, case: Case, reached_at: tuple[Quantity, Quantity, Quantity]) -> None:
+    """TTFT, TPOT and request latency at the percentile, as shares of their limits."""
+    slo = case.slo
     if slo.confidence is not None:
         reached_at = _write_pessimistic_end(b, case, *reached_at)
     limits = (("TTFT", slo.ttft_s), ("TPOT", slo.tpot_s), ("request latency", slo.request_latency_s))
@@ -177,51 +184,91 @@ def _tpot_at(b: Builder, case: Case, running: Quantity, what: str) -> Quantity:
 
 def write_rates(b: Builder, case: Case, found: Found) -> None:
     """What each pool can do, how busy it is, and what comes out."""
-    metrics = case.metrics
+    open_rates(b)
+    if case.decoding == "decode":
+        write_prefill_busy(b, case, found)
+        write_decode_busy(b, case, found)
+        write_network_busy(b, case, found)
+    else:
+        write_colocated_busy(b, case, found)
+    write_throughput(b, case, found)
+
+
+def open_rates(b: Builder) -> None:
     b.section(
         "rates",
         "Rates",
         "What each pool can do at most, how much of that the load takes, and tokens per GPU.",
     )
+
+
+def write_prefill_busy(b: Builder, case: Case, found: Found) -> None:
+    """What the prefill pool can do, and how much of that is asked."""
+    used = {"c": found["servers"], "b_p": found["prompts"], "S": found["S"]}
+    most = b.line("X_p", f"requests that {_pool(case, 'prefill')} can do", "c*b_p/S", used, "requests/s")
+    _write_busy(b, case, "prefill", case.arrivals("prefill"), most)
+
+
+def write_decode_busy(b: Builder, case: Case, found: Found) -> None:
+    _write_busy(b, case, "decode", case.arrivals("decode"), _write_slots(b, case))
+
+
+def write_network_busy(b: Builder, case: Case, found: Found) -> None:
+    used = {"c": found["lanes"], "t_w": found["wire"]}
+    most = b.line("X_n", f"requests that {_pool(case, 'network')} can do", "c/t_w", used, "requests/s")
+    _write_busy(b, case, "network", found["sent"], most)
+
+
+def write_colocated_busy(b: Builder, case: Case, found: Found) -> None:
+    used = {"lam": case.arrivals("colocated"), "X_d": _write_slots(b, case)}
+    used |= {"a": found["offered"], "c": found["servers"]}
+    b.line(
+        "rho",
+        f"utilisation{_of(case, 'colocated')}: of slots or of prefill servers",
+        "max(lam/X_d,a/c)",
+        used,
+        "",
+        value=case.metrics.utilisation["colocated"],
+    )
+
+
+def _write_slots(b: Builder, case: Case) -> Quantity:
+    """What decoding can do with all slots taken."""
     name = case.decoding
-    limit = Quantity(metrics.max_batch[name], "sequences", PLAN)
+    limit = Quantity(case.metrics.max_batch[name], "sequences", PLAN)
     full = _tpot_at(b, case, limit, "step at the largest batch")
-    capacity = b.line(
+    return b.line(
         "X_d",
-        "requests that decoding can do",
+        f"requests that decoding can do{_of(case, name, ' on ')}",
         "workers*B/(OSL*TPOT)",
         {"workers": case.workers(name), "B": limit, "OSL": case.osl, "TPOT": full},
         "requests/s",
     )
-    if name == "decode":
-        used = {"c": found["servers"], "b_p": found["prompts"], "S": found["S"]}
-        prefills = b.line("X_p", "requests that the prefill pool can do", "c*b_p/S", used, "requests/s")
-        network = b.line(
-            "X_n",
-            "requests that the network can do",
-            "c/t_w",
-            {"c": found["lanes"], "t_w": found["wire"]},
-            "requests/s",
-        )
-        for pool, most in (("prefill", prefills), ("decode", capacity), ("network", network)):
-            b.line(
-                "rho",
-                f"utilisation, {pool}",
-                "lam/X",
-                {"lam": case.rate, "X": most},
-                "",
-                value=metrics.utilisation[pool],
-            )
-    else:
-        used = {"lam": case.rate, "X_d": capacity, "a": found["offered"], "c": found["servers"]}
-        b.line(
-            "rho",
-            "utilisation: of slots or of prefill servers",
-            "max(lam/X_d,a/c)",
-            used,
-            "",
-            value=metrics.utilisation[name],
-        )
+
+
+def _write_busy(b: Builder, case: Case, pool: str, asked: Quantity, most: Quantity) -> None:
+    b.line(
+        "rho",
+        f"utilisation, {case.labels.get(pool, pool)}",
+        "lam/X",
+        {"lam": asked, "X": most},
+        "",
+        value=case.metrics.utilisation[pool],
+    )
+
+
+def _pool(case: Case, name: str) -> str:
+    """The prefill pool, the network; in a mix, the kind of worker."""
+    return case.labels.get(name, f"the {name}" + ("" if name == "network" else " pool"))
+
+
+def _of(case: Case, name: str, link: str = " of ") -> str:
+    return f"{link}{case.labels[name]}" if name in case.labels else ""
+
+
+def write_throughput(b: Builder, case: Case, found: Found) -> None:
+    """Tokens per GPU and for one user, and the GPUs."""
+    metrics = case.metrics
     tokens = {"lam": case.rate, "ISL": case.isl, "OSL": case.osl}
     gpus = {"G": _write_gpus(b, case)}
     found["G_t"] = b.line(
@@ -255,10 +302,10 @@ def write_rates(b: Builder, case: Case, found: Found) -> None:
 def _write_gpus(b: Builder, case: Case) -> Quantity:
     used: Found = {}
     for name, pool in case.plan.pools.items():
-        tag = name[0]
+        tag = _tag(name)
         used[f"N_{tag}"] = Quantity(float(pool.workers), "workers", f"{PLAN}, {name}")
         used[f"g_{tag}"] = Quantity(float(pool.gpus_per_worker), "GPUs", f"{PLAN}, {name}: tp·pp·dp")
-    expression = "+".join(f"N_{name[0]}*g_{name[0]}" for name in case.plan.pools)
+    expression = "+".join(f"N_{_tag(name)}*g_{_tag(name)}" for name in case.plan.pools)
     return b.line("G", "GPUs", expression, used, "GPUs", value=case.metrics.gpus)
 
 
@@ -271,14 +318,14 @@ def write_cost(b: Builder, case: Case, found: Found) -> None:
         "GPUs at the catalog's or the question's price; power is what the data sheet rates.",
     )
     pools = case.plan.pools
-    gpus = {f"G_{n[0]}": Quantity(float(p.gpus), "GPUs", f"{PLAN}, {n}") for n, p in pools.items()}
+    gpus = {f"G_{_tag(n)}": Quantity(float(p.gpus), "GPUs", f"{PLAN}, {n}") for n, p in pools.items()}
     mean_prices = mean_prices_usd_per_h(case.world, case.plan)
     prices = {
-        f"c_{n[0]}": Quantity(mean_prices[p.hardware], "USD/h", price_source(case.world, p.hardware))
+        f"c_{_tag(n)}": Quantity(mean_prices[p.hardware], "USD/h", price_source(case.world, p.hardware))
         for n, p in pools.items()
     }
     watts = {
-        f"P_{n[0]}": Quantity(case.world.watts(p.hardware), "W", power_source(case.world, p.hardware))
+        f"P_{_tag(n)}": Quantity(case.world.watts(p.hardware), "W", power_source(case.world, p.hardware))
         for n, p in pools.items()
     }
     tokens = {"lam": case.rate, "ISL": case.isl, "OSL": case.osl}
@@ -317,4 +364,10 @@ def write_cost(b: Builder, case: Case, found: Found) -> None:
 
 
 def _each(pattern: str, case: Case) -> str:
-    return "+".join(pattern.format(name[0], name[0]) for name in case.plan.pools)
+    return "+".join(pattern.format(_tag(name), _tag(name)) for name in case.plan.pools)
+
+
+def _tag(name: str) -> str:
+    """What a pool's symbols end in: p for prefill, d2 for the second kind of decode worker."""
+    role, _, number = name.partition(" ")
+    return role[0] + number

@@ -28,7 +28,7 @@ def write_prefill(b: Builder, case: Case) -> dict[str, Quantity]:
     service = prefill_service(pool, case.workload)
     b.section(
         "prefill",
-        "Prefill step",
+        case.titled("Prefill step", "prefill"),
         "One forward step of one prefill server, on its busiest accelerator: time of a layer, then of all.",
     )
     batch = Quantity(
@@ -176,7 +176,7 @@ def _with_drafts(
     if not drafted:
         return "t", used
     pool, sources = case.pools[name], case.sources[name]
-    k, a = Quantity(float(drafted), "tokens", PLAN), Quantity(acceptance, "", PLAN)
+    k, a = Quantity(float(drafted), "tokens", PLAN), sources.acceptance()
     expected = "(1-a**(k+1))/(1-a)" if acceptance < 1 else "k+1"
     tokens = b.line(
         "E",
@@ -204,7 +204,7 @@ def write_decode(b: Builder, case: Case) -> dict[str, Quantity]:
     """Decode at the mean batch, and Little's law as a check."""
     b.section(
         "decode",
-        "Decode step",
+        case.titled("Decode step", "decode"),
         "One forward step of one decode server at its mean number of running sequences, the context "
         "averaged over the answer.",
     )
@@ -219,7 +219,7 @@ def write_decode(b: Builder, case: Case) -> dict[str, Quantity]:
 def write_little(b: Builder, case: Case, tpot: Quantity) -> None:
     """Running sequences = arrivals · time in the system."""
     name = case.decoding
-    used = {"lam": case.rate, "workers": case.workers(name), "OSL": case.osl, "TPOT": tpot}
+    used = {"lam": case.arrivals(name), "workers": case.workers(name), "OSL": case.osl, "TPOT": tpot}
     expression = "lam/workers*OSL*TPOT"
     if case.workload.concurrency is None:
         limit = Quantity(case.metrics.max_batch[name], "sequences", PLAN)
@@ -282,6 +282,7 @@ def mixed_tpot(b: Builder, case: Case, running: Quantity, what: str, *, detail: 
             value=mixed.prefill_work_s,
         )
     top, alone = _with_drafts(b, case, name, running, known, {"t": plain}, what, detail=detail)
+    tokens = alone.get("E")
     used = alone | {"N": running, "OSL": case.osl, "servers": case.servers_per_worker(name), "t_x": added}
     tpot = b.line(
         "TPOT",
@@ -291,8 +292,25 @@ def mixed_tpot(b: Builder, case: Case, running: Quantity, what: str, *, detail: 
         "s",
         value=mixed.tpot_s,
     )
-    found = {"tpot": tpot, "S": service, "S_q": work, "t_decode": plain}
+    found = {
+        "tpot": tpot,
+        "S": service,
+        "S_q": work,
+        "t_decode": plain,
+        "t_x": added,
+        "D": tpot,
+        "t_p": plain,
+    }
+    found |= {"M": cut["M"], "n_0": cut["n_0"]}
     if detail:
+        if tokens is not None:
+            found["D"] = b.line(
+                "D", "a step on average", "E*TPOT", {"E": tokens, "TPOT": tpot}, "s", value=mixed.mean_s
+            )
+            expression = top.removesuffix("/E").strip("()")
+            found["t_p"] = b.line(
+                "t_p", "a step without prefill, drafts included", expression, alone, "s", value=mixed.plain_s
+            )
         found["handling"] = write_handling(b, case, name, steps, mixed.prefill, mixed.handling_s)
     return found
 
@@ -301,7 +319,7 @@ def write_mixed(b: Builder, case: Case) -> dict[str, Quantity]:
     """A colocated worker at its mean batch."""
     b.section(
         "mixed",
-        "Decode beside prefill",
+        case.titled("Decode beside prefill", "colocated"),
         "One worker serves both phases: a step without prefill, a step with a chunk of a prompt, and what "
         "the prefills of others add to each output token.",
     )

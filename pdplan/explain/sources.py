@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from pdplan.catalog.accelerator import Accelerator, SourcedNumber
@@ -97,6 +98,14 @@ class Sources:
         case = engine_case(self.serving, self.accelerator)
         origin = engine_sources(case, self.world.engines).get(name, "default")
         return Quantity(float(value), unit, f"{self.serving.engine}, {name}: {origin}")
+
+    def acceptance(self) -> Quantity:
+        """The plan's share of accepted drafts; where it is that of measured runs, whose they are."""
+        value = self.serving.speculation.acceptance
+        measured = self.engine("mtp_acceptance")
+        if self.world.ideal or not math.isclose(value, measured.value, rel_tol=1e-9):
+            return self.plan(value)
+        return Quantity(value, "", f"{PLAN}, as measured: {measured.source}")
 
     def _catalog(self, what: str, number: SourcedNumber | None) -> str:
         if number is None:

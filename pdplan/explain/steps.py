@@ -27,7 +27,7 @@ def write_step(
     """Write a step's table, its terms' lines where `detail` is wanted, and the sum; returns the sum.
 
     `known` holds the step's load: m tokens, o rows of the LM head, and of b_d, q, first,
-    last (decode) and b_p, n, p (prefill) what there is.
+    last (decode) and b_p, n, p (prefill) what there is; b_d and b_p count its sequences.
     """
     terms = [t for t in step.terms if number(t.total_s) > 0]
     names = _distinct(terms)
@@ -66,18 +66,20 @@ def _from_table(term: Term, title: str) -> Quantity:
 
 def _overhead_lines(writer: Writer, term: Term, group: str) -> Quantity:
     sources = writer.sources
+    sequences: Known = {name: writer.known[name] for name in ("b_d", "b_p") if name in writer.known}
     used: Known = {
         "t_step": sources.engine("step_overhead_s", "s"),
         "L": sources.model(sources.setting.stack.layers, "layers"),
         "t_layer": sources.engine("layer_overhead_s", "s"),
         "t_seq": sources.engine("sequence_overhead_s", "s"),
-        "o": writer.known["o"],
+        **sequences,
     }
+    count = "+".join(sequences)
     return writer.line(
         group,
         "T",
         "scheduling, launch, sampling",
-        "t_step+L*t_layer+t_seq*o",
+        f"t_step+L*t_layer+t_seq*{f'({count})' if len(sequences) > 1 else count}",
         used,
         "s",
         value=term.total_s,

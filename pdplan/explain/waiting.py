@@ -18,7 +18,7 @@ def write_transfer(b: Builder, case: Case, service: Quantity) -> dict[str, Quant
     assert network is not None
     b.section(
         "transfer",
-        "KV transfer",
+        case.titled("KV transfer", "prefill", "decode"),
         "The cache of one prompt goes from a prefill to a decode worker, over their links side by side.",
     )
     prefill, decode = case.pools["prefill"], case.pools["decode"]
@@ -42,16 +42,9 @@ def write_transfer(b: Builder, case: Case, service: Quantity) -> dict[str, Quant
             "t_y": network_constant(case.world, "layer_latency_s", network.layer_latency_s, "s"),
         }
     alone = b.line("t_k", "one transfer alone", expression, used, "s", value=found.alone_s, binding="network")
-    gpus = {f"G_{n[0]}": Quantity(float(p.gpus), "GPUs", f"{PLAN}, {n}") for n, p in plan.items()}
-    lanes = b.line(
-        "c",
-        "transfers that run side by side",
-        "max(floor(min(G_p,G_d)/N_l),1)",
-        gpus | {"N_l": links},
-        "lanes",
-    )
+    lanes, sent = _write_lanes(b, case, links)
     wire = b.line("t_w", "time on the wire", "S_c/(N_l*g)", {"S_c": size, "N_l": links, "g": goodput}, "s")
-    offered = b.line("a", "transfers under way, mean", "lam*t_w", {"lam": case.rate, "t_w": wire}, "erlang")
+    offered = b.line("a", "transfers under way, mean", "lam*t_w", {"lam": sent, "t_w": wire}, "erlang")
     b.line(
         "rho",
         "utilisation of the links",
@@ -61,7 +54,7 @@ def write_transfer(b: Builder, case: Case, service: Quantity) -> dict[str, Quant
         value=case.metrics.utilisation["network"],
     )
     wait = _write_wait(
-        b, case, lanes, offered, case.rate, wire, Quantity(0.0, "", "transfers of one size"), found.wait_s
+        b, case, lanes, offered, sent, wire, Quantity(0.0, "", "transfers of one size"), found.wait_s
     )[1]
     overlap = case.sources["prefill"].engine("transfer_overlap")
     used = {"o": overlap, "t_k": alone, "L": layers, "S": service, "W": wait}
@@ -81,7 +74,22 @@ def write_transfer(b: Builder, case: Case, service: Quantity) -> dict[str, Quant
         "s",
         value=case.metrics.kv_transfer_mean_s,
     )
-    return {"exposed": exposed, "lanes": lanes, "wire": wire, "mean": mean}
+    return {"exposed": exposed, "lanes": lanes, "wire": wire, "mean": mean, "sent": sent}
+
+
+def _write_lanes(b: Builder, case: Case, links: Quantity) -> tuple[Quantity, Quantity]:
+    """Transfers side by side, and how many come to them: over the pool with fewer links for its requests."""
+    plan = {n: case.plan.pools[n] for n in ("prefill", "decode")}
+    gpus = {n: Quantity(float(p.gpus), "GPUs", f"{PLAN}, {n}") for n, p in plan.items()}
+    name = "transfers that run side by side"
+    if not case.arriving:
+        used = {f"G_{n[0]}": x for n, x in gpus.items()} | {"N_l": links}
+        return b.line("c", name, "max(floor(min(G_p,G_d)/N_l),1)", used, "lanes"), case.rate
+    each = {n: case.plan.pools[n].gpus / case.arrivals(n).value for n in plan}
+    few = "prefill" if each["prefill"] <= each["decode"] else "decode"
+    note = f"{case.labels[few]} has fewer links for its requests"
+    used = {"G": gpus[few], "N_l": links}
+    return b.line("c", name, "max(floor(G/N_l),1)", used, "lanes", note=note), case.arrivals(few)
 
 
 def _write_size(b: Builder, case: Case, value: float) -> Quantity:
@@ -189,7 +197,7 @@ def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[s
     closed = case.workload.concurrency is not None
     b.section(
         "queueing",
-        "Waiting for prefill",
+        case.titled("Waiting for prefill", name),
         "A closed loop: the wait follows from Little's law over the whole loop."
         if closed
         else "Arrivals meet the servers of the pool as a G/G/c queue.",
@@ -204,22 +212,29 @@ def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[s
         {"workers": case.workers(name), "n_s": case.servers_per_worker(name)},
         "servers",
     )
-    arrivals = case.rate
+    arrivals = case.arrivals(name)
     if prompts.value != 1:
-        arrivals = b.line("lam_b", "batches of prompts", "lam/b_p", {"lam": case.rate, "b_p": prompts}, "1/s")
+        used = {"lam": arrivals, "b_p": prompts}
+        arrivals = b.line("lam_b", "batches of prompts", "lam/b_p", used, "1/s")
     offered = b.line("a", "servers busy, mean", f"lam*{queued}", {"lam": arrivals, queued: work}, "erlang")
     b.line("rho", "utilisation of the servers", "a/c", {"a": offered, "c": servers}, "")
     cv = Quantity(case.workload.isl_cv, "", QUESTION)
     value = case.metrics.parts["wait for prefill"]
+    engine = case.pools[name].setting.constants.engine
+    mixes = not closed and name == "colocated" and bool(engine.mixes_prefill)
     if closed:
         waits = b.line(
             "C", "share of requests that wait: the busy share", "min(a/c,1)", {"a": offered, "c": servers}, ""
         )
         wait = _write_closed_wait(b, case, found, service, value)
+    elif mixes:
+        queue = _write_wait(b, case, servers, offered, arrivals, work, cv, None)
+        waits, wait, differing = _write_shared_steps(b, case, found, servers, queue, value)
     else:
         waits, wait = _write_wait(b, case, servers, offered, arrivals, work, cv, value)
+    differing = differing if mixes else wait
     percentile = Quantity(case.slo.percentile, "", "the SLO")
-    used = {"S": service, "W": wait, "C": waits, "pct": percentile}
+    used = {"S": service, "W": differing, "C": waits, "pct": percentile}
     if cv.value > 0:
         expression, used = "wait_quantile(pct,C,W,S,cv)", used | {"cv": cv}
         note = (
@@ -229,7 +244,69 @@ def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[s
     else:
         expression, note = "S+W/max(C,1e-12)*ln(max(C/(1-pct),1))", "P(W > t) = C·exp(−t·C/W)"
     late = b.line("R", "wait and prefill at the percentile", expression, used, "s", note=note)
-    return {"wait": wait, "late": late, "servers": servers, "offered": offered}
+    known = found["t_p"] if mixes else found.get("D")
+    return {"wait": wait, "late": late, "servers": servers, "offered": offered} | (
+        {"known": known} if known is not None else {}
+    )
+
+
+def _write_shared_steps(
+    b: Builder,
+    case: Case,
+    found: dict[str, Quantity],
+    servers: Quantity,
+    queue: tuple[Quantity, Quantity],
+    value: object,
+) -> tuple[Quantity, Quantity, Quantity]:
+    """Who waits, the mean wait, and that with what prompts add to the step under way, where steps mix."""
+    busy_share, wait = queue
+    extra, mean, plain = found["t_x"], found["D"], found["t_p"]
+    each = {"lam": case.rate, "c": servers}
+    ahead = b.line(
+        "W_a",
+        "wait for prompts ahead, whose steps decode besides",
+        "W*S/S_q",
+        {"W": wait, "S": found["S"], "S_q": found["S_q"]},
+        "s",
+    )
+    busy = b.line("rho_x", "share of time that prompts add", "min(lam/c*t_x,1)", each | {"t_x": extra}, "")
+    joining = b.line(
+        "mu",
+        "prompts that come after it, before its step starts",
+        "lam/c*(D/2+W_a)/(1+rho_x)",
+        each | {"D": mean, "W_a": ahead, "rho_x": busy},
+        "prompts",
+    )
+    room = b.line(
+        "h",
+        "of which its step has room for half of what it holds besides",
+        "(max(floor(M/n_0),1)-1)/2",
+        {"M": found["M"], "n_0": found["n_0"]},
+        "prompts",
+    )
+    total = b.line(
+        "W",
+        "mean wait, prompts that join the step included",
+        "W_a+t_x*h*(1-h/max(h+mu,1e-12))",
+        {"W_a": ahead, "t_x": extra, "h": room, "mu": joining},
+        "s",
+        value=value,
+    )
+    waits = b.line(
+        "C",
+        "share of arrivals that meet prompts: of the time, that in steps with prompts",
+        "max(C,1-(1-rho_x)*exp(-lam/c*D))",
+        {"C": busy_share, "rho_x": busy} | each | {"D": mean},
+        "",
+    )
+    differing = b.line(
+        "W_p",
+        "wait that differs between arrivals: beyond half a step without prefill",
+        "W+(D-t_p)/2",
+        {"W": total, "D": mean, "t_p": plain},
+        "s",
+    )
+    return waits, total, differing
 
 
 def _write_closed_wait(

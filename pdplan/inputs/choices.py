@@ -11,7 +11,13 @@ from pdplan.compose import KV_PRECISIONS
 from pdplan.efficiency import engine_constants
 from pdplan.errors import InputError, nearest, quoted_list
 from pdplan.inputs.given import Findings, Given, Values
-from pdplan.inputs.names import document_of, kv_precision_from, precision_from, split_names
+from pdplan.inputs.names import (
+    document_of,
+    kv_precision_from,
+    measured_acceptance,
+    precision_from,
+    split_names,
+)
 from pdplan.inputs.quantities import count_from, speculation_from
 from pdplan.question import Choices
 from pdplan.units import parse_tokens
@@ -43,9 +49,9 @@ def speculations_from(
     values: Values, model: Model, engine: str, findings: Findings, calibration: Calibration | None = None
 ) -> tuple[Speculation, ...]:
     """none; mtp: as many tokens as deployments draft; auto: none, or any number up to that."""
-    word = _word(values)
+    word, accepted = _word(values), measured_acceptance(engine, calibration)
     if word is None:
-        return (speculation_from(values, findings),)
+        return (speculation_from(values, findings, accepted),)
     where = values["speculation"].where
     if word not in SPECULATIONS:
         close = nearest(word, SPECULATIONS)
@@ -72,9 +78,7 @@ def speculations_from(
             "proposes, and the share accepted: --drafted 3 --acceptance 0.6",
         )
     most = int(constants.mtp_drafted) if most is None else most
-    default = Given(constants.mtp_acceptance, "acceptance")
-    asked = {"acceptance": default, **rest, "drafted": Given(most, "drafted")}
-    drafting = speculation_from(asked, findings)
+    drafting = speculation_from({**rest, "drafted": Given(most, "drafted")}, findings, accepted)
     if word == "mtp":
         return (drafting,)
     fewer = (replace(drafting, drafted=k) for k in range(1, drafting.drafted + 1))

@@ -9,7 +9,7 @@ from typing import Any
 
 from pdplan.architecture.model import Model
 from pdplan.catalog.store import Catalog
-from pdplan.compose import World, full_rate_requests_per_s
+from pdplan.compose import World
 from pdplan.errors import InputError
 from pdplan.files import Document, Location, read_yaml
 from pdplan.inputs.consistency import pool_findings, pool_notes
@@ -20,6 +20,7 @@ from pdplan.inputs.names import (
     calibration_from,
     engine_from,
     kv_precision_from,
+    measured_acceptance,
     precision_from,
     resolved_kv_precision,
 )
@@ -29,6 +30,7 @@ from pdplan.inputs.questions import context_note, is_question, merged, with_path
 from pdplan.inputs.schemas import PlanKeys, PoolKeys
 from pdplan.inputs.spelling import as_keys
 from pdplan.plan import Part, Plan, PoolPlan, Serving, plan_of
+from pdplan.split import DIGITS, split_by_rate
 from pdplan.units import parse_fraction
 from pdplan.validation import validate
 from pdplan.workload import Slo, Workload
@@ -54,6 +56,8 @@ class Deployment:
     notes: tuple[str, ...] = ()
     source: str = ""
     """The file that it was read from."""
+    split_by_rate: bool = False
+    """Whether a pool has several kinds of workers without shares: they follow from what each serves."""
 
 
 def read_deployment(path: str | Path, catalog: Catalog, flags: Values | None = None) -> Deployment:
@@ -86,7 +90,7 @@ def deployment_from(document: Document, catalog: Catalog, flags: Values | None =
             kv_precision_from(values, findings), precision, engine, calibration
         ),
         "engine": engine,
-        "speculation": speculation_from(values, findings),
+        "speculation": speculation_from(values, findings, measured_acceptance(engine, calibration)),
     }
     pools = _pools(document, keys, entries, findings)
     if model:
@@ -100,6 +104,8 @@ def deployment_from(document: Document, catalog: Catalog, flags: Values | None =
     assert workload is not None
     assert slo is not None
     serving = Serving(**shared)
+    if workload.concurrency is not None:
+        _refuse_loops(pools, values)
     plan = plan_of(serving, **_shared_out(pools, serving, world, workload, slo))
     return Deployment(
         plan=plan,
@@ -109,6 +115,7 @@ def deployment_from(document: Document, catalog: Catalog, flags: Values | None =
         catalog_sha256=entries.digest(),
         notes=tuple(_notes(plan, workload, world, catalog)),
         source=document.path,
+        split_by_rate=any(len(parts) > 1 and parts[0][2] is None for parts in pools.values()),
     )
 
 
@@ -205,6 +212,17 @@ def _pool(
     return PoolPlan(**fields), share
 
 
+def _refuse_loops(pools: Mapping[str, Parts], values: Values) -> None:
+    """How a closed loop splits its requests over kinds of workers is not known."""
+    mixed = [role for role, parts in pools.items() if len(parts) > 1]
+    if mixed:
+        where = values["concurrency"].where if "concurrency" in values else "concurrency"
+        raise InputError(
+            f"{where}: a plan with several kinds of {mixed[0]} workers is evaluated at a rate, since how a "
+            "closed loop splits its requests is not known; give a rate instead"
+        )
+
+
 def _check_shares(document: Document, name: str, parts: Parts, findings: Findings) -> None:
     shares = [share for _, _, share in parts]
     given = [share for share in shares if share is not None]
@@ -230,12 +248,12 @@ def _shared_out(
         if len(parts) == 1:
             shares = [1.0]
         elif None in shares:
-            rates = [full_rate_requests_per_s(world, serving, pool, role, workload, slo) for pool in kinds]
-            shares = [rate / sum(rates) for rate in rates]
+            found[role] = split_by_rate(world, serving, role, kinds, workload, slo)
+            continue
         else:
-            # Printed shares are rounded: they are to add up exactly.
             total = sum(s for s in shares if s)
-            shares = [(s or 0.0) / total for s in shares]
+            if abs(total - 1.0) > 10.0**-DIGITS:  # shares given with few digits are to add up, too
+                shares = [(s or 0.0) / total for s in shares]
         found[role] = tuple(
             Part(pool=pool, share=float(share or 0.0)) for pool, share in zip(kinds, shares, strict=True)
         )

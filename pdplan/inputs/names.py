@@ -17,6 +17,7 @@ from pdplan.errors import InputError
 from pdplan.inputs.given import Findings, Given, Values
 from pdplan.inputs.quantities import choice, prices_from
 from pdplan.market import Market
+from pdplan.workload import Speculation
 
 DEFAULT_ENGINE = "vllm"
 POPULAR_MODELS = ("deepseek-r1", "llama-3.3-70b", "qwen3-235b-a22b", "gpt-oss-120b")
@@ -124,6 +125,14 @@ def engine_from(values: Values, findings: Findings, calibration: Calibration | N
     name = str(given.value).strip().casefold()
     findings.attempt_at(given.where, engine_constants, name, "", document_of(calibration))
     return name
+
+
+def measured_acceptance(engine: str, calibration: Calibration | None = None) -> float:
+    """Share of drafts that measured runs of an engine accepted; an unknown engine is told elsewhere."""
+    try:
+        return engine_constants(engine, document=document_of(calibration)).mtp_acceptance
+    except InputError:
+        return Speculation().acceptance
 
 
 _IN_NAME = dict.fromkeys(("fp4", "nvfp4", "mxfp4"), "fp4") | {

@@ -136,17 +136,19 @@ def headroom_from(values: Values, findings: Findings) -> float:
     return found or 0.0
 
 
-def speculation_from(values: Values, findings: Findings) -> Speculation:
-    """From `speculation: {drafted, acceptance}`, or the flags --drafted and --acceptance."""
+def speculation_from(values: Values, findings: Findings, measured_acceptance: float) -> Speculation:
+    """From `speculation: {drafted, acceptance}`, or the flags --drafted and --acceptance.
+
+    Without an acceptance that of measured runs holds, the user's own where a calibration has them.
+    """
     values = {**_nested(values, "speculation"), **values}
     drafted = count_from(values, "drafted", findings, 0, 16)
     acceptance = _parsed(values, "acceptance", findings, lambda v, n: parse_fraction(v, name=n))
     if acceptance is not None and not drafted:
         findings.say(values["acceptance"].where, "no token is drafted; give --drafted, too, e.g. --drafted 1")
-    default = Speculation()
-    return Speculation(
-        drafted=drafted or 0, acceptance=default.acceptance if acceptance is None else acceptance
-    )
+    if not drafted:
+        return Speculation()
+    return Speculation(drafted=drafted, acceptance=measured_acceptance if acceptance is None else acceptance)
 
 
 def network_from(values: Values, findings: Findings) -> NetworkSpec:

@@ -52,6 +52,12 @@ class Links:
     """One high-throughput dispatch or combine: layout, notification, flags."""
     bulk_expert_efficiency: float = 1.0
     """Share of the scale-up link that a high-throughput dispatch or combine reaches."""
+    switch_reduces: bool = False
+    """Whether the switch of the domain adds up what passes through it (NVLink SHARP)."""
+    switch_efficiency: float = 1.0
+    """Share of the scale-up link that a reduction in the switch reaches."""
+    switch_latency_s: float = 0.0
+    """Start of a reduction in the switch, filling its pipeline included."""
 
     @property
     def up(self) -> float:
@@ -60,6 +66,10 @@ class Links:
     @property
     def direct(self) -> float:
         return self.scale_up_bytes_per_s * self.direct_efficiency
+
+    @property
+    def switch(self) -> float:
+        return self.scale_up_bytes_per_s * self.switch_efficiency
 
     @property
     def out(self) -> float:
@@ -73,10 +83,13 @@ def all_reduce_time_s(message_bytes: ArrayLike, ranks: ArrayLike, links: Links) 
       one-shot: α + c·(r−1)·S / bw_d           (every rank reads every other; small messages)
       two-shot: 2α + c·2(r−1)/r·S / bw_d       (each reduces a share, then all read it)
       ring:     α_r + 2(r−1)·h + min(2x, α_b + x),  x = c·(λ + 2(r−1)/r)·S / bw
+      in-switch: α_s + (1 + 1/r)·S / bw_s      (r > 2, where the switch can add: a rank's message
+                                               goes out once, and its share of the sum comes and goes)
     Across d domains: reduce-scatter inside, ring of the S/r shares between domains over
     the scale-out link, all-gather inside. One rank costs nothing. Arguments broadcast.
     Source: Patarasuk & Yuan, J. Parallel Distrib. Comput. 69, 2009 (ring); one- and two-shot
-    are the custom kernels of TensorRT-LLM and vLLM; the hierarchy is NCCL's tree of rings.
+    are the custom kernels of TensorRT-LLM and vLLM; the hierarchy is NCCL's tree of rings; in-switch
+    is NCCL's NVLS (multimem load-reduce and store), which it takes for large messages.
 
     >>> links = Links(scale_up_bytes_per_s=100e9, scale_out_bytes_per_s=10e9, domain_size=8)
     >>> float(all_reduce_time_s(8e9, 8, links))
@@ -99,7 +112,11 @@ def all_reduce_time_s(message_bytes: ArrayLike, ranks: ArrayLike, links: Links) 
         2 * (domains - 1) * links.scale_out_latency_s
         + 2 * (domains - 1) / domains * size / inside / links.out
     )
-    local = np.where(domains > 1, ring, np.minimum(np.minimum(one_shot, two_shot), ring))
+    fastest = np.minimum(np.minimum(one_shot, two_shot), ring)
+    if links.switch_reduces:
+        in_switch = links.switch_latency_s + (1 + 1 / inside) * size / links.switch
+        fastest = np.where(inside > 2, np.minimum(fastest, in_switch), fastest)
+    local = np.where(domains > 1, ring, fastest)
     return np.where(inside > 1, local, 0.0) + np.where(domains > 1, across, 0.0)
 
 

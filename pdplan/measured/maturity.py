@@ -19,18 +19,19 @@ from pdplan.measured.runs import Run
 
 REFERENCE_MONTHS = 12.0
 """The age that constants hold for; a plan is for an engine that has known its model this long."""
+YOUNGEST_MONTHS = 1.0
 OLDEST_MONTHS = 20.0
-"""No run of an older model was there to fit to."""
+"""No run of a younger or an older model was there to fit to."""
 
 
-def tuning_factor(per_month: float, runs: Sequence[Run]) -> Array:
+def tuning_factor(exponent: float, runs: Sequence[Run]) -> Array:
     """Share of kernel starts left at each run, over that at REFERENCE_MONTHS.
 
-    f = exp(−ρ · (min(max(age, 0), 20) − 12)), age in months from a model's release to the run;
+    f = (age/12)^(−ρ), a learning curve, with age in months from a model's release to the run, from 1 to 20;
     1 where either date is unknown.
     """
     ages = np.array([_age_months(run) for run in runs])
-    return np.asarray(np.exp(-per_month * (np.clip(ages, 0.0, OLDEST_MONTHS) - REFERENCE_MONTHS)))
+    return np.asarray((np.clip(ages, YOUNGEST_MONTHS, OLDEST_MONTHS) / REFERENCE_MONTHS) ** -exponent)
 
 
 def _age_months(run: Run) -> float:

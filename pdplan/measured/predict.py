@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,14 +11,15 @@ import numpy as np
 
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, build_network, build_setting, kv_precision_for
-from pdplan.efficiency import benchmark_settings, engine_constants
+from pdplan.efficiency import as_built, benchmark_settings, engine_constants
 from pdplan.errors import InputError, PdplanError
 from pdplan.evaluate import Economics, evaluate_colocated, evaluate_disaggregated, pool_memory
 from pdplan.laws.roofline import Array
+from pdplan.laws.speculation import long_answer_acceptance
 from pdplan.layout import Layout
 from pdplan.measured.maturity import tuning_factor
 from pdplan.measured.runs import Run, group_runs
-from pdplan.measured.servers import loop_settings
+from pdplan.measured.servers import engine_settings, loop_settings
 from pdplan.plan import Metrics, PoolPlan, Serving
 from pdplan.pools import Pool
 from pdplan.step import Setting
@@ -79,7 +81,8 @@ def run_group(
 ) -> RunGroup:
     """The pools and the closed loop of a group of runs; PdplanError where a name is unknown.
 
-    Where the runs speculate, `drafted` is how many tokens they draft (None: as many as the engine may).
+    Where the runs speculate and do not say how many tokens they draft, it is `drafted` (None: as many as the
+    engine may).
     """
     first = group[0]
     if (first.mode == "disaggregated") != (first.prefill is not None):
@@ -104,21 +107,24 @@ def run_group(
 
     def setting(hardware: str) -> Setting:
         built = build_setting(world, serving, hardware)
-        engine = built.constants.engine
-        share = engine.kernel_overhead_share * tuning_factor(engine.tuning_per_month, group)
+        engine = as_built(built.constants.engine, first.build, engines)
+        share = engine.kernel_overhead_share * tuning_factor(engine.tuning_exponent, group)
         engine = replace(
             engine,
             memory_utilisation=max(engine.memory_utilisation, utilisation),
             kernel_overhead_share=share,
+            **engine_settings(first),
         )
         return replace(built, constants=replace(built.constants, engine=engine))
 
     own = setting(first.hardware)
     engine = own.constants.engine
     speculation = Speculation()
-    if first.spec != "none":
-        drafts = drafted or first.drafted or int(engine.mtp_drafted)
-        speculation = Speculation(drafted=drafts, acceptance=engine.mtp_acceptance)
+    if first.speculates:
+        drafts = first.drafted or drafted or int(engine.mtp_drafted)
+        growth = bench.pop("acceptance_per_doubling", 0.0)
+        acceptance = float(long_answer_acceptance(engine.mtp_acceptance, growth, first.osl))
+        speculation = Speculation(drafted=drafts, acceptance=acceptance)
     workload = Workload(
         isl=first.mean_isl,
         osl=first.mean_osl,
@@ -128,6 +134,7 @@ def run_group(
         **loop_settings(group, bench, engine.max_step_tokens),
     )
     decode = _within_memory(_pool(own, [run.decode for run in group], speculation), workload)
+    decode = _within_slots(decode, group)
     prefill = None
     if first.prefill is not None:
         prefill = _pool(setting(sender), [run.prefill or run.decode for run in group])
@@ -141,7 +148,7 @@ def _best_drafts(group: list[Run], catalog: Catalog, engines: Mapping[str, Any] 
     How many a run drafted is not published; who tunes a run drafts fewer where the batch is large and
     each token costs arithmetic.
     """
-    if group[0].spec == "none" or group[0].drafted:
+    if not group[0].speculates or group[0].drafted:
         return _predict_group(group, catalog, engines)
     most = int(engine_constants(group[0].engine, "", engines).mtp_drafted)
     found = np.stack([_predict_group(group, catalog, engines, k) for k in range(1, most + 1)])
@@ -199,3 +206,9 @@ def _within_memory(pool: Pool, workload: Workload) -> Pool:
         return replace(pool, max_batch=np.maximum(held, pool.servers_per_worker))
     each = np.maximum(np.asarray(workload.concurrency) / pool.workers, pool.servers_per_worker)
     return replace(pool, max_batch=np.where(enough, held, each))
+
+
+def _within_slots(pool: Pool, group: list[Run]) -> Pool:
+    """The batch that the server was started with, where its script says so."""
+    slots = [math.inf if run.decode.max_batch is None else run.decode.max_batch for run in group]
+    return replace(pool, max_batch=np.minimum(pool.max_batch, np.maximum(slots, pool.servers_per_worker)))

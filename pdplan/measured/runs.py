@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 from pdplan.errors import InputError, nearest
 from pdplan.files import read_text
+from pdplan.measured.servers import as_served, engine_settings
 from pdplan.measured.table import RowError, table_rows
 from pdplan.plan import PoolPlan
 
@@ -76,7 +78,19 @@ class Run:
     """Of an open loop: coefficient of variation of the gaps between arrivals."""
     kv_precision: str = "auto"
     drafted: int = 0
-    """Tokens drafted a step; 0 takes what engines.yaml says of runs with speculation."""
+    """Tokens drafted a step; 0, where the run speculates, takes what engines.yaml says of such runs."""
+    settings: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    """How its servers were started, as far as known; None: not looked up yet."""
+    listed: tuple[tuple[int, ...] | None, ...] = ()
+    """Sizes of both pools as published, where those that ran differ; () where they do not."""
+
+    build: str = ""
+    """Of the engine, where it was another than today's: a block of engines.yaml's `builds`."""
+
+    @property
+    def speculates(self) -> bool:
+        """Labelled so, or known to draft tokens."""
+        return self.spec != "none" or self.drafted > 0
 
     @property
     def open_loop(self) -> bool:
@@ -85,9 +99,7 @@ class Run:
     @property
     def fingerprint(self) -> str:
         """Eight hexadecimal digits of what was measured, and where: the same under another id or source."""
-        sizes = [
-            (p.workers, p.tp, p.pp, p.dp, p.ep) if p else None for p in (self.decode, self.prefill)
-        ]
+        sizes = self.listed or sizes_of(self.decode, self.prefill)
         what = (self.model, self.hardware, self.engine, self.precision, self.mode, self.spec, *sizes)
         numbers = (self.isl, self.osl, self.concurrency, self.tpot_mean_s, self.ttft_s)
         return f"{crc32(repr((what, numbers)).encode()):08x}"
@@ -176,7 +188,7 @@ def _run(row: dict[str, str]) -> Run:
         raise ValueError("give either concurrency or rate" + (", not both" if concurrency == concurrency else ""))
     if concurrency == 0 or rate == 0:
         raise ValueError(f"{'rate' if rate == 0 else 'concurrency'} is 0; expected more")
-    return Run(
+    run = Run(
         id=_text(row, "id"),
         source=row.get("source") or "",
         date=row.get("date") or "",
@@ -203,6 +215,12 @@ def _run(row: dict[str, str]) -> Run:
         gpus=gpus,
         total_tok_per_s_per_gpu=_number(row, "total_tok_per_s_per_gpu", math.nan),
     )
+    return replace(as_served(run), listed=sizes_of(run.decode, run.prefill))
+
+
+def sizes_of(*pools: PoolPlan | None) -> tuple[tuple[int, ...] | None, ...]:
+    """Workers, tp, pp, dp and ep of pools; None where there is none."""
+    return tuple((p.workers, p.tp, p.pp, p.dp, p.ep) if p else None for p in pools)
 
 
 def _product(sizes: dict[str, int]) -> int:
@@ -292,12 +310,14 @@ def group_runs(runs: list[Run]) -> Iterator[list[int]]:
             run.precision,
             run.spec,
             run.drafted,
+            run.build,
             run.kv_precision,
             run.arrival_cv,
             run.open_loop,
             run.mean_isl,
             run.mean_osl,
             run.length_spread > 0,
+            tuple(engine_settings(run).items()),
         )
         groups.setdefault(key, []).append(index)
     yield from groups.values()

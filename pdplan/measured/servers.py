@@ -1,29 +1,79 @@
-"""How the server of a published benchmark was started, by constants/benchmark_servers.yaml."""
+"""How the servers of a published benchmark were started, by constants/benchmark_servers.yaml."""
 
 from __future__ import annotations
 
 import fnmatch
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pdplan.efficiency import CONSTANTS_DIRECTORY
 from pdplan.files import read_yaml
-from pdplan.measured.runs import Run
+from pdplan.measured.recipes import recipe_for, recipe_lists
+
+if TYPE_CHECKING:
+    from pdplan.measured.runs import Run
+    from pdplan.plan import PoolPlan
 
 FILE = CONSTANTS_DIRECTORY / "benchmark_servers.yaml"
-SETTINGS = ("held_up_to_steps", "queued_steps", "step_tokens", "cold")
+ENGINE_SETTINGS = ("dispatch_bytes", "combine_bytes", "fp4_dispatch_bytes")
+"""Those that stand in for constants of the engine."""
+SETTINGS = (
+    *("held_up_to_steps", "queued_steps", "step_tokens", "cold", "drafted", "date", "rounds"),
+    *("rank_batch", "worker_batch", "prefill_dp", "prefill_ep", "decode_dp", "decode_ep"),
+    *("experts_over_all", "attention_dp", "build"),
+    *ENGINE_SETTINGS,
+)
 
 
-def server_settings(run: Run) -> dict[str, float]:
-    """The settings of one run's server; without a rule, none."""
-    found: dict[str, float] = {}
+def server_settings(run: Run) -> dict[str, Any]:
+    """The settings of one run's servers; without a rule, none. A recipe that the run was started by says more
+    than a rule."""
+    found: dict[str, Any] = {}
     for rule in _rules():
         if _matches(run, rule):
             found |= rule["settings"]
+    for where, recipes in recipe_lists():
+        if run.prefill is not None and _are(run, where):
+            recipe = recipe_for(run, recipes)
+            found |= recipe.settings() if recipe else {}
     return found
+
+
+def as_served(run: Run) -> Run:
+    """The run with what its table leaves out and its servers' scripts say: tokens drafted, date, build, the sizes
+    that ran where those listed did nothing, and how many sequences a decode worker took at once."""
+    found = server_settings(run)
+    everything = {"decode_dp": found.get("attention_dp"), "decode_ep": found.get("experts_over_all")}
+    sizes = {name: "all" for name, wanted in everything.items() if wanted} | found
+    decode = _split_as_started(run.decode, sizes.get("decode_dp"), sizes.get("decode_ep"))
+    prefill = run.prefill
+    if prefill is not None:
+        prefill = _split_as_started(prefill, sizes.get("prefill_dp"), sizes.get("prefill_ep"))
+    limits = [run.decode.max_batch, found.get("worker_batch")]
+    limits.append(found["rank_batch"] * decode.dp if "rank_batch" in found else None)
+    given = [int(limit) for limit in limits if limit is not None]
+    return replace(
+        run,
+        drafted=run.drafted or int(found.get("drafted", 0)),
+        date=run.date or found.get("date", ""),
+        decode=replace(decode, max_batch=min(given) if given else None),
+        prefill=prefill,
+        build=found.get("build", ""),
+        settings=found,
+    )
+
+
+def _split_as_started(plan: PoolPlan, dp: int | str | None, ep: int | str | None) -> PoolPlan:
+    """The same accelerators, attention split over `dp` ranks and by tensor within them, experts over `ep`;
+    either may be "all"."""
+    ranks = plan.tp * plan.dp
+    dp = ranks if dp == "all" else int(dp or plan.dp)
+    ep = ranks if ep == "all" else int(ep or plan.ep)
+    return replace(plan, tp=ranks // dp, dp=dp, ep=ep)
 
 
 def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: float) -> dict[str, Any]:
@@ -32,10 +82,10 @@ def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: 
     `bench` are the settings of the benchmark (engines.yaml), `step_tokens` the engine's default. Where
     answers are all of one length, a convoy is what a step holds unless the benchmark's fit says otherwise.
     """
-    each = [server_settings(run) for run in runs]
+    each = [server_settings(run) if run.settings is None else run.settings for run in runs]
     tokens = np.array([s.get("step_tokens", step_tokens) for s in each])
     found = {
-        "burst_share": bench.get("burst_share", 0.0),
+        "burst_share": _burst_share(each, bench),
         "held_steps": np.array(
             [s.get("held_up_to_steps", 0.0) / 2.0 + s.get("queued_steps", 0.0) for s in each]
         ),
@@ -48,6 +98,20 @@ def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: 
     return found
 
 
+def engine_settings(run: Run) -> dict[str, Any]:
+    """What stands in for constants of the run's engine."""
+    found = server_settings(run) if run.settings is None else run.settings
+    return {name: float(found[name]) for name in ENGINE_SETTINGS if name in found}
+
+
+def _burst_share(each: Sequence[Mapping[str, Any]], bench: Mapping[str, float]) -> Any:
+    """Share of a run's requests that come at once: of `rounds` times its requests in flight, one round."""
+    share = bench.get("burst_share", 0.0)
+    if not share or not any("rounds" in settings for settings in each):
+        return share
+    return np.array([1.0 / s["rounds"] if "rounds" in s else share for s in each])
+
+
 @functools.cache
 def _rules() -> tuple[Mapping[str, Any], ...]:
     rules = read_yaml(FILE).data["rules"]
@@ -58,19 +122,27 @@ def _rules() -> tuple[Mapping[str, Any], ...]:
     return tuple(rules)
 
 
+def _are(run: Run, where: Mapping[str, Any]) -> bool:
+    return all(fnmatch.fnmatchcase(_text(run, k), str(v)) for k, v in where.items())
+
+
 def _matches(run: Run, rule: Mapping[str, Any]) -> bool:
-    exact = all(fnmatch.fnmatchcase(_text(run, k), str(v)) for k, v in rule["where"].items())
     return (
-        exact
+        _are(run, rule["where"])
         and all(_value(run, k) >= v for k, v in rule.get("at_least", {}).items())
         and all(_value(run, k) < v for k, v in rule.get("below", {}).items())
     )
 
 
 def _value(run: Run, name: str) -> Any:
-    """A field of the run, or a size of the pool that decodes."""
-    size = name.removeprefix("decode_")
-    return getattr(run.decode, size) if size != name else getattr(run, name)
+    """A field of the run, a size of the pool that decodes or prefills (0 where there is none), or the requests
+    in flight on an attention rank (rank_concurrency)."""
+    if name == "rank_concurrency":
+        return run.concurrency / (run.decode.workers * run.decode.dp * run.decode.pp)
+    role, _, size = name.partition("_")
+    if role in ("decode", "prefill") and size:
+        return getattr(getattr(run, role), size, 0)
+    return getattr(run, name)
 
 
 def _text(run: Run, name: str) -> str:

@@ -11,7 +11,7 @@ from pdplan.formats import Formats
 from pdplan.laws.experts import busiest_rank_factor, busiest_rank_touched, expected_touched_experts
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load
-from pdplan.ops.kinds import ACTIVATION_BYTES, COMBINE_BYTES, DISPATCH_BYTES, Message, Op, Routing
+from pdplan.ops.kinds import ACTIVATION_BYTES, Message, Op, Routing
 from pdplan.ops.products import all_reduce, gemm
 
 
@@ -80,7 +80,9 @@ def expert_ops(
         )
 
 
-def expert_messages(block: Experts, layers: float, hidden: int, layout: Layout, load: Load) -> list[Message]:
+def expert_messages(
+    block: Experts, layers: float, hidden: int, layout: Layout, load: Load, routing: Routing
+) -> list[Message]:
     """Experts inside one tp group need the all-reduce only; attention-dp sends tokens to experts and back."""
     tokens = load.tokens
     spread = layout.dp > 1
@@ -107,8 +109,8 @@ def expert_messages(block: Experts, layers: float, hidden: int, layout: Layout, 
 
     return [
         all_reduce("experts all-reduce", layers, tokens, hidden, layout, mask=~spread),
-        exchange("expert dispatch", DISPATCH_BYTES),
-        exchange("expert combine", COMBINE_BYTES),
+        exchange("expert dispatch", routing.dispatch_bytes),
+        exchange("expert combine", routing.combine_bytes),
         Message(
             name="tokens all-gather and reduce-scatter",
             exchange="all_gather",

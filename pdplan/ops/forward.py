@@ -33,7 +33,7 @@ def forward_ops(
     for block, count in stack.feed_forwards:
         if isinstance(block, Experts):
             ops += expert_ops(block, count, hidden, formats, layout, tokens, routing)
-            messages += expert_messages(block, count, hidden, layout, load)
+            messages += expert_messages(block, count, hidden, layout, load, routing)
         else:
             ops += [gemm(m, count, formats, layout, tokens) for m in block.matrices(hidden)]
             messages.append(all_reduce("MLP all-reduce", count, tokens, hidden, layout))

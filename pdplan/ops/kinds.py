@@ -92,6 +92,10 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True)
 class Routing:
-    """How evenly tokens meet experts: fitted, see constants/engines.yaml."""
+    """How tokens get to experts, and how evenly they meet them: see constants/engines.yaml."""
 
     skew: float = 0.0
+    dispatch_bytes: float = DISPATCH_BYTES
+    """Of one element of a token that goes to an expert's rank."""
+    combine_bytes: float = COMBINE_BYTES
+    """Of one element of what comes back."""

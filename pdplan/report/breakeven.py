@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from pdplan.question import Candidate
@@ -14,26 +15,65 @@ from pdplan.search.breakeven import BreakEven, Looked, Turn, used_for
 
 
 def break_even_blocks(found: BreakEven) -> list[Block]:
-    """A row for each turn, and where was looked."""
-    rows: list[tuple[Cell | str, ...]] = []
-    for number, turn in enumerate(found.turns):
-        again = number > 0 and found.turns[number - 1].input.key == turn.input.key
-        rows.append(
-            (
-                "" if again else turn.input.title,
-                "" if again else quantity_words(turn.input.value, turn.input.unit),
-                quantity_words(turn.value, turn.input.unit),
-                turn_words(turn, found),
-            )
-        )
+    """A table for each input that has turns, and where was looked."""
     looked = "; ".join(f"{at.input.title} {_span(at)}" for at in found.looked)
-    words = f"looked for at {looked}; of the cost's steps only the nearest are told"
+    words = f"looked for at {looked}"
+    if found.counted != "goodput":
+        words += "; of the cost's steps only the nearest are told"
     if found.question.mode == "any" and all(turn.what != "mode" for turn in found.turns):
         other = "colocated" if found.base.plan.mode == "disaggregated" else "disaggregated"
         words += f"; nowhere was a {other} plan better"
-    if not rows:
+    if not found.turns:
         return [Paragraph(f"none: {words}", title="Break-even points")]
-    return [table("Break-even points", "input|>as asked|>turns at|~what changes", rows), Paragraph(words)]
+    blocks: list[Block] = [Paragraph(_legend(found), title="Break-even points")]
+    for key in dict.fromkeys(turn.input.key for turn in found.turns):
+        turns = [turn for turn in found.turns if turn.input.key == key]
+        asked = turns[0].input
+        title = f"{asked.title}, {quantity_words(asked.value, asked.unit)} as asked"
+        rows = [row for turn in turns for row in _rows(turn, found)]
+        blocks.append(table(title, ">turns at|side|what|~plan", rows))
+    return [*blocks, Paragraph(words)]
+
+
+def _legend(found: BreakEven) -> str:
+    """What the tables' columns say."""
+    words = ["what holds on either side of a value, with the best plan there"]
+    if any(turn.what == "mode" for turn in found.turns):
+        ahead = "serves no less" if found.counted == "goodput" else "takes no more"
+        words.append(f"of the modes, the one that {ahead}")
+    if any(turn.what == "use" for turn in found.turns):
+        words.append("of a price, what its accelerator is used for")
+    return "; ".join(words)
+
+
+def _rows(turn: Turn, found: BreakEven) -> Iterator[tuple[Cell | str, ...]]:
+    """Each side of a turn of which there is something to say; the value stands on the first."""
+    value = quantity_words(turn.value, turn.input.unit)
+    for side, what, candidate in _sides(turn, found):
+        yield (value, side, what, _plan(candidate, found) if candidate else "")
+        value = ""
+
+
+def _sides(turn: Turn, found: BreakEven) -> Iterator[tuple[str, str, Candidate | None]]:
+    """(below or above, what holds there, the plan there)."""
+    both = (("below", turn.below), ("above", turn.above))
+    if turn.what == "mode":
+        yield from ((side, c.plan.mode, c) for side, c in both if c)
+    elif turn.what == "use":
+        yield from ((side, _use(turn, c), c) for side, c in both if c)
+    elif turn.what == "feasible":
+        missing = "below" if turn.mode or turn.below is None else "above"
+        yield missing, f"no {turn.mode} plan" if turn.mode else "no plan", turn.below if turn.mode else None
+    else:
+        side, away, dearer = _away(turn, found)
+        yield side, "more is needed" if dearer else "less will do", away
+
+
+def _away(turn: Turn, found: BreakEven) -> tuple[str, Candidate, bool]:
+    """The side of a step of the cost on which it is not today's, the plan there, whether it is dearer."""
+    side, away = ("above", turn.above) if turn.value > turn.input.value else ("below", turn.below)
+    assert away is not None
+    return side, away, amount_of(away.metrics, found.counted) > amount_of(found.base.metrics, found.counted)
 
 
 def turn_words(turn: Turn, found: BreakEven) -> str:
@@ -43,8 +83,9 @@ def turn_words(turn: Turn, found: BreakEven) -> str:
     if turn.what == "mode":
         assert turn.below is not None
         assert turn.above is not None
+        ahead = "serves no less" if found.counted == "goodput" else "takes no more"
         return (
-            f"{turn.below.plan.mode} takes no more below ({_plan(turn.below, found)}), "
+            f"{turn.below.plan.mode} {ahead} below ({_plan(turn.below, found)}), "
             f"{turn.above.plan.mode} above ({_plan(turn.above, found)})"
         )
     if turn.what == "feasible":
@@ -52,10 +93,7 @@ def turn_words(turn: Turn, found: BreakEven) -> str:
         side = "above" if turn.above is None else "below"
         words = f"no {whose} keeps the limits {side}"
         return f"{words}; there {_plan(turn.below, found)}" if turn.mode and turn.below else words
-    away = turn.above if turn.value > turn.input.value else turn.below
-    assert away is not None
-    side = "above" if away is turn.above else "below"
-    dearer = amount_of(away.metrics, found.counted) > amount_of(found.base.metrics, found.counted)
+    side, away, dearer = _away(turn, found)
     return f"{'more is needed' if dearer else 'less will do'} {side}: {_plan(away, found)}"
 
 
@@ -127,7 +165,14 @@ def _use_words(turn: Turn, found: BreakEven) -> str:
     words = []
     for side, candidate in (("below", turn.below), ("above", turn.above)):
         assert candidate is not None
-        roles = used_for(candidate.plan, hardware)
-        use = " and ".join("colocated" if r == "colocated" else f"for {r}" for r in sorted(roles))
-        words.append(f"{use or 'not at all'} {side} ({_plan(candidate, found)})")
+        words.append(f"{_use(turn, candidate)} {side} ({_plan(candidate, found)})")
     return f"{hardware} pays {', '.join(words)}"
+
+
+def _use(turn: Turn, candidate: Candidate) -> str:
+    """What the accelerator of a price is used for: for prefill and decode; colocated; not at all."""
+    roles = used_for(candidate.plan, turn.input.key.removeprefix("price."))
+    if "colocated" in roles:
+        return "colocated"
+    ordered = [role for role in ("prefill", "decode") if role in roles]
+    return f"for {' and '.join(ordered)}" if ordered else "not at all"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pdplan.explain.arithmetic import formula, pretty_name
 from pdplan.explain.derivation import Derivation, Line, Section, StepTable
 from pdplan.report.blocks import Report, Table
-from pdplan.report.explanation import DROPPED_FIRST, TERM_COLUMNS, answer_table, terms_table
+from pdplan.report.explanation_tables import DROPPED_FIRST, TERM_COLUMNS, answer_table, terms_table
 from pdplan.report.printed_numbers import References, numbers_of, result_text
 from pdplan.report.text import render_text
 

@@ -259,7 +259,8 @@ def _alternatives(found: Recommendation, best: Candidate) -> Table:
     title = "requests" if goodput else "power" if objective == "energy" else "cost"
     formats = "formats|" if open_ else ""
     columns = f"mode|{formats}~plan|>GPUs|>{title}|>?vs best|>TTFT {at}|>TPOT {at}"
-    return table("Next best", columns, rows)
+    # A search for the most goodput proves its best of each mode and kind, and passes others on the way.
+    return table("Next best of those tried" if goodput else "Next best", columns, rows)
 
 
 def _no_answer(found: Recommendation) -> list[Block]:

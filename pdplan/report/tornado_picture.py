@@ -25,8 +25,7 @@ def draw_sensitivity(why: Why, path: Path) -> None:
     """Draw into a file; its ending says in which format. InputError where it cannot be written."""
     found = why.sensitivity
     blocks = sensitivity_blocks(found)
-    if why.break_even:
-        blocks += break_even_blocks(why.break_even)
+    blocks += break_even_blocks(why.break_even)
     write_picture(path, lambda: _figure(found), _title(found), blocks)
 
 

@@ -15,10 +15,10 @@ from pdplan.search.sensitivity import Sensitivity
 
 @dataclass(frozen=True, kw_only=True)
 class Why:
-    """Sensitivity and break-even points of one answer; the latter are None where goodput was asked for."""
+    """Sensitivity and break-even points of one answer."""
 
     sensitivity: Sensitivity
-    break_even: BreakEven | None
+    break_even: BreakEven
     of_mix: bool = False
     """Whether the answer mixes workers; what is varied is the best plan that does not."""
 
@@ -27,14 +27,13 @@ class Why:
         if self.of_mix:
             plan = short_plan(self.sensitivity.base.plan)
             found.insert(0, Paragraph(f"What follows is of the best plan of equal workers: {plan}"))
-        return found + break_even_blocks(self.break_even) if self.break_even else found
+        return found + break_even_blocks(self.break_even)
 
     def json(self) -> dict[str, Any]:
         return {
             "sensitivity": sensitivity_json(self.sensitivity),
-            "break_even": break_even_json(self.break_even) if self.break_even else None,
+            "break_even": break_even_json(self.break_even),
         }
 
     def records(self) -> list[dict[str, Any]]:
-        found = sensitivity_records(self.sensitivity)
-        return found + break_even_records(self.break_even) if self.break_even else found
+        return sensitivity_records(self.sensitivity) + break_even_records(self.break_even)

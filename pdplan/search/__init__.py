@@ -4,7 +4,8 @@ layouts        every (tp, pp, dp, ep) that the model's shape and the accelerator
 candidates     worker types of one role as arrays: what fits, how fast, how many are needed
 disaggregated  pairs of prefill and decode pools, best bound first
 colocated      one pool for both
-goodput        the same turned round: the most requests for a number of accelerators
+goodput        the same turned round: the most requests for a number of accelerators, or dollars
+goodput_pairs  of two pools: is there a plan at a rate that takes no more than the budget?
 recommend      the one entry
 """
 

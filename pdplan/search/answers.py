@@ -18,7 +18,7 @@ from pdplan.laws.roofline import Array
 from pdplan.plan import Metrics, Mixed, Plan
 from pdplan.question import Candidate, Choices, Question, Recommendation
 from pdplan.search.certificate import colocated_rates, decode_rates, prefill_rates
-from pdplan.search.kinds import Kind, kind_of, of_kind, of_mode
+from pdplan.search.kinds import Kind, of_kind, of_mode
 from pdplan.search.objective import ttft_limit_s
 from pdplan.search.recommend import Space, build_space, ranked_plans, without_idle_limits
 from pdplan.search.robust import as_planned
@@ -110,15 +110,8 @@ class Answers:
     def answer(self, question: Question, world: World) -> Answer:
         """The optimum, that of the kind beside it: other kinds, and the other mode, have to be better."""
         question, space = self._space(question, world)
-        if (
-            question.wants_goodput
-        ):  # one long search; the best of the kind in it is close to the best there is
-            ranked = ranked_plans(question, world, space)
-            same = next((c for c in ranked if kind_of(c.plan) == self._kind), None)
-            best = next(iter(ranked), None)
-        else:
-            same = self._better(question, world, of_kind(space, self._kind), None)
-            best = self._of_modes(question, world, space, same)
+        same = self._better(question, world, of_kind(space, self._kind), None)
+        best = self._of_modes(question, world, space, same)
         if best and same and not _wins(best, same, question, space):
             best = same
         return Answer(best=best, of_kind=same, fractional=fractional_amount(space, question))
@@ -149,8 +142,13 @@ class Answers:
         self, question: Question, world: World, space: Space, known: Candidate | None
     ) -> Candidate | None:
         """The best plan of a space if it is better than a known one, else that."""
-        ceiling = space.objective.cost(known) if known and not question.wants_goodput else np.inf
-        quick = replace(space, objective=replace(space.objective, thorough=False, ceiling=ceiling))
+        ceiling, beyond = np.inf, 0.0
+        if known and question.wants_goodput:
+            beyond = float(known.metrics.requests_per_s)
+        elif known:
+            ceiling = space.objective.cost(known)
+        objective = replace(space.objective, thorough=False, ceiling=ceiling, beyond=beyond)
+        quick = replace(space, objective=objective)
         found = next(iter(ranked_plans(question, world, quick)), None)
         if found is None or (known is not None and not _wins(found, known, question, space)):
             return known

@@ -89,20 +89,22 @@ def second_kind(
 ) -> Candidate | None:
     """The best plan that differs in kind from `ranked[0]`; None where there is none.
 
-    `ranked` is what the search found, with the best of the other mode. Exact for a rate: what is
-    cheaper than the first of another kind in it is searched for, each pool in turn without its
-    kind. For goodput, where that takes too long, only if there is none in it.
+    `ranked` is what the search found, with the best of the other mode. Exact: what is better than the
+    first of another kind in it is searched for, each pool in turn without its kind.
     """
     from pdplan.search.recommend import best_first, ranked_plans
 
     best, kind = ranked[0], kind_of(ranked[0].plan)
     known = next((c for c in ranked if kind_of(c.plan) != kind), None)
-    ceiling = np.inf
-    if known is not None:
+    ceiling, beyond = np.inf, 0.0
+    if known is not None and question.wants_goodput:
+        beyond = float(known.metrics.requests_per_s)
+    elif known is not None:
         ceiling = space.objective.cost(known)
-        if question.wants_goodput or ceiling <= space.objective.cost(best) * (1 + 1e-9):
+        if ceiling <= space.objective.cost(best) * (1 + 1e-9):
             return known
-    quick = replace(space, objective=replace(space.objective, thorough=False, ceiling=ceiling))
+    objective = replace(space.objective, thorough=False, ceiling=ceiling, beyond=beyond)
+    quick = replace(space, objective=objective)
     found = [known] if known else []
     for part in not_of_kind(quick, kind):
         found += ranked_plans(question, world, part)[:1]

@@ -38,6 +38,8 @@ class Objective:
     """Also look for plans of equal cost with more margin, and the next best; else the least cost alone."""
     ceiling: float = np.inf
     """What costs more is of no interest: the cost of a plan that is known."""
+    beyond: float = 0.0
+    """Where goodput is asked for: who serves no more than this is of no interest [requests/s]."""
 
     @property
     def is_plain(self) -> bool:
@@ -233,13 +235,12 @@ def rank(
     return sorted(candidates, key=key)
 
 
-def rank_goodput(candidates: Iterable[Candidate], objective: Objective) -> list[Candidate]:
-    """Most requests per second first; of equals the cheapest."""
-
-    def key(c: Candidate) -> tuple[float, float, str]:
-        return (-round(c.metrics.requests_per_s, 9), round(objective.cost(c), 9), repr(c.plan))
-
-    return sorted(candidates, key=key)
+def rank_goodput(
+    candidates: Iterable[Candidate], objective: Objective, slo: Slo, choices: Choices
+) -> list[Candidate]:
+    """Most requests per second first; of equals the cheapest, then as `rank` does."""
+    cheapest_first = rank(candidates, objective, slo, choices)
+    return sorted(cheapest_first, key=lambda c: -round(float(c.metrics.requests_per_s), 9))
 
 
 def distinct(ranked: Iterable[Candidate], limit: int) -> tuple[Candidate, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from pdplan.search.reasons import binding_sentence, notes_for, plan_notes, why_a
 from pdplan.search.robust import as_planned, robustness_of
 from pdplan.search.shortage import also_short, explain_shortage, limited_hardware, unlimited
 from pdplan.search.space import Space, build_space, spaces
+from pdplan.workload import MAX_RATE_PER_S
 
 __all__ = ["Space", "best_first", "build_space", "ranked_plans", "recommend", "without_idle_limits"]
 
@@ -74,7 +75,7 @@ def answer_of(question: Question, world: World) -> Recommendation:
     return replace(
         answer,
         best=as_planned(best, question, world),
-        notes=(*answer.notes, *plan_notes(best.plan, world)),
+        notes=(*answer.notes, *plan_notes(best.plan, world), *_capped(best, question)),
         alternatives=tuple(
             as_planned(c, question, world) for c in distinct(ranked, question.alternatives + 1)[1:]
         ),
@@ -84,6 +85,11 @@ def answer_of(question: Question, world: World) -> Recommendation:
         certificate=_certificate(best, question, every),
         robustness=robustness_of(best, question, world),
     )
+
+
+def _capped(best: Candidate, question: Question) -> Iterator[str]:
+    if question.wants_goodput and best.metrics.requests_per_s >= MAX_RATE_PER_S * (1 - 1e-6):
+        yield f"no rate above {MAX_RATE_PER_S:,.0f} requests/s is planned for; the budget may serve more"
 
 
 def _beside(
@@ -107,7 +113,7 @@ def ranked_plans(question: Question, world: World, space: Space) -> list[Candida
 def best_first(found: Iterable[Candidate], question: Question, objective: Objective) -> list[Candidate]:
     """Plans in the order of what the question asks for; equal ones: see `rank`."""
     if question.wants_goodput:
-        return rank_goodput(found, objective)
+        return rank_goodput(found, objective, question.slo, question.choices)
     return rank(found, objective, question.slo, question.choices)
 
 

@@ -8,31 +8,18 @@ finds becomes the plan here: all workers up, at the rate that was asked for.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from pdplan.compose import World, evaluate_plan
-from pdplan.plan import Colocated, Mixed, Plan
+from pdplan.plan import Plan, with_pool
 from pdplan.question import Candidate, Question, Robustness
 from pdplan.workload import Workload
 
 
 def with_spare_workers(plan: Plan, spare: int) -> Plan:
     """The plan with `spare` more workers in each pool, of each kind (fewer, where negative)."""
-    if isinstance(plan, Mixed):
-        roles: dict[str, Any] = {
-            role: tuple(
-                replace(part, pool=replace(part.pool, workers=part.pool.workers + spare)) for part in parts
-            )
-            for role, parts in plan.roles.items()
-        }
-        return replace(plan, **roles)
-    if isinstance(plan, Colocated):
-        return replace(plan, colocated=replace(plan.colocated, workers=plan.colocated.workers + spare))
-    return replace(
-        plan,
-        prefill=replace(plan.prefill, workers=plan.prefill.workers + spare),
-        decode=replace(plan.decode, workers=plan.decode.workers + spare),
-    )
+    for name, pool in plan.pools.items():
+        plan = with_pool(plan, name, replace(pool, workers=pool.workers + spare))
+    return plan
 
 
 def as_planned(sized: Candidate, question: Question, world: World) -> Candidate:

@@ -96,7 +96,7 @@ def _demand(question: Question) -> Iterator[VariedInput]:
             harder=1,
             put=in_workload("rate"),
         )
-    elif question.max_gpus is not None:
+    if workload.rate is None and question.max_gpus is not None:
         yield VariedInput(
             key="max_gpus",
             title="GPUs",
@@ -105,6 +105,15 @@ def _demand(question: Question) -> Iterator[VariedInput]:
             harder=-1,
             whole=True,
             put=lambda q, w, value: (replace(q, max_gpus=int(value)), w),
+        )
+    if workload.rate is None and question.max_usd_per_h is not None:
+        yield VariedInput(
+            key="max_usd_per_h",
+            title="dollars per hour",
+            value=question.max_usd_per_h,
+            unit="usd_per_h",
+            harder=-1,
+            put=lambda q, w, value: (replace(q, max_usd_per_h=value), w),
         )
     for field, title in (("isl", "prompt length"), ("osl", "answer length")):
         yield VariedInput(
@@ -159,7 +168,7 @@ def _limit_to(field: str) -> Callable[[Question, World, float], Problem]:
 
 def _prices(question: Question, world: World) -> Iterator[VariedInput]:
     """Of every accelerator that may be chosen: a cheaper one may win."""
-    if question.objective != "cost" or question.wants_goodput:
+    if question.objective != "cost" or (question.wants_goodput and question.max_usd_per_h is None):
         return
     names = sorted({*question.prefill_hardware, *question.decode_hardware, *question.colocated_hardware})
     prices = {hw: world.price(hw) for hw in names}

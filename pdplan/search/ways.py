@@ -21,6 +21,7 @@ from pdplan.question import Question
 from pdplan.search.candidates import DecodeChoices, PrefillChoices
 from pdplan.search.capacity import Curve, Limits, curves, least_mean_tpot_s, takes_many
 from pdplan.search.recommend import Space, build_space
+from pdplan.split import proportional
 from pdplan.uncertainty import tightened
 from pdplan.workload import Slo, Workload
 
@@ -73,9 +74,10 @@ class Deployment:
         roles: dict[str, tuple[Part, ...]] = {}
         for role in dict.fromkeys(curve.role for curve, _ in chosen):
             mine = [(curve, n, curve.rate_at(n)) for curve, n in chosen if curve.role == role]
-            total = sum(rate for _, _, rate in mine)
+            shares = proportional([rate for _, _, rate in mine])
             parts = [
-                Part(pool=self._pool(curve, n, rate / total), share=rate / total) for curve, n, rate in mine
+                Part(pool=self._pool(curve, n, share), share=share)
+                for (curve, n, _), share in zip(mine, shares, strict=True)
             ]
             roles[role] = tuple(sorted(parts, key=lambda part: (-part.share, repr(part.pool))))
         return plan_of(self.space.serving, **roles)

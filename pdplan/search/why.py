@@ -9,9 +9,9 @@ from pdplan.search.kinds import kind_of
 from pdplan.search.sensitivity import Sensitivity, sensitivity
 
 
-def explore(found: Recommendation) -> tuple[Sensitivity, BreakEven | None]:
-    """What moves an answer, and where it turns; the latter for a rate only. InputError without a plan."""
+def explore(found: Recommendation) -> tuple[Sensitivity, BreakEven]:
+    """What moves an answer, and where it turns. InputError without a plan."""
     found, base = with_equal_workers(found)
     answers = Answers(kind_of(base.plan))
     moves = sensitivity(found, answers=answers)
-    return moves, None if found.question.wants_goodput else break_even(found, answers=answers)
+    return moves, break_even(found, answers=answers)
