@@ -68,7 +68,7 @@ def pool_memory(pool: Pool, workload: Workload) -> MemoryBudget:
 class Transfer:
     """One request's KV cache on its way."""
 
-    bytes: float
+    bytes: Array
     links: Array
     alone_s: Array
     """Time of the transfer itself."""
@@ -367,7 +367,7 @@ def metrics_of(served: Served, workload: Workload, slo: Slo, economics: Economic
     usd_per_h = sum((p.gpus * economics.usd_per_gpu_h[name] for name, p in pools.items()), start=np.zeros(()))
     watts = sum((p.gpus * economics.watt_per_gpu[name] for name, p in pools.items()), start=np.zeros(()))
     usd_per_s = usd_per_h / 3600.0
-    steps = max(workload.osl - 1.0, 0.0)
+    steps = np.maximum(workload.osl - 1.0, 0.0)
     ttft_slo = ttft.quantile_s(slo.percentile)
     return Metrics(
         requests_per_s=rate,

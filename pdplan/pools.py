@@ -201,7 +201,7 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
     if engine.mixes_prefill:
         chunked = step_time(pool.setting, pool.layout, mixed_load(load, prefill))
         extra, service = steps * (chunked.total_s - decode), steps * chunked.total_s
-        together = max(engine.max_step_tokens // workload.new_tokens, 1.0)
+        together = np.maximum(engine.max_step_tokens // workload.new_tokens, 1.0)
         work = extra + steps * decode / together
     else:
         chunked = step_time(pool.setting, pool.layout, prefill)
