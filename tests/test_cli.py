@@ -498,6 +498,8 @@ def test_shows(pdp):
 
 def test_catalog_validate_tells_everything_at_once(pdp, tmp_path):
     assert pdp("catalog", "validate")[0] == 0
+    code, out, err = pdp("catalog", "validate", tmp_path)
+    assert (code, err) == (0, f"warning: {tmp_path}: no catalog file (.yaml) is in this folder\n")
     (tmp_path / "a.yaml").write_text("name: a\nlayers: []\nhiden_size: 3\n")
     (tmp_path / "b.yaml").write_text("name: [\n")
     code, out, err = pdp("catalog", "validate", tmp_path)
