@@ -303,7 +303,7 @@ def metrics_of(served: Served, workload: Workload, slo: Slo, economics: Economic
     usd_per_h = sum((p.gpus * economics.usd_per_gpu_h[name] for name, p in pools.items()), start=np.zeros(()))
     watts = sum((p.gpus * economics.watt_per_gpu[name] for name, p in pools.items()), start=np.zeros(()))
     usd_per_s = usd_per_h / 3600.0
-    steps = max(workload.osl - 1.0, 0.0)
+    steps = np.maximum(workload.osl - 1.0, 0.0)
     ttft_slo = ttft.quantile_s(slo.percentile)
     return Metrics(
         requests_per_s=rate,

@@ -270,7 +270,7 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
         extra = steps * (chunked.cycle_s(around, drafts) - round_s)
         slot = steps * chunked.slowest_s()
         slot_extra = slot - steps * plain.slowest_s()
-        together = max(engine.max_step_tokens // workload.new_tokens, 1.0)
+        together = np.maximum(engine.max_step_tokens // workload.new_tokens, 1.0)
         work = slot_extra + steps * plain.slowest_s() / together
     else:
         chunked = step_time(pool.setting, pool.layout, prefill)

@@ -24,7 +24,7 @@ def write_transfer(b: Builder, case: Case, service: Quantity) -> dict[str, Quant
     )
     prefill, decode = case.pools["prefill"], case.pools["decode"]
     found = kv_transfer(prefill, decode, case.workload, network, case.metrics.requests_per_s, service.value)
-    size = _write_size(b, case, found.bytes)
+    size = _write_size(b, case, float(found.bytes))
     plan = {n: case.plan.pools[n] for n in ("prefill", "decode")}
     sides = {
         f"{k}_{n[0]}": Quantity(float(getattr(p, k)), "ranks", f"{PLAN}, {n}")

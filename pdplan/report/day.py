@@ -81,12 +81,17 @@ def _answer(found: DayPlan, schedule: Schedule) -> list[Block]:
     return blocks
 
 
+ROUNDED_AWAY = 0.0005
+"""A share that is printed as 0.0%."""
+
+
 def _headline(found: DayPlan) -> str:
     parts = []
     for name, reserve in found.reserve.items():
         beyond = int(reserve.on_demand.max())
         if reserve.gpus:
-            parts.append(f"{reserve.gpus:,} {name} reserved and up to {beyond:,} on demand")
+            more = f" and up to {beyond:,} on demand" if beyond else ", none on demand"
+            parts.append(f"{reserve.gpus:,} {name} reserved{more}")
         else:
             parts.append(f"up to {beyond:,} {name} on demand")
     span = f"{found.day.total_h:g} h"
@@ -96,6 +101,8 @@ def _headline(found: DayPlan) -> str:
         less = per_cent(1 - found.gpu_hours / fixed)
         return f"{words}: {found.gpu_hours:,.0f} GPU-hours over {span}, {less} less than a fixed fleet"
     saved = 1 - found.usd / found.usd_fixed
+    if abs(saved) < ROUNDED_AWAY:
+        return f"{words}: ${found.usd:,.2f} over {span}, as much as a fixed fleet"
     if saved >= 0:
         return f"{words}: ${found.usd:,.2f} over {span}, {per_cent(saved)} less than a fixed fleet"
     return f"{words}: ${found.usd:,.2f} over {span}; a fixed fleet costs {per_cent(-saved)} less"
