@@ -75,12 +75,11 @@ def closed_colocated(pool: Pool, workload: Workload) -> tuple[Array, Array, Arra
 
 def closed_disaggregated(
     prefill: Pool, decode: Pool, workload: Workload, network: Network, service: PrefillService
-) -> tuple[Array, Array, Array, Array]:
-    """Rate, running per decode worker, mean wait for prefill and prefill of a closed loop over two pools.
+) -> tuple[Array, Array, Array]:
+    """Rate, running per decode worker and mean wait for prefill of a closed loop over two pools.
 
     As above, with S_q from `prompts_ahead_s`. Ranks of attention-dp step together: a prompt waits for the
-    step under way on others, half of it on average. Where the workload is a benchmark's, which may be light,
-    its own step carries the prompts of those ranks alone that have one.
+    step under way on others, half of it on average.
     """
     assert workload.concurrency is not None
     total = np.broadcast_to(np.asarray(workload.concurrency, dtype=float), _shape(prefill, decode))
@@ -92,25 +91,16 @@ def closed_disaggregated(
     overlap = prefill.setting.constants.engine.transfer_overlap
     exposed = exposed_transfer_time_s(alone, service.time_s, prefill.setting.stack.layers, overlap)
     ahead_s = prompts_ahead_s(prefill, workload, service)
+    step_s = service.time_s / service.steps
     together = prefill.layout.dp > 1
-    idle_s = np.zeros(())
-    if workload.step_tokens is not None:
-        idle_s = service.time_s - prefill_service(prefill, workload, 0.0).time_s
-
-    def own_s(rate: Array) -> tuple[Array, Array]:
-        """A prompt's own service, and its steps' worth of others' prompts that a worker gets."""
-        others = rate * service.time_s / prefill.workers * np.maximum(total - 1, 0) / total
-        busy = np.minimum(others / prefill.servers_per_worker, 1.0)
-        own = service.time_s - (1.0 - busy) * idle_s
-        return own, others * own / service.time_s
 
     def residence(running: Array) -> tuple[Array, Array, Array]:
         tpot = decode_tpot_s(decode, workload, running)
         rate = decode.workers * running / (workload.osl * tpot)
         queue = (total - running * decode.workers) * np.maximum(total - 1, 0) / total
-        own, others = own_s(rate)
-        waiting = together * step_under_way(others) / 2.0
-        at_prefill = own * (1.0 + waiting / service.steps) + ahead_s(queue / servers)
+        at_prefill = service.time_s + ahead_s(queue / servers)
+        others = rate / prefill.workers * np.maximum(total - 1, 0) / total
+        at_prefill = at_prefill + together * step_under_way(others * service.time_s) * step_s / 2.0
         return rate, at_prefill, exposed + first_step_s(decode, workload, running, tpot) + handling
 
     def surplus(running: Array) -> Array:
@@ -120,9 +110,8 @@ def closed_disaggregated(
     limit = np.minimum(total / decode.workers, np.broadcast_to(decode.max_batch, total.shape))
     running = increasing_root(surplus, np.full(total.shape, 1e-6), limit)
     rate, _at_prefill, other = residence(running)
-    own = own_s(rate)[0]
-    wait = np.maximum((total - running * decode.workers) / rate - other - own, 0.0)
-    return rate, running, wait, own
+    wait = np.maximum((total - running * decode.workers) / rate - other - service.time_s, 0.0)
+    return rate, running, wait
 
 
 def prompts_ahead_s(

@@ -142,10 +142,10 @@ def serve_disaggregated(
     service = prefill_service(prefill, workload)
     decode_memory, prefill_memory = pool_memory(decode, workload), pool_memory(prefill, workload)
     if workload.concurrency is not None:
-        rate, running, wait, own_s = closed_disaggregated(prefill, decode, workload, network, service)
+        rate, running, wait = closed_disaggregated(prefill, decode, workload, network, service)
         z = np.zeros(())
     else:
-        rate, own_s = np.asarray(workload.rate, dtype=float), service.time_s
+        rate = np.asarray(workload.rate, dtype=float)
         running = solve_running(decode, workload, rate * decode.share, colocated=False)
         wait = prefill_wait_s(prefill.servers, service, rate * prefill.share, workload)
         z = np.asarray(slo.z)
@@ -157,7 +157,9 @@ def serve_disaggregated(
     first = first_step_s(decode, workload, running, tpot)
     fixed = transfer.exposed_s + first + handling
     burst = opening_burst_s(prefill.servers, service.time_s / service.prompts, workload)
-    ttft = queued_latency(prefill.servers, offered, wait, own_s, fixed, workload, burst, network.jitter_s)
+    ttft = queued_latency(
+        prefill.servers, offered, wait, service.time_s, fixed, workload, burst, network.jitter_s
+    )
     capacity = (
         decode.workers * decode.max_batch / (workload.osl * decode_tpot_s(decode, workload, decode.max_batch))
     )
@@ -186,7 +188,7 @@ def serve_disaggregated(
         parts={
             "request handling": np.broadcast_to(handling, np.shape(wait)),
             "wait for prefill": wait,
-            "prefill": own_s,
+            "prefill": service.time_s,
             "KV transfer": transfer.exposed_s,
             **({"hand-over": first - tpot} if handover_tokens(decode) else {}),
             "first decode step": tpot,

@@ -68,8 +68,6 @@ class Load:
     prefill_past: ArrayLike = 0.0
     has_decode: bool = True
     has_prefill: bool = False
-    others_busy: ArrayLike = 1.0
-    """Share of the other attention ranks that have as much to do in this step; the rest are idle."""
 
     @property
     def tokens(self) -> Array:
@@ -95,9 +93,7 @@ def decode_load(sequences: ArrayLike, first: ArrayLike, last: ArrayLike, queries
     return Load(decode_sequences=sequences, queries=queries, context_first=first, context_last=last)
 
 
-def prefill_load(
-    sequences: ArrayLike, tokens: ArrayLike, past: ArrayLike = 0.0, others_busy: ArrayLike = 1.0
-) -> Load:
+def prefill_load(sequences: ArrayLike, tokens: ArrayLike, past: ArrayLike = 0.0) -> Load:
     """A pure prefill step of `sequences` prompts a rank."""
     return Load(
         prefill_sequences=sequences,
@@ -105,7 +101,6 @@ def prefill_load(
         prefill_past=past,
         has_decode=False,
         has_prefill=True,
-        others_busy=others_busy,
     )
 
 

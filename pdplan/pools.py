@@ -72,18 +72,16 @@ class PrefillService:
         return self.prompts / self.time_s
 
 
-def prefill_service(pool: Pool, workload: Workload, others_busy: ArrayLike = 1.0) -> PrefillService:
+def prefill_service(pool: Pool, workload: Workload) -> PrefillService:
     """Time of a batch of prompts on a prefill worker.
 
     A batch of b prompts per server is cut into n = ceil(b·new/max step tokens) equal
     chunks; later chunks attend to earlier ones, so a mean chunk has (new − chunk)/2
     tokens before it, which makes Σ pairs exact.  t = n · t_step.
-    `others_busy` is the share of a worker's other attention ranks with a batch in the same step; plans
-    are made for all of them.
     """
     prompts = np.maximum(np.asarray(pool.max_batch, dtype=float) / pool.servers_per_worker, 1.0)
     steps, chunk, past = _chunks(prompts, workload, pool.setting.constants.engine.max_step_tokens)
-    step = step_time(pool.setting, pool.layout, prefill_load(prompts, chunk, past, others_busy))
+    step = step_time(pool.setting, pool.layout, prefill_load(prompts, chunk, past))
     return PrefillService(
         time_s=steps * step.total_s,
         prompts=prompts,

@@ -144,8 +144,7 @@ def _of_group(group: list[Run], case: RunGroup) -> dict[str, Array]:
         # decode worker, the first step.
         "steps": (2.0 if colocated and engine.mixes_prefill else 1.0) + held,
         "handover": 0.0 if colocated else _handover(group, case.decode),
-        "prompts": (1.0 if colocated else parts["prefill"] / service.time_s)
-        + np.minimum(held * share, fits - 1.0),
+        "prompts": 1.0 + np.minimum(held * share, fits - 1.0),
         "burst": np.where(one_convoy, 0.0, workload.burst_share * ahead) * mean,
         "cold": (np.asarray(workload.cold_start_s) > 0) * workload.burst_share * mean,
         "queue_s": np.nan_to_num(parts["wait for prefill"] * (not alike)),

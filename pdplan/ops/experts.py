@@ -9,6 +9,7 @@ import numpy as np
 from pdplan.architecture.feed_forward import Experts
 from pdplan.formats import Formats
 from pdplan.laws.experts import busiest_rank_factor, busiest_rank_touched, expected_touched_experts
+from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load
 from pdplan.ops.kinds import ACTIVATION_BYTES, Message, Op, Routing
 from pdplan.ops.products import all_reduce, gemm
@@ -20,14 +21,12 @@ def expert_ops(
     hidden: int,
     formats: Formats,
     layout: Layout,
-    load: Load,
+    tokens: Array,
     routing: Routing,
 ) -> Iterator[Op]:
-    tokens = load.tokens
     for matrix in block.matrices(hidden):
         yield gemm(matrix, layers, formats, layout, tokens)
-    # Every attention rank's tokens meet the same experts.
-    everyone = tokens * (1.0 + (layout.dp - 1.0) * np.asarray(load.others_busy, dtype=float))
+    everyone = tokens * layout.dp  # every attention rank's tokens meet the same experts
     assignments = everyone * block.per_token
     factor = busiest_rank_factor(layout.ep, assignments, block.experts, routing.skew)
     touched = expected_touched_experts(everyone, block.experts, block.per_token, routing.skew)

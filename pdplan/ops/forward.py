@@ -32,7 +32,7 @@ def forward_ops(
         messages.append(all_reduce("attention all-reduce", count, tokens, hidden, layout))
     for block, count in stack.feed_forwards:
         if isinstance(block, Experts):
-            ops += expert_ops(block, count, hidden, formats, layout, load, routing)
+            ops += expert_ops(block, count, hidden, formats, layout, tokens, routing)
             messages += expert_messages(block, count, hidden, layout, load, routing)
         else:
             ops += [gemm(m, count, formats, layout, tokens) for m in block.matrices(hidden)]
