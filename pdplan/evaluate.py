@@ -3,7 +3,7 @@
 recommend, compare, check, explain and evaluate all end here, so they cannot
 disagree. Arrays throughout: the search calls it with many deployments at once.
 
-TTFT = request handling + wait for prefill + prefill + exposed KV transfer + first decode step
+TTFT = request handling + wait for prefill + prefill + exposed KV transfer + hand-over + first decode step
 (colocated: pdplan/first_token.py).
 """
 
@@ -29,6 +29,7 @@ from pdplan.pools import (
     Pool,
     decode_tpot_s,
     first_step_s,
+    handover_tokens,
     mixed_step,
     pool_tpot_s,
     prefill_service,
@@ -167,7 +168,8 @@ def serve_disaggregated(
             "wait for prefill": wait,
             "prefill": service.time_s,
             "KV transfer": transfer.exposed_s,
-            "first decode step": first,
+            **({"hand-over": first - tpot} if handover_tokens(decode) else {}),
+            "first decode step": tpot,
             **_benchmark_parts(workload, burst),
         },
         kv_transfer_s=transfer.alone_s + transfer.wait_s,

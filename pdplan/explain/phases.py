@@ -272,7 +272,7 @@ def _write_first_step(b: Builder, case: Case, tpot: Quantity, running: Quantity)
         passing, used = f"{passing}*(1-exp(-N))", used | {"N": running}
     return b.line(
         "t_f",
-        "first decode step, and steps of others while the request is handed over",
+        "hand-over, during which others step, and first decode step",
         f"TPOT*(1+{passing})",
         used,
         "s",
