@@ -58,7 +58,7 @@ def test_decode_exchanges_end_with_the_busiest_rank_and_prefill_ones_do_not() ->
 
 
 def test_the_busiest_of_more_ranks_is_busier() -> None:
-    """Four ranks have half the logarithm of sixteen, so half of what the busiest adds; one rank adds nothing."""
+    """Four ranks have half the logarithm of sixteen, so half of what the busiest adds; one adds nothing."""
     assert busiest_exchange_factor(3.0, [1, 4, 16, 64]) == pytest.approx([1.0, 2.0, 3.0, 4.0])
     assert float(busiest_exchange_factor(1.0, 320)) == 1.0
 
