@@ -39,7 +39,7 @@ def test_the_interval_of_polls_depends_on_the_load_as_the_script_says() -> None:
 
 def test_a_date_before_the_warm_up_means_a_cold_start() -> None:
     old = run(engine="trtllm", hardware="h200", date="2025-12-08")
-    assert server_settings(old) == {"cold": 1, "build": "trtllm-1.1"}
+    assert server_settings(old) == {"cold": 1, "build": "trtllm-1.1", "step_tokens": 1216}
     assert server_settings(replace(old, date="2026-02-01")) == {}
 
 
@@ -51,6 +51,13 @@ def test_scripts_say_how_many_tokens_a_run_drafts() -> None:
     assert as_served(run(spec="mtp")).drafted == 2
     assert as_served(run(spec="mtp", drafted=1)).drafted == 1  # what the table says stands
     assert as_served(run()).drafted == 0
+
+
+def test_what_a_script_has_not_stays_the_engine_s_default() -> None:
+    # dsr1_fp8_mi355x.sh holds prompts and takes 196,608 tokens a step; glm5_fp8_mi355x.sh has neither flag.
+    assert server_settings(run(hardware="mi355x"))["step_tokens"] == 196608
+    plain = server_settings(run(hardware="mi355x", model="glm-5"))
+    assert (plain["held_up_to_steps"], plain["step_tokens"]) == (0, 8192)
 
 
 def test_runs_that_lost_their_label_or_date_get_it_back() -> None:
