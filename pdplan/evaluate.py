@@ -157,12 +157,17 @@ def serve_disaggregated(
     )
 
 
-def evaluate_colocated(pool: Pool, workload: Workload, slo: Slo, economics: Economics) -> Metrics:
-    """Metrics of one pool that serves both phases; arrays over deployments."""
-    return metrics_of(serve_colocated(pool, workload, slo), workload, slo, economics)
+def evaluate_colocated(
+    pool: Pool, workload: Workload, slo: Slo, economics: Economics, running: Array | None = None
+) -> Metrics:
+    """Metrics of one pool that serves both phases; arrays over deployments.
+
+    `running`: the sequences on each worker, where they were solved for before.
+    """
+    return metrics_of(serve_colocated(pool, workload, slo, running), workload, slo, economics)
 
 
-def serve_colocated(pool: Pool, workload: Workload, slo: Slo) -> Served:
+def serve_colocated(pool: Pool, workload: Workload, slo: Slo, running: Array | None = None) -> Served:
     """What one pool that serves both phases does with its share of the requests; arrays over deployments."""
     memory = pool_memory(pool, workload)
     if workload.concurrency is not None:
@@ -170,7 +175,8 @@ def serve_colocated(pool: Pool, workload: Workload, slo: Slo) -> Served:
         z = np.zeros(())
     else:
         rate = np.asarray(workload.rate, dtype=float)
-        running = solve_running(pool, workload, rate * pool.share, colocated=True)
+        if running is None:
+            running = solve_running(pool, workload, rate * pool.share, colocated=True)
         waited, z = None, np.asarray(slo.z)
     step = mixed_step(pool, workload, running)
     entering = rate * pool.share
