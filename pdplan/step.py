@@ -19,6 +19,7 @@ from pdplan.efficiency import Constants, Engine
 from pdplan.formats import Formats, peak_type
 from pdplan.laws.collectives import (
     Links,
+    Routed,
     all_gather_time_s,
     all_reduce_time_s,
     cheaper_exchange,
@@ -291,23 +292,18 @@ def _message_term(message: Message, constants: Constants) -> Term | None:
 def exchange_s(message: Message, links: Links) -> tuple[Array, Array]:
     """Seconds of one exchange with experts, and where it takes the high-throughput kernels."""
     assert message.tokens is not None
-
-    def by_kernel(deduplicate: bool) -> Array:
-        return expert_exchange_time_s(
-            message.tokens,  # type: ignore[arg-type]
-            message.per_token,
-            float(message.message_bytes),
-            message.ranks,
-            links,
-            deduplicate=deduplicate,
-            group_limit=message.group_limit,
-            ranks_per_domain=np.maximum(links.domain_size / np.asarray(message.spread), 1.0),
-        )
-
-    bulk = by_kernel(True)
+    routed = Routed(
+        tokens=message.tokens,
+        per_token=message.per_token,
+        bytes_per_token=message.message_bytes,
+        ranks=message.ranks,
+        group_limit=message.group_limit,
+        ranks_per_domain=np.maximum(links.domain_size / np.asarray(message.spread), 1.0),
+    )
+    bulk = expert_exchange_time_s(routed, links)
     if message.deduplicate:
         return bulk, np.ones(np.shape(bulk), dtype=bool)
-    return cheaper_exchange(by_kernel(False), bulk)
+    return cheaper_exchange(expert_exchange_time_s(routed, links, deduplicate=False), bulk)
 
 
 def _engine_term(setting: Setting, load: Load) -> Term:
