@@ -43,6 +43,7 @@ def routes_json(routes: Sequence[RouteMetrics]) -> dict[str, Any]:
                 "share": route.share,
                 **{name: getattr(route.metrics, name) for name in ROUTE_METRICS},
                 "meets": route.meets,
+                "problem": route.metrics.reason or None,
             }
             for route in routes
         ]
@@ -74,12 +75,18 @@ def routes_blocks(routes: Sequence[RouteMetrics], slo: Slo) -> list[Block]:
             format_duration(route.metrics.ttft_slo_s),
             format_duration(route.metrics.tpot_mean_s),
             format_duration(route.metrics.tpot_slo_s),
-            Cell("met", "good") if route.meets else Cell("missed", "bad"),
+            _verdict(route),
         )
         for route in routes
     ]
     columns = f"route|>requests|>?TTFT mean|>TTFT {at}|>?TPOT mean|>TPOT {at}|limits"
     return [table("Requests by kind of worker", columns, rows)]
+
+
+def _verdict(route: RouteMetrics) -> Cell:
+    if route.metrics.problem:
+        return Cell("overrun", "bad")
+    return Cell("met", "good") if route.meets else Cell("missed", "bad")
 
 
 def mixture_words(found: Recommendation) -> str:

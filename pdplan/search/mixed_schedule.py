@@ -182,7 +182,7 @@ class _Series:
         mixed = Mixed(**{f.name: getattr(self.plan, f.name) for f in fields(Serving)}, **parts)
         workload = self.workload.at_rate(rate)
         routes = mixed_routes(self.world, mixed, workload, self.slo)
-        first = max(float(np.max(route.served.tpots["mean"])) for route in routes)
+        first = max(float(np.max(route.served.parts["first decode step"])) for route in routes)
         late = max(float(np.max(route.served.tpots["slo"])) for route in routes)
         answer = late * max(workload.osl - 1.0, 0.0)
         after = first + longest_transfer_s(self.world, whole, workload, self.slo)
