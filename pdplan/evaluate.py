@@ -3,7 +3,7 @@
 recommend, compare, check, explain and evaluate all end here, so they cannot
 disagree. Arrays throughout: the search calls it with many deployments at once.
 
-TTFT = request handling + wait for prefill + prefill + exposed KV transfer + first decode step
+TTFT = request handling + wait for prefill + prefill + exposed KV transfer + hand-over + first decode step
 (colocated: pdplan/first_token.py).
 """
 
@@ -28,9 +28,12 @@ from pdplan.pools import (
     MixedStep,
     Pool,
     decode_tpot_s,
+    first_step_s,
+    handover_tokens,
     mixed_step,
     pool_tpot_s,
     prefill_service,
+    prompt_among_s,
     solve_running,
 )
 from pdplan.queueing import peak_count
@@ -87,15 +90,29 @@ class Served:
 
 
 def evaluate_disaggregated(
-    prefill: Pool, decode: Pool, workload: Workload, slo: Slo, network: Network, economics: Economics
+    prefill: Pool,
+    decode: Pool,
+    workload: Workload,
+    slo: Slo,
+    network: Network,
+    economics: Economics,
+    running: Array | None = None,
 ) -> Metrics:
-    """Metrics of prefill and decode pools joined by a network; arrays over deployments."""
-    served = serve_disaggregated(prefill, decode, workload, slo, network)
+    """Metrics of prefill and decode pools joined by a network; arrays over deployments.
+
+    `running`: sequences on each decode worker at the workload's rate, where that was solved already.
+    """
+    served = serve_disaggregated(prefill, decode, workload, slo, network, running)
     return metrics_of(served, workload, slo, economics)
 
 
 def serve_disaggregated(
-    prefill: Pool, decode: Pool, workload: Workload, slo: Slo, network: Network
+    prefill: Pool,
+    decode: Pool,
+    workload: Workload,
+    slo: Slo,
+    network: Network,
+    running: Array | None = None,
 ) -> Served:
     """What a prefill and a decode pool do with the requests that meet in both; arrays over deployments."""
     service = prefill_service(prefill, workload)
@@ -105,14 +122,16 @@ def serve_disaggregated(
         z = np.zeros(())
     else:
         rate = np.asarray(workload.rate, dtype=float)
-        running = solve_running(decode, workload, rate * decode.share, colocated=False)
+        if running is None:
+            running = solve_running(decode, workload, rate * decode.share, colocated=False)
         waited, z = None, np.asarray(slo.z)
     tpot = decode_tpot_s(decode, workload, running)
     transfer = kv_transfer(prefill, decode, workload, network, rate, service.time_s)
     handling = service.handling_s
     entering, leaving = rate * prefill.share, rate * decode.share
     offered = service.offered(entering)
-    fixed = transfer.exposed_s + tpot + handling
+    first = first_step_s(decode, workload, running, tpot)
+    fixed = transfer.exposed_s + first + handling
     burst = opening_burst_s(prefill.servers, service.offered(1.0), workload)
     ttft = prefill_latency(prefill.servers, service, entering, workload, fixed, network.jitter_s)
     if waited is not None:
@@ -149,6 +168,7 @@ def serve_disaggregated(
             "wait for prefill": wait,
             "prefill": service.time_s,
             "KV transfer": transfer.exposed_s,
+            **({"hand-over": first - tpot} if handover_tokens(decode) else {}),
             "first decode step": tpot,
             **_benchmark_parts(workload, burst),
         },
@@ -160,10 +180,7 @@ def serve_disaggregated(
 def evaluate_colocated(
     pool: Pool, workload: Workload, slo: Slo, economics: Economics, running: Array | None = None
 ) -> Metrics:
-    """Metrics of one pool that serves both phases; arrays over deployments.
-
-    `running`: the sequences on each worker, where they were solved for before.
-    """
+    """Metrics of one pool that serves both phases; arrays over deployments; `running` as above."""
     return metrics_of(serve_colocated(pool, workload, slo, running), workload, slo, economics)
 
 
@@ -231,9 +248,14 @@ def serve_colocated(pool: Pool, workload: Workload, slo: Slo, running: Array | N
 
 def _colocated_burst_s(pool: Pool, workload: Workload, step: MixedStep, first: FirstToken) -> Array:
     """What the opening burst adds; where all requests of a server are one convoy, it is like any other."""
-    one_convoy = first.convoys and not pool.setting.constants.engine.mixes_prefill
-    prompt = np.zeros(()) if one_convoy else step.prefill_work_s
-    return opening_burst_s(pool.servers, prompt, workload, step_prompts(pool, workload))
+    if workload.concurrency is None or not np.any(workload.burst_share):
+        return np.zeros(())
+    fits = step_prompts(pool, workload)
+    if first.convoys and not pool.setting.constants.engine.mixes_prefill:
+        return opening_burst_s(pool.servers, 0.0, workload, fits)
+    each = np.asarray(workload.concurrency, dtype=float) / pool.servers
+    prompt = prompt_among_s(pool, workload, np.minimum(fits, each), step.prefill_work_s)
+    return opening_burst_s(pool.servers, prompt, workload, fits)
 
 
 def _benchmark_parts(workload: Workload, burst_s: Array) -> dict[str, Array]:
@@ -283,7 +305,7 @@ def metrics_of(served: Served, workload: Workload, slo: Slo, economics: Economic
     usd_per_h = sum((p.gpus * economics.usd_per_gpu_h[name] for name, p in pools.items()), start=np.zeros(()))
     watts = sum((p.gpus * economics.watt_per_gpu[name] for name, p in pools.items()), start=np.zeros(()))
     usd_per_s = usd_per_h / 3600.0
-    steps = max(workload.osl - 1.0, 0.0)
+    steps = np.maximum(workload.osl - 1.0, 0.0)
     ttft_slo = ttft.quantile_s(slo.percentile)
     return Metrics(
         requests_per_s=rate,

@@ -215,9 +215,9 @@ def sequence_parts(
             )
 
 
-def request_cache_bytes(stack: Stack, formats: Formats, context: float) -> float:
+def request_cache_bytes(stack: Stack, formats: Formats, context: ArrayLike) -> Array:
     """KV cache and state of one request, each element once: what a transfer has to carry [bytes]."""
-    return float(sequence_bytes_per_gpu(stack, formats, Layout(), context))
+    return sequence_bytes_per_gpu(stack, formats, Layout(), context)
 
 
 def reserve_bytes(stack: Stack, engine: Engine, layout: Layout) -> Array:

@@ -111,6 +111,18 @@ def prefill_service(pool: Pool, workload: Workload) -> PrefillService:
     )
 
 
+def prompt_among_s(pool: Pool, workload: Workload, together: ArrayLike, alone_s: ArrayLike) -> Array:
+    """Seconds that a prompt takes of a step without decodes that holds `together` whole prompts a server.
+
+    t = t_step(k prompts)/k, of the slowest stage: weights are read and kernels started once for all;
+    `alone_s` where k is 1.
+    """
+    prompts = np.maximum(np.asarray(together, dtype=float), 1.0)
+    past = np.asarray(workload.cached_tokens, dtype=float)
+    step = step_time(pool.setting, pool.layout, prefill_load(prompts, np.asarray(workload.new_tokens), past))
+    return np.where(prompts > 1.0, step.slowest_s() / prompts, alone_s)
+
+
 def _through(step: StepTime, slots_s: Array) -> Array:
     """Time of steps that follow each other through a pipeline, from what they take of its slowest stage."""
     return slots_s if step.earlier_s is None else slots_s + (step.total_s - step.slowest_s())
@@ -139,6 +151,24 @@ def decode_step(pool: Pool, workload: Workload, running: ArrayLike) -> StepTime:
     sequences = np.asarray(running, dtype=float) / pool.micro_batches_per_worker
     load = decode_load(sequences, workload.isl, workload.last_context, 1.0 + pool.speculation.drafted)
     return step_time(pool.setting, pool.layout, load)
+
+
+def first_step_s(pool: Pool, workload: Workload, running: ArrayLike, tpot_s: ArrayLike) -> Array:
+    """From a prompt's cache at a decode worker to its first token there [s], hand-over included.
+
+    TPOT · (1 + h·E·busy): a decode worker looks after new requests between steps, which give E tokens each,
+    so each message of the hand-over waits for one if any of N other sequences runs. Plans are made for busy
+    workers; a closed loop may leave them idle, and then 1 − e^−N of them are busy (Poisson).
+    """
+    idle = 0.0 if workload.concurrency is None else np.exp(-np.asarray(running, dtype=float))
+    return np.asarray(np.asarray(tpot_s) * (1.0 + handover_tokens(pool) * (1.0 - idle)))
+
+
+def handover_tokens(pool: Pool) -> float:
+    """Tokens that each other sequence of a busy decode worker gets while a request is handed over: h·E."""
+    speculation = pool.speculation
+    each = tokens_per_step(speculation.drafted, speculation.acceptance)
+    return float(pool.setting.constants.engine.handover_steps * each)
 
 
 def draft_step_s(pool: Pool, workload: Workload, running: ArrayLike) -> Array:
@@ -240,7 +270,7 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
         extra = steps * (chunked.cycle_s(around, drafts) - round_s)
         slot = steps * chunked.slowest_s()
         slot_extra = slot - steps * plain.slowest_s()
-        together = max(engine.max_step_tokens // workload.new_tokens, 1.0)
+        together = np.maximum(engine.max_step_tokens // workload.new_tokens, 1.0)
         work = slot_extra + steps * plain.slowest_s() / together
     else:
         chunked = step_time(pool.setting, pool.layout, prefill)

@@ -26,6 +26,7 @@ from pdplan.laws.collectives import (
     expert_exchange_time_s,
     stage_hops_time_s,
 )
+from pdplan.laws.experts import busiest_exchange_factor
 from pdplan.laws.kernel import Rates, kernel_time
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load
@@ -271,7 +272,7 @@ def _message_term(message: Message, constants: Constants) -> Term | None:
     else:
         each = exchange_s(message, links)[0]
     if message.uneven:
-        each = engine.exchange_imbalance * each
+        each = busiest_exchange_factor(engine.exchange_imbalance, message.ranks) * each
     if engine.collective_wait_s and message.exchange != "stage_hop":
         each = each + np.where(np.asarray(message.ranks) > 1, engine.collective_wait_s, 0.0)
     if message.mask is not None:

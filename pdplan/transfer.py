@@ -19,7 +19,7 @@ from pdplan.workload import Workload
 class Transfer:
     """One request's KV cache on its way."""
 
-    bytes: float
+    bytes: Array
     links: Array
     alone_s: Array
     """Time of the transfer itself."""

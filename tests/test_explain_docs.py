@@ -66,7 +66,8 @@ def squeezed(text: str) -> str:
         (closed_loop, "R = S + S_q/c·Q·(N−1)/N"),
         (
             evaluate,
-            "TTFT = request handling + wait for prefill + prefill + exposed KV transfer + first decode step",
+            "TTFT = request handling + wait for prefill + prefill + exposed KV transfer + hand-over"
+            " + first decode step",
         ),
     ],
 )

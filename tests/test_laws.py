@@ -14,7 +14,7 @@ from pdplan.laws.experts import busiest_rank_factor, expected_touched_experts
 from pdplan.laws.gemm import gemm_bytes, gemm_flop
 from pdplan.laws.kernel import Counts, Rates, kernel_time
 from pdplan.laws.roofline import Roofline, rounded_roofline_time_s
-from pdplan.laws.speculation import tokens_per_step
+from pdplan.laws.speculation import long_answer_acceptance, tokens_per_step
 
 positive = st.floats(1e-6, 1e3)
 
@@ -95,6 +95,13 @@ def test_the_busiest_rank_has_at_least_the_mean_and_at_most_everything(tokens: f
     assert 1.0 <= factor <= ranks
     assert float(busiest_rank_factor(ranks, tokens * 16)) <= factor + 1e-12
     assert float(busiest_rank_factor(1, tokens)) == 1.0
+
+
+def test_acceptance_grows_by_as_much_with_every_doubling_and_stays_below_one() -> None:
+    lengths = np.array([1024.0, 2048.0, 4096.0, 8192.0])
+    assert np.diff(long_answer_acceptance(0.6, 0.04, lengths)) == pytest.approx([0.04] * 3)
+    assert float(long_answer_acceptance(0.9, 0.1, 2.0**20)) == 0.98
+    assert float(long_answer_acceptance(0.1, 0.1, 1.0)) == 0.0
 
 
 @given(k=st.integers(0, 8), a=st.floats(0, 1))

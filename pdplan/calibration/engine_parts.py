@@ -18,6 +18,7 @@ import numpy as np
 from pdplan.catalog.store import Catalog
 from pdplan.efficiency import Engine
 from pdplan.files import read_yaml
+from pdplan.laws.experts import busiest_exchange_factor
 from pdplan.laws.roofline import Array
 from pdplan.layout import mixed_load, prefill_load
 from pdplan.measured.predict import run_group
@@ -45,8 +46,9 @@ class Parts:
     """Kernels of a decode step (and its drafts), without their starts."""
     starts: Array
     messages: Array
-    """Collectives but for uneven exchanges with experts."""
+    """Collectives, exchanges with experts as if they were even."""
     exchanges: Array
+    """What the busiest rank adds to uneven exchanges at an imbalance of 2; `messages` has their even time."""
     collectives: Array
     """How many there are of both."""
     rows: Array
@@ -153,8 +155,10 @@ def _split(step: StepTime) -> dict[str, Array]:
             found["starts"] = found["starts"] + term.overhead_s
         elif isinstance(term.source, Message):
             source = term.source
-            kind = "exchanges" if source.uneven else "messages"
-            found[kind] = found[kind] + term.total_s
+            found["messages"] = found["messages"] + term.total_s
+            if source.uneven:
+                added = busiest_exchange_factor(2.0, source.ranks) - 1.0
+                found["exchanges"] = found["exchanges"] + added * term.total_s
             if source.exchange != "stage_hop":
                 found["collectives"] = found["collectives"] + source.layers * (term.total_s > 0)
     return found

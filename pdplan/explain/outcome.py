@@ -52,8 +52,8 @@ def write_latency(b: Builder, case: Case, found: Found) -> None:
     )
     handling = found["handling"]
     if case.decoding == "decode":
-        fixed = {"t_h": handling, "t_x": found["exposed"], "t_d": found["tpot"]}
-        after, names = "t_x+t_d", "request handling, wait, prefill, transfer, first decode step"
+        fixed = {"t_h": handling, "t_x": found["exposed"], "t_f": found["first"]}
+        after, names = "t_x+t_f", "request handling, wait, prefill, transfer, hand-over and first decode step"
     else:
         closed = case.workload.concurrency is not None
         fixed = {"t_h": handling, "t_d": found.get("t_u", found["tpot"]) if closed else found["D"]}

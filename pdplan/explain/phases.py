@@ -12,11 +12,13 @@ from pdplan.explain.pipeline import StepLines, busy_stages, round_line
 from pdplan.explain.sources import PLAN, QUESTION
 from pdplan.explain.steps import write_step
 from pdplan.explain.writer import Known
+from pdplan.laws.speculation import tokens_per_step
 from pdplan.pools import (
     decode_step,
     decode_tpot_s,
     draft_setting,
     draft_step,
+    first_step_s,
     prefill_service,
 )
 from pdplan.step import StepTime
@@ -253,7 +255,29 @@ def write_decode(b: Builder, case: Case) -> dict[str, Quantity]:
     )
     tpot = decode_tpot(b, case, running, "decode step", detail=True)
     write_little(b, case, tpot)
-    return {"tpot": tpot, "N": running, "t_decode": tpot}
+    return {"tpot": tpot, "N": running, "t_decode": tpot, "first": _write_first_step(b, case, tpot, running)}
+
+
+def _write_first_step(b: Builder, case: Case, tpot: Quantity, running: Quantity) -> Quantity:
+    """The first step of an answer, with the steps of others that the hand-over waits for."""
+    pool, drafted = case.pools["decode"], case.plan.speculation.drafted
+    used = {"TPOT": tpot, "h": case.sources["decode"].engine("handover_steps", "steps")}
+    if not used["h"].value:
+        return tpot
+    passing = "h"
+    if drafted:
+        tokens = float(tokens_per_step(drafted, case.plan.speculation.acceptance))
+        passing, used = "h*E", used | {"E": Quantity(tokens, "tokens", "as above")}
+    if case.workload.concurrency is not None:
+        passing, used = f"{passing}*(1-exp(-N))", used | {"N": running}
+    return b.line(
+        "t_f",
+        "hand-over, during which others step, and first decode step",
+        f"TPOT*(1+{passing})",
+        used,
+        "s",
+        value=first_step_s(pool, case.workload, running.value, tpot.value),
+    )
 
 
 def write_little(b: Builder, case: Case, tpot: Quantity) -> None:

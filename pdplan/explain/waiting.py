@@ -24,7 +24,7 @@ def write_transfer(b: Builder, case: Case, service: Quantity) -> dict[str, Quant
     )
     prefill, decode = case.pools["prefill"], case.pools["decode"]
     found = kv_transfer(prefill, decode, case.workload, network, case.metrics.requests_per_s, service.value)
-    size = _write_size(b, case, found.bytes)
+    size = _write_size(b, case, float(found.bytes))
     plan = {n: case.plan.pools[n] for n in ("prefill", "decode")}
     sides = {
         f"{k}_{n[0]}": Quantity(float(getattr(p, k)), "ranks", f"{PLAN}, {n}")
@@ -339,11 +339,11 @@ def _write_closed_wait(
         "X": case.rate,
         "S": service,
         "t_h": found["handling"],
-        "t_d": found.get("t_u", found["tpot"]),
     }
-    rest = "t_h+t_d"
-    if name != "colocated":
-        rest, used = "t_h+t_d+t_x", used | {"t_x": found["exposed"]}
+    if name == "colocated":
+        rest, used = "t_h+t_d", used | {"t_d": found.get("t_u", found["tpot"])}
+    else:
+        rest, used = "t_h+t_f+t_x", used | {"t_f": found["first"], "t_x": found["exposed"]}
     return b.line(
         "W",
         "wait: time outside decode, less what it is spent on",

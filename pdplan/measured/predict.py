@@ -47,10 +47,17 @@ def predict(runs: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None
     """
     found = np.full((4, len(runs)), np.nan)
     reasons = [""] * len(runs)
-    for index in group_runs(runs):
+    waiting = list(group_runs(runs, by_length=False))
+    while waiting:
+        index = waiting.pop()
+        group = [runs[i] for i in index]
         try:
-            found[:, index] = _best_drafts([runs[i] for i in index], catalog, engines)
+            found[:, index] = _best_drafts(group, catalog, engines)
         except PdplanError as problem:
+            lengths = [[index[i] for i in part] for part in group_runs(group)]
+            if len(lengths) > 1:  # one of them may be what is wrong
+                waiting += lengths
+                continue
             for i in index:
                 reasons[i] = str(problem).splitlines()[0]
     tpot, ttft, median, rate = found
@@ -126,8 +133,8 @@ def run_group(
         acceptance = float(long_answer_acceptance(engine.mtp_acceptance, growth, first.osl))
         speculation = Speculation(drafted=drafts, acceptance=acceptance)
     workload = Workload(
-        isl=first.mean_isl,
-        osl=first.mean_osl,
+        isl=_number_or_array([run.mean_isl for run in group]),
+        osl=_number_or_array([run.mean_osl for run in group]),
         rate=np.asarray([run.rate for run in group]) if first.open_loop else None,
         concurrency=None if first.open_loop else np.asarray([run.concurrency for run in group]),
         arrival_cv=first.arrival_cv,
@@ -178,6 +185,10 @@ def _predict_group(
         metrics.total_tok_per_s_per_gpu,
     )
     return np.stack([np.broadcast_to(part, (len(group),)) for part in parts])
+
+
+def _number_or_array(lengths: list[float]) -> Any:
+    return lengths[0] if len(set(lengths)) == 1 else np.asarray(lengths)
 
 
 def _no_prices(*pools: str) -> Economics:

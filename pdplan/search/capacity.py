@@ -87,6 +87,14 @@ class Curve:
         every = tuple(sorted(merged))
         return replace(self, counts=every, rates=np.array([merged[n] for n in every]))
 
+    def at_counts(self, counts: Iterable[int]) -> Curve:
+        """The curve with its rates at these counts alone, in one call."""
+        every = tuple(counts)
+        workers, same = np.array(every, dtype=float), np.zeros(len(every), dtype=int)
+        return replace(
+            self, counts=every, rates=_rates(self.role, self.type.take(same), workers, self.limits)
+        )
+
     def rate_at(self, workers: int) -> float:
         """Requests/s of any number of workers."""
         return float(_rates(self.role, self.type, np.array([float(workers)]), self.limits)[0])
@@ -254,7 +262,7 @@ def _within_tpot(choices: DecodeChoices, limits: Limits) -> DecodeChoices:
 
     def surplus(running: Array) -> Array:
         tpot = pool_tpot_s(pool, workload, running, choices.colocated)
-        return np.broadcast_to(tpot, running.shape) - limits.tpot_s
+        return choices.limit * (np.broadcast_to(tpot, running.shape) / limits.tpot_s - 1.0)
 
     lowest = np.full(len(choices), 1e-6)
     return replace(choices, limit=increasing_root(surplus, lowest, np.asarray(choices.limit, dtype=float)))
