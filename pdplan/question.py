@@ -111,6 +111,8 @@ class Infeasible:
     """By limit (ttft_s, tpot_s, request_latency_s, gpus, usd_per_h): (found, allowed)."""
     relax: tuple[str, ...] = ()
     """Changes that make the question feasible, each on its own where possible."""
+    relax_usd_per_h: tuple[float, ...] = ()
+    """What the plan costs that each of them allows, cheapest first; empty where that was not worked out."""
 
 
 @dataclass(frozen=True, kw_only=True)

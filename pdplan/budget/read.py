@@ -20,6 +20,7 @@ from pdplan.inputs.given import Values, given_in
 from pdplan.inputs.printed import PRINTED_NAMES, from_printed
 from pdplan.inputs.questions import merged, with_paths
 from pdplan.inputs.schemas import NetworkKeys, Quantity, SloKeys, WorkloadKeys
+from pdplan.inputs.spelling import as_keys
 from pdplan.plan import Plan
 from pdplan.validation import validate
 from pdplan.workload import Slo
@@ -88,7 +89,7 @@ def read_budget(path: str | Path, catalog: Catalog, flags: Values | None = None)
 
     `flags` (a calibration, a confidence) hold for every deployment, over the files.
     """
-    document = read_yaml(path)
+    document = as_keys(read_yaml(path))
     keys = validate(BudgetKeys, document)
     findings = Findings()
     _check_names(document, keys, findings)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pdplan.cli.completion import completion_of
 from pdplan.cli.output import report_error, say
 from pdplan.errors import InputError, PdplanError, nearest, quoted_list
 
@@ -38,7 +39,13 @@ class Flag:
         return self.name or "--" + self.key.replace("_", "-")
 
     def parameter(self) -> inspect.Parameter:
-        option = typer.Option(self.option, help=self.help, metavar=self.metavar, show_default=False)
+        option = typer.Option(
+            self.option,
+            help=self.help,
+            metavar=self.metavar,
+            show_default=False,
+            autocompletion=completion_of(self.key),
+        )
         kind: Any = list[str] | None if self.many else str | None
         return inspect.Parameter(
             self.key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]

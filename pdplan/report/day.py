@@ -7,7 +7,14 @@ from typing import Any
 
 from pdplan.plan import Metrics
 from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, Table, table
-from pdplan.report.contract import candidate_json, header, infeasible_json, plan_json, question_json
+from pdplan.report.contract import (
+    candidate_json,
+    header,
+    infeasible_json,
+    plan_json,
+    question_json,
+    relax_words,
+)
 from pdplan.report.parts import notes_block
 from pdplan.report.recommendation import wanted_words
 from pdplan.report.words import counted, per_cent, percentile_name, plan_words, serving_words
@@ -74,12 +81,17 @@ def _answer(found: DayPlan, schedule: Schedule) -> list[Block]:
     return blocks
 
 
+ROUNDED_AWAY = 0.0005
+"""A share that is printed as 0.0%."""
+
+
 def _headline(found: DayPlan) -> str:
     parts = []
     for name, reserve in found.reserve.items():
         beyond = int(reserve.on_demand.max())
         if reserve.gpus:
-            parts.append(f"{reserve.gpus:,} {name} reserved and up to {beyond:,} on demand")
+            more = f" and up to {beyond:,} on demand" if beyond else ", none on demand"
+            parts.append(f"{reserve.gpus:,} {name} reserved{more}")
         else:
             parts.append(f"up to {beyond:,} {name} on demand")
     span = f"{found.day.total_h:g} h"
@@ -89,6 +101,8 @@ def _headline(found: DayPlan) -> str:
         less = per_cent(1 - found.gpu_hours / fixed)
         return f"{words}: {found.gpu_hours:,.0f} GPU-hours over {span}, {less} less than a fixed fleet"
     saved = 1 - found.usd / found.usd_fixed
+    if abs(saved) < ROUNDED_AWAY:
+        return f"{words}: ${found.usd:,.2f} over {span}, as much as a fixed fleet"
     if saved >= 0:
         return f"{words}: ${found.usd:,.2f} over {span}, {per_cent(saved)} less than a fixed fleet"
     return f"{words}: ${found.usd:,.2f} over {span}; a fixed fleet costs {per_cent(-saved)} less"
@@ -164,7 +178,7 @@ def _no_answer(found: DayPlan) -> list[Block]:
     binding = infeasible.binding if infeasible else "no layout meets the limits"
     return [
         Headline(f"The highest rate, {format_rate(found.day.peak)}, cannot be served: {binding}", "bad"),
-        Bullets(title="What would help", items=infeasible.relax if infeasible else ()),
+        Bullets(title="What would help", items=relax_words(infeasible) if infeasible else ()),
     ]
 
 

@@ -28,6 +28,7 @@ from pdplan.report.contract import (
     plan_json,
     question_json,
     record,
+    relax_words,
 )
 from pdplan.report.market import bill_blocks, bill_json
 from pdplan.report.mixture import mixture_json, mixture_words, routes_blocks, routes_json
@@ -298,7 +299,7 @@ def _no_answer(found: Recommendation) -> list[Block]:
             for name, (value, allowed) in infeasible.misses.items()
         ]
         blocks.append(table("By how much", "limit|>found|>allowed|margin", rows))
-    blocks.append(Bullets(title="What would help", items=infeasible.relax))
+    blocks.append(Bullets(title="What would help", items=relax_words(infeasible)))
     return blocks
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pdplan.evaluate import prefill_wait_s, queued_latency, serve_colocated
+from pdplan.evaluate import serve_colocated
+from pdplan.latency import prefill_latency
 from pdplan.laws.roofline import Array
 from pdplan.pools import pool_tpot_s, solve_running
 from pdplan.queueing import mean_for_peak
@@ -246,10 +247,8 @@ def _prefill_rates(choices: PrefillChoices, workers: Array, limits: Limits) -> A
         return capacity
 
     def good(rate: Array) -> Array:
-        wait = prefill_wait_s(pool.servers, service, rate, limits.workload)
-        offered = rate * service.time_s / service.prompts
         fixed = np.asarray(limits.after_prefill_s + service.handling_s)
-        latency = queued_latency(pool.servers, offered, wait, service.time_s, fixed, limits.workload)
+        latency = prefill_latency(pool.servers, service, rate, limits.workload, fixed)
         return np.asarray(latency.quantile_s(limits.slo.percentile) <= limits.ttft_s)
 
     return _highest(good, capacity)
@@ -263,7 +262,7 @@ def _within_tpot(choices: DecodeChoices, limits: Limits) -> DecodeChoices:
 
     def surplus(running: Array) -> Array:
         tpot = pool_tpot_s(pool, workload, running, choices.colocated)
-        return np.broadcast_to(tpot, running.shape) - limits.tpot_s
+        return choices.limit * (np.broadcast_to(tpot, running.shape) / limits.tpot_s - 1.0)
 
     lowest = np.full(len(choices), 1e-6)
     return replace(choices, limit=increasing_root(surplus, lowest, np.asarray(choices.limit, dtype=float)))

@@ -198,7 +198,7 @@ def _least_pair(
 
     def senders(decode: SizedDecode) -> Array:
         limit = ttft_limit_s(problem.slo, problem.workload.osl, decode.tpot_slo_s)
-        return least_prefill_workers(problem, prefill, decode.pool, decode.tpot_mean_s, limit)
+        return least_prefill_workers(problem, prefill, decode.pool, decode.first_step_s, limit)
 
     workers = senders(decode)
     extra = extra_decode_workers(problem, prefill, workers, decode, np.ones(len(workers)))
