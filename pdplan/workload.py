@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import Any
 
+import numpy as np
+
 from pdplan.errors import InputError
 
 MAX_TOKENS = 10_000_000
@@ -24,10 +26,10 @@ class Workload:
     that many requests always in flight) is set, or neither when goodput is asked for.
     """
 
-    isl: float
-    """Mean prompt length [tokens]."""
-    osl: float
-    """Mean answer length [tokens]."""
+    isl: Any
+    """Mean prompt length [tokens]: a number, or an array where many measured runs are predicted at once."""
+    osl: Any
+    """Mean answer length [tokens], likewise."""
     rate: Any = None
     """Number, or in the search an array: one rate for each deployment."""
     concurrency: Any = None
@@ -55,8 +57,9 @@ class Workload:
     """Share of prompt tokens whose KV cache is already there: not computed, still attended to."""
 
     def __post_init__(self) -> None:
-        _require("isl", self.isl, 1, MAX_TOKENS, "tokens")
-        _require("osl", self.osl, 1, MAX_TOKENS, "tokens")
+        for name, length in (("isl", self.isl), ("osl", self.osl)):
+            for end in (length.min(), length.max()) if isinstance(length, np.ndarray) else (length,):
+                _require(name, end, 1, MAX_TOKENS, "tokens")
         if self.rate is not None and self.concurrency is not None:
             raise InputError("workload: give either rate or concurrency, not both")
         if isinstance(self.rate, int | float):
@@ -71,17 +74,18 @@ class Workload:
         _require("prefix_reuse", self.prefix_reuse, 0, 0.999, "as a share of the prompt")
 
     @property
-    def new_tokens(self) -> float:
+    def new_tokens(self) -> Any:
         """Prompt tokens that prefill computes."""
-        return max(self.isl * (1.0 - self.prefix_reuse), 1.0)
+        new = self.isl * (1.0 - self.prefix_reuse)
+        return np.maximum(new, 1.0) if isinstance(new, np.ndarray) else max(new, 1.0)
 
     @property
-    def cached_tokens(self) -> float:
+    def cached_tokens(self) -> Any:
         """Prompt tokens found in the prefix cache."""
         return self.isl - self.new_tokens
 
     @property
-    def last_context(self) -> float:
+    def last_context(self) -> Any:
         """Context at the end of the answer that a running sequence is writing [tokens].
 
         Long answers run longer, so those that run are longer than the mean (length

@@ -112,3 +112,14 @@ def test_what_is_wrong_is_said_with_its_name():
         pdplan.evaluate({**PLAN, "model": "nope"}, **TRAFFIC)
     with pytest.raises(pdplan.InputError, match="a Question needs its World"):
         pdplan.recommend(pdplan.recommend(**ASKED).question)
+
+
+def test_a_plan_of_the_shortest_requests_can_be_evaluated() -> None:
+    """A million sequences of two tokens fit: what recommend answers, evaluate takes."""
+    load = {"isl": 1, "osl": 1, "rate": 108.9}
+    found = pdplan.recommend(
+        model="qwen2.5-7b", hardware="mi355x", precision="int4", ttft=1.5, tpot=0.05, mode="colocated", **load
+    )
+    assert found.best is not None
+    metrics = pdplan.evaluate(found.best, **load)
+    assert metrics.ttft_mean_s == pytest.approx(found.best.metrics.ttft_mean_s)

@@ -82,6 +82,28 @@ def test_help_needs_no_heavy_module():
 
 
 @pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("pdplan ca", ["calibrate", "catalog"]),
+        ("pdplan recommend --model deepseek-r1-distill-l", ["deepseek-r1-distill-llama-70b"]),
+        ("pdplan compare --hardware h100,b2", ["h100,b200"]),
+        ("pdplan calibrate --engine sg", ["sglang"]),
+        ("pdplan fleet --format j", ["json"]),
+        ("pdplan hardware show h2", ["h20", "h20-3e", "h200"]),
+        ("pdplan models show gpt-oss-1", ["gpt-oss-120b"]),
+    ],
+)  # fmt: skip
+def test_shells_complete_commands_and_names(typed, expected):
+    words = {
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(len(typed.split()) - 1),
+        "_PDPLAN_COMPLETE": "complete_bash",
+    }
+    done = process(env={**os.environ, **words})
+    assert done.stdout.split() == expected
+
+
+@pytest.mark.parametrize(
     "command",
     [
         "recommend", "compare", "evaluate", "explain", "check", "models", "models list", "models show",
@@ -476,6 +498,8 @@ def test_shows(pdp):
 
 def test_catalog_validate_tells_everything_at_once(pdp, tmp_path):
     assert pdp("catalog", "validate")[0] == 0
+    code, out, err = pdp("catalog", "validate", tmp_path)
+    assert (code, err) == (0, f"warning: {tmp_path}: no catalog file (.yaml) is in this folder\n")
     (tmp_path / "a.yaml").write_text("name: a\nlayers: []\nhiden_size: 3\n")
     (tmp_path / "b.yaml").write_text("name: [\n")
     code, out, err = pdp("catalog", "validate", tmp_path)

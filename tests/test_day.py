@@ -312,3 +312,23 @@ def test_twenty_four_rates_take_less_than_two_seconds() -> None:
     found, _ = plan(rates=tuple(5.0 + k for k in range(24)))
     assert found.schedule is not None
     assert time.process_time() - began < 2
+
+
+def test_a_flat_day_takes_nothing_on_demand_and_costs_what_a_fixed_fleet_does(capsys):
+    asked = [
+        "--model",
+        "llama-3.1-8b",
+        "--hardware",
+        "h100",
+        "--isl",
+        "2k",
+        "--osl",
+        "256",
+        "--tpot",
+        "30ms",
+        "--reserved-price",
+        "h100=2",
+    ]
+    assert app.run(["day", "--rates", "4,4", *asked]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == "1 h100 reserved, none on demand: $48.00 over 24 h, as much as a fixed fleet"

@@ -63,6 +63,15 @@ def test_every_shared_config_is_read(path):
             "unknown model_type 'brandnew' with 'num_local_experts'",
         ),
         (
+            # ERNIE 4.5's words: 300 B parameters, which would be read as 48 B.
+            {"model_type": "ernie4_5_moe", "moe_num_experts": 64, "moe_k": 8},
+            "unknown model_type 'ernie4_5_moe' with 'moe_num_experts'",
+        ),
+        ({"model_type": "falcon_h1", "mamba_d_ssm": 4096}, "'falcon_h1' with 'mamba_d_ssm'"),
+        ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, "BertForMaskedLM is no decoder"),
+        ({"model_type": "bart", "is_encoder_decoder": True}, "bart is no decoder that writes text"),
+        ({"num_hidden_layers": 1e9}, "'num_hidden_layers' is 1,000,000,000; expected at most 10,000"),
+        (
             {"model_type": "mixtral", "num_local_experts": 2, "num_experts_per_tok": 4},
             "4 experts per token, but 2",
         ),
@@ -73,6 +82,30 @@ def test_every_shared_config_is_read(path):
 def test_a_bad_value_is_named(change, words):
     with pytest.raises(InputError, match=words):
         read(PLAIN | change)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "windowed"),
+    [
+        ({}, "1111"),
+        ({"sliding_window_pattern": 4}, "1110"),
+        ({"sliding_window_pattern": "LG"}, "1010"),
+        ({"layer_types": ["full_attention", "sliding_attention"] * 2}, "0101"),
+        ({"use_sliding_window": False}, "0000"),
+        ({"sliding_window": None, "sliding_window_pattern": 4}, "0000"),
+    ],
+)
+def test_a_plain_decoder_s_window_is_on_the_layers_that_the_config_says(pattern, windowed):
+    """Gemma 3 and Cohere 2 say the period, EXAONE 4 letters, newer configs each layer."""
+    change = {"model_type": "brandnew", "num_hidden_layers": 4, "sliding_window": 4096} | pattern
+    found = [group.attention.window for group in read(PLAIN | change).layers for _ in range(group.count)]
+    assert found == [4096 if mark == "1" else None for mark in windowed]
+
+
+def test_a_fault_is_told_once():
+    with pytest.raises(InputError) as caught:
+        read({})
+    assert len(caught.value.messages) == len(set(caught.value.messages))
 
 
 def test_all_faults_are_reported_at_once():

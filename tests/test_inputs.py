@@ -113,6 +113,8 @@ def test_everything_wrong_is_told_at_once():
         ({"rate": "0"}, "more than zero"),
         ({"model": None}, "model is missing"),
         ({"hardware": None}, "hardware is missing"),
+        ({"hardware": [""]}, "--hardware: no accelerator is named"),
+        ({"hardware": [","]}, "--hardware: no accelerator is named"),
         ({"hardware": None, "prefill_hardware": ["h200"]}, "decode_hardware is missing"),
         ({"percentile": "90"}, "did you mean '90%'?"),
         ({"percentile": "p10"}, "expected p50 to p99.99"),

@@ -18,7 +18,7 @@ from pdplan.errors import InputError
 from pdplan.measured.accuracy import choice_regret, residuals, summarise
 from pdplan.measured.intervals import inside_intervals, interval
 from pdplan.measured.predict import Predictions, predict
-from pdplan.measured.runs import Run, read_runs, repaired
+from pdplan.measured.runs import Run, group_runs, read_runs, repaired
 from pdplan.report.validation import COLUMNS
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "pdplan/report/schemas/validate.json").read_text())
@@ -143,6 +143,31 @@ def test_a_run_is_predicted_near_its_measurement(tmp_path: Path) -> None:
     found = predict(read_runs(table(tmp_path, {})), Catalog())
     assert found.tpot_mean_s[0] == pytest.approx(10.9e-3, rel=0.25)
     assert found.ttft_mean_s[0] == pytest.approx(0.126, rel=0.5)
+
+
+def test_runs_of_many_lengths_are_predicted_as_each_alone(tmp_path: Path) -> None:
+    pools = {"mode": "disaggregated", "prefill_workers": "2", "prefill_tp": "4", "dp": "2"}
+    rows = [
+        {"id": f"{isl} {osl} {len(more)}", "isl": isl, "osl": osl, "source": source} | more
+        for isl, osl in (("128", "1"), ("1024", "1024"), ("40000", "128"))
+        for more in ({}, pools, {"spec": "mtp"}, {"concurrency": "", "rate": "0.5"})
+        for source in ("inferencex", "aiconfigurator-sweep", "mine")
+    ]
+    runs = read_runs(table(tmp_path, *rows))
+    together, catalog = predict(runs, Catalog()), Catalog()
+    assert len(list(group_runs(runs, by_length=False))) < len(list(group_runs(runs)))
+    for i, run in enumerate(runs):
+        alone = predict([run], catalog)
+        for name in ("tpot_mean_s", "ttft_mean_s", "ttft_median_s", "total_tok_per_s_per_gpu"):
+            expected = getattr(alone, name)[0]
+            assert getattr(together, name)[i] == pytest.approx(expected, rel=1e-9, nan_ok=True)
+
+
+def test_a_length_that_no_request_has_is_a_reason_for_its_own_runs_only(tmp_path: Path) -> None:
+    runs = read_runs(table(tmp_path, {}, {"id": "b", "isl": "1e9"}, {"id": "c", "osl": "512"}))
+    reasons = predict(runs, Catalog()).reasons
+    assert [bool(reason) for reason in reasons] == [False, True, False]
+    assert "isl" in reasons[1]
 
 
 def test_a_run_alone_equals_it_among_others(tmp_path: Path) -> None:

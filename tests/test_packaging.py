@@ -82,3 +82,5 @@ def test_the_sdist_holds_what_a_wheel_is_built_from(tmp_path):
     assert {f"hardware_catalog/{n}" for n in relative("hardware_catalog", ".yaml")} <= names
     assert {f"models_catalog/{n}" for n in relative("models_catalog", ".yaml")} <= names
     assert {f"pdplan/{n}" for n in relative("pdplan", ".py", ".yaml", ".json")} <= names
+    # Examples and tests read the runs that lie there.
+    assert {f"benchmarks/{n}" for n in relative("benchmarks", ".py", ".json", ".csv", ".md")} <= names

@@ -351,6 +351,40 @@ def test_guidellm(tmp_path: Path, old: bool) -> None:
     assert run.date == "2026-03-01"
 
 
+def test_guidellm_as_0_5_wrote_it(tmp_path: Path) -> None:
+    """nirjhar17/guidellm-pd-disaggregation, reports/concurrent16-benchmarks.json: its keys, and means of the
+    successful requests (TTFT: those of all less those of the incomplete)."""
+    benchmark = {
+        "type_": "generative_benchmark",
+        "config": {
+            "run_index": 0,
+            "strategy": {"type_": "concurrent", "worker_count": 10, "max_concurrency": 16, "streams": 16,
+                         "rampup_duration": 0.0},
+            "profile": {"type_": "concurrent", "streams": [16], "strategy_types": ["concurrent"]},
+            "backend": {"target": "http://a/my-first-model/qwen3-0-6b", "model": "Qwen/Qwen3-0.6B"},
+        },
+        "scheduler_state": {"start_time": 1771373832.6899602, "successful_requests": 259},
+        "scheduler_metrics": {
+            "start_time": 1771373832.6899602, "measure_start_time": 1771373832.6899602,
+            "measure_end_time": 1771373892.6899602, "end_time": 1771373893.6619468,
+        },
+        "metrics": {
+            "request_totals": {"successful": 259, "errored": 0, "incomplete": 15, "total": 274},
+            "requests_per_second": summary(4.3), "request_concurrency": summary(15.591335459550223, 16.0),
+            "request_latency": summary(3.615556672733263), "prompt_token_count": summary(264.0),
+            "output_token_count": summary(128.0), "time_to_first_token_ms": summary(85.01, 75.0),
+            "inter_token_latency_ms": summary(27.796552901218284), "tokens_per_second": summary(1668.567),
+        },
+    }  # fmt: skip
+    data = {"metadata": {"version": 1, "guidellm_version": "0.5.0"}, "args": {}, "benchmarks": [benchmark]}
+    facts = FACTS | {"model": "llama-3.1-8b", "tp": 1}
+    run = one(read(tmp_path, data, **facts))
+    assert (run.isl, run.osl, run.concurrency, run.date) == (264, 128, 16, "2026-02-18")
+    assert run.tpot_mean_s == pytest.approx(0.0277966, rel=1e-5)
+    benchmark["config"]["strategy"] = {"type_": "throughput", "max_concurrency": 512}  # type: ignore[index]
+    assert one(read(tmp_path, data, **facts)).concurrency == pytest.approx(259 * 3.615556672733263 / 60)
+
+
 @pytest.mark.parametrize(("kind", "cv"), [("constant", 0.0), ("poisson", 1.0)])
 def test_guidellm_at_a_rate(tmp_path: Path, kind: str, cv: float) -> None:
     run = one(read(tmp_path, guidellm({"type_": kind, "rate": 4.0}), **FACTS))

@@ -309,7 +309,7 @@ def _spots(source: _Source, keys: BudgetKeys, entry: DeploymentKeys, plan: Plan)
     spots = {"": source.plan_spot(source.below, "")}
     for pool in plan.pools:
         at = _place_of(source, pool)
-        for name in ("workers", "tp", "pp", "dp", "ep", "max_batch", "hardware"):
+        for name in ("workers", "tp", "pp", "dp", "ep", "max_batch", "hardware", "share"):
             spots[f"{pool}.{name}"] = source.plan_spot((*at, name), f"{pool}.{name}")
     for group, names in (("workload", ("rate", "concurrency")), ("slo", ("ttft", "tpot", "latency"))):
         for name in names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,9 @@ from pdplan.catalog.hf_quantization import storages
 from pdplan.catalog.hf_shape import Reader, Shape
 from pdplan.errors import InputError
 
+_NOT_PLAIN = re.compile(r"expert|(^|_)moe(_|$)|lora_rank|mamba|ssm|state_size|conv_kernel|linear_attn")
+"""Keys of layers that are no plain ones: experts, latent attention, state spaces."""
+_GENERATES = re.compile(r"CausalLM|ConditionalGeneration|LMHead")
 _FROM_THE_TOP = ("tie_word_embeddings", "quantization_config")
 """Keys that multimodal configs state beside text_config, not in it."""
 
@@ -79,18 +83,18 @@ def _reader(fields: Fields, config: Mapping[str, Any]) -> tuple[Reader, list[str
         if architecture in BY_ARCHITECTURE:
             return BY_ARCHITECTURE[architecture], []
     model_type = fields.values.get("model_type", config.get("model_type"))
-    mixture = [
-        key
-        for key in ("n_routed_experts", "num_local_experts", "num_experts", "kv_lora_rank")
-        if key in fields
-    ]
-    if mixture:
+    strange = [key for key, value in fields.values.items() if value and _NOT_PLAIN.search(str(key))]
+    if strange:
         fields.fault(
-            f"unknown model_type {model_type!r} with '{mixture[0]}': its layers can't be read plainly; "
+            f"unknown model_type {model_type!r} with '{strange[0]}': its layers can't be read plainly; "
             "write the entry by hand after the nearest one in models_catalog/"
         )
+    kinds = [str(a) for a in config.get("architectures") or ()]
+    if config.get("is_encoder_decoder") or (kinds and not any(_GENERATES.search(kind) for kind in kinds)):
+        fields.fault(f"{kinds[0] if kinds else model_type} is no decoder that writes text, token by token")
     return plain, [
-        f"model_type {model_type!r} is unknown: read as a plain decoder (grouped queries, gated MLP)"
+        f"model_type {model_type!r} is unknown: read as a plain decoder (grouped queries, gated MLP); "
+        "its count of parameters should be the published one"
     ]
 
 

@@ -29,7 +29,7 @@ class Fields:
     def check(self) -> None:
         """Raise InputError with every finding so far, if there are any."""
         if self.findings:
-            raise InputError(*self.findings)
+            raise InputError(*dict.fromkeys(self.findings))
 
     def integer(self, *keys: str, default: int | None = None, minimum: int = 1) -> int:
         """The first of `keys` that is there, as a whole number of at least `minimum`."""

@@ -21,11 +21,16 @@ class Shape:
     """Where config.json does not say: the default of the family's published checkpoints."""
 
 
+MOST_LAYERS = 10_000
 Reader = Callable[[Fields], Shape]
 
 
 def depth_of(fields: Fields) -> int:
-    return fields.integer("num_hidden_layers")
+    depth = fields.integer("num_hidden_layers")
+    if depth > MOST_LAYERS:
+        fields.fault(f"'num_hidden_layers' is {depth:,}; expected at most {MOST_LAYERS:,}")
+        return 1
+    return depth
 
 
 def layer_kinds(fields: Fields, mixers: dict[str, Block], interval_key: str = "") -> list[Block]:

@@ -187,6 +187,10 @@ class Catalog:
                 messages += self._check_file(file, seen)
         return messages
 
+    def empty_folders(self) -> tuple[Path, ...]:
+        """The user's own folders that hold no catalog file."""
+        return tuple(folder for folder, files in zip(self._users, self._roots, strict=False) if not files)
+
     # ------------------------------------------------------------------------ inside
 
     @cached_property

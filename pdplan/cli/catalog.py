@@ -30,6 +30,7 @@ def validate(
     if messages:
         say([*(f"error: {m}" for m in messages), f"{len(messages)} to mend"])
         return BAD_INPUT
+    say(f"warning: {folder}: no catalog file (.yaml) is in this folder" for folder in catalog.empty_folders())
     models, accelerators = catalog.models(), catalog.accelerators()
     write(f"all well: {len(models)} models, {len(accelerators)} accelerators\n")
     return ANSWERED

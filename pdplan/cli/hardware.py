@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from pdplan.cli.completion import accelerators
 from pdplan.cli.options import COMMON, Flag, Flags, takes
 from pdplan.cli.output import ANSWERED, emit, nothing_holds, say
 
@@ -42,7 +43,8 @@ def list_hardware(
 @app.command("show")
 @takes(*COMMON)
 def show_hardware(
-    flags: Flags, name: Annotated[str, typer.Argument(metavar="NAME", help="Name or alias.")]
+    flags: Flags,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name or alias.", autocompletion=accelerators)],
 ) -> None:
     """One accelerator: every number with its unit, source and date."""
     from pdplan.report.accelerators import accelerator_report

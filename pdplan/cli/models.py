@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from pdplan.cli.completion import models
 from pdplan.cli.options import COMMON, Flags, takes
 from pdplan.cli.output import ANSWERED, emit, nothing_holds, say
 
@@ -35,7 +36,10 @@ def list_models(
 @app.command("show")
 @takes(*COMMON)
 def show_model(
-    flags: Flags, name: Annotated[str, typer.Argument(metavar="NAME", help="Name or Hugging Face id.")]
+    flags: Flags,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name or Hugging Face id.", autocompletion=models)
+    ],
 ) -> None:
     """One model: parameters, KV bytes per token, weight bytes by precision, layers."""
     from pdplan.report.entries import model_report

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pdplan.cli.completion import completion_of
 from pdplan.cli.output import report_error, say
 from pdplan.errors import InputError, PdplanError, nearest, quoted_list
 
@@ -38,7 +39,13 @@ class Flag:
         return self.name or "--" + self.key.replace("_", "-")
 
     def parameter(self) -> inspect.Parameter:
-        option = typer.Option(self.option, help=self.help, metavar=self.metavar, show_default=False)
+        option = typer.Option(
+            self.option,
+            help=self.help,
+            metavar=self.metavar,
+            show_default=False,
+            autocompletion=completion_of(self.key),
+        )
         kind: Any = list[str] | None if self.many else str | None
         return inspect.Parameter(
             self.key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
@@ -156,6 +163,23 @@ QUESTION = (
 )  # fmt: skip
 """Everything that asks a question."""
 COMMON = (*CATALOG, *OUTPUT)
+
+MIX = Annotated[
+    bool,
+    typer.Option(
+        "--mix",
+        help="Also try pools of several kinds of workers (tried anyway where an inventory limits).",
+        show_default=False,
+    ),
+]
+"""Of every command that searches for one plan; its value goes where the others are: see `with_mix`."""
+
+
+def with_mix(values: Mapping[str, Any], mix: bool) -> dict[str, Any]:
+    """The values of the other flags, with --mix where it was given."""
+    from pdplan.inputs import Given
+
+    return {**values, "mix": Given(True, "--mix")} if mix else dict(values)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pdplan.plan import PoolPlan
 
 MAX_WORKERS = 1_000_000
 MAX_RANKS = 4096
-MAX_BATCH = 1_000_000
+MAX_BATCH = 100_000_000
 MOST_COPIES = 2
 
 

@@ -58,7 +58,10 @@ class Entries:
             return ()
         given = values[key]
         found: dict[str, None] = {}
-        for name in split_names(given.value):
+        names = split_names(given.value)
+        if not names:
+            findings.say(given.where, "no accelerator is named; give one or more, e.g. h200")
+        for name in names:
             accelerator = self.accelerator(name, given.where, findings)
             if accelerator is not None:
                 found[accelerator.name] = None

@@ -47,10 +47,17 @@ def predict(runs: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None
     """
     found = np.full((4, len(runs)), np.nan)
     reasons = [""] * len(runs)
-    for index in group_runs(runs):
+    waiting = list(group_runs(runs, by_length=False))
+    while waiting:
+        index = waiting.pop()
+        group = [runs[i] for i in index]
         try:
-            found[:, index] = _best_drafts([runs[i] for i in index], catalog, engines)
+            found[:, index] = _best_drafts(group, catalog, engines)
         except PdplanError as problem:
+            lengths = [[index[i] for i in part] for part in group_runs(group)]
+            if len(lengths) > 1:  # one of them may be what is wrong
+                waiting += lengths
+                continue
             for i in index:
                 reasons[i] = str(problem).splitlines()[0]
     tpot, ttft, median, rate = found
@@ -126,8 +133,8 @@ def run_group(
         acceptance = float(long_answer_acceptance(engine.mtp_acceptance, growth, first.osl))
         speculation = Speculation(drafted=drafts, acceptance=acceptance)
     workload = Workload(
-        isl=first.mean_isl,
-        osl=first.mean_osl,
+        isl=_number_or_array([run.mean_isl for run in group]),
+        osl=_number_or_array([run.mean_osl for run in group]),
         rate=np.asarray([run.rate for run in group]) if first.open_loop else None,
         concurrency=None if first.open_loop else np.asarray([run.concurrency for run in group]),
         arrival_cv=first.arrival_cv,
@@ -138,7 +145,7 @@ def run_group(
     prefill = None
     if first.prefill is not None:
         prefill = _pool(setting(sender), [run.prefill or run.decode for run in group])
-        prefill = replace(prefill, max_batch=prefill.servers_per_worker)
+        prefill = replace(prefill, max_batch=prefill.micro_batches_per_worker)
     return RunGroup(decode=decode, prefill=prefill, workload=workload, world=world)
 
 
@@ -180,6 +187,10 @@ def _predict_group(
     return np.stack([np.broadcast_to(part, (len(group),)) for part in parts])
 
 
+def _number_or_array(lengths: list[float]) -> Any:
+    return lengths[0] if len(set(lengths)) == 1 else np.asarray(lengths)
+
+
 def _no_prices(*pools: str) -> Economics:
     nothing = dict.fromkeys(pools, float("nan"))
     return Economics(usd_per_gpu_h=nothing, watt_per_gpu=nothing)
@@ -201,14 +212,14 @@ def _within_memory(pool: Pool, workload: Workload) -> Pool:
     """The batch that memory holds. A measured run did fit: where not even two sequences a server seem to,
     what the tool knows of the engine's memory is wrong there, and no limit is set."""
     held = pool_memory(pool, workload).max_sequences
-    enough = held >= 2.0 * pool.servers_per_worker
+    enough = held >= 2.0 * pool.micro_batches_per_worker
     if workload.concurrency is None:
-        return replace(pool, max_batch=np.maximum(held, pool.servers_per_worker))
-    each = np.maximum(np.asarray(workload.concurrency) / pool.workers, pool.servers_per_worker)
+        return replace(pool, max_batch=np.maximum(held, pool.micro_batches_per_worker))
+    each = np.maximum(np.asarray(workload.concurrency) / pool.workers, pool.micro_batches_per_worker)
     return replace(pool, max_batch=np.where(enough, held, each))
 
 
 def _within_slots(pool: Pool, group: list[Run]) -> Pool:
     """The batch that the server was started with, where its script says so."""
     slots = [math.inf if run.decode.max_batch is None else run.decode.max_batch for run in group]
-    return replace(pool, max_batch=np.minimum(pool.max_batch, np.maximum(slots, pool.servers_per_worker)))
+    return replace(pool, max_batch=np.minimum(pool.max_batch, np.maximum(slots, pool.micro_batches_per_worker)))

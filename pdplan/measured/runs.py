@@ -296,8 +296,9 @@ def _first(row: dict[str, str], *names: str) -> float:
     return math.nan
 
 
-def group_runs(runs: list[Run]) -> Iterator[list[int]]:
-    """Indices of runs that one array call can predict: all but layout and concurrency equal."""
+def group_runs(runs: list[Run], *, by_length: bool = True) -> Iterator[list[int]]:
+    """Indices of runs that one array call can predict: all but layout and concurrency equal, and lengths
+    where `by_length` or where drafts are accepted by the length of the answer."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for index, run in enumerate(runs):
         key = (
@@ -314,8 +315,7 @@ def group_runs(runs: list[Run]) -> Iterator[list[int]]:
             run.kv_precision,
             run.arrival_cv,
             run.open_loop,
-            run.mean_isl,
-            run.mean_osl,
+            (run.mean_isl, run.mean_osl) if by_length or run.speculates else None,
             run.length_spread > 0,
             tuple(engine_settings(run).items()),
         )

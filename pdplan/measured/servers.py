@@ -33,9 +33,10 @@ def server_settings(run: Run) -> dict[str, Any]:
     """The settings of one run's servers; without a rule, none. A recipe that the run was started by says more
     than a rule."""
     found: dict[str, Any] = {}
-    for rule in _rules():
-        if _matches(run, rule):
-            found |= rule["settings"]
+    rules = _rules()
+    for index in _rules_where(tuple(_text(run, name) for name in _names())):
+        if _in_range(run, rules[index]):
+            found |= rules[index]["settings"]
     for where, recipes in recipe_lists():
         if run.prefill is not None and _are(run, where):
             recipe = recipe_for(run, recipes)
@@ -93,7 +94,7 @@ def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: 
         "cold_start_s": bench.get("cold_start_s", 0.0) * np.array([s.get("cold", 0.0) for s in each]),
     }
     if not runs[0].length_spread:
-        whole = np.maximum(np.floor(tokens / runs[0].mean_isl), 1.0)
+        whole = np.maximum(np.floor(tokens / np.array([run.mean_isl for run in runs])), 1.0)
         found["convoy_prompts"] = bench.get("convoy_prompts", whole)
     return found
 
@@ -122,15 +123,30 @@ def _rules() -> tuple[Mapping[str, Any], ...]:
     return tuple(rules)
 
 
+@functools.cache
+def _names() -> tuple[str, ...]:
+    """What any rule asks for by its text."""
+    return tuple(sorted({name for rule in _rules() for name in rule["where"]}))
+
+
+@functools.lru_cache(maxsize=4096)
+def _rules_where(texts: tuple[str, ...]) -> tuple[int, ...]:
+    """The rules whose texts match; thousands of runs differ in numbers only."""
+    said = dict(zip(_names(), texts, strict=True))
+    return tuple(
+        index
+        for index, rule in enumerate(_rules())
+        if all(fnmatch.fnmatchcase(said[name], str(v)) for name, v in rule["where"].items())
+    )
+
+
 def _are(run: Run, where: Mapping[str, Any]) -> bool:
     return all(fnmatch.fnmatchcase(_text(run, k), str(v)) for k, v in where.items())
 
 
-def _matches(run: Run, rule: Mapping[str, Any]) -> bool:
-    return (
-        _are(run, rule["where"])
-        and all(_value(run, k) >= v for k, v in rule.get("at_least", {}).items())
-        and all(_value(run, k) < v for k, v in rule.get("below", {}).items())
+def _in_range(run: Run, rule: Mapping[str, Any]) -> bool:
+    return all(_value(run, k) >= v for k, v in rule.get("at_least", {}).items()) and all(
+        _value(run, k) < v for k, v in rule.get("below", {}).items()
     )
 
 

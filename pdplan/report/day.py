@@ -81,12 +81,17 @@ def _answer(found: DayPlan, schedule: Schedule) -> list[Block]:
     return blocks
 
 
+ROUNDED_AWAY = 0.0005
+"""A share that is printed as 0.0%."""
+
+
 def _headline(found: DayPlan) -> str:
     parts = []
     for name, reserve in found.reserve.items():
         beyond = int(reserve.on_demand.max())
         if reserve.gpus:
-            parts.append(f"{reserve.gpus:,} {name} reserved and up to {beyond:,} on demand")
+            more = f" and up to {beyond:,} on demand" if beyond else ", none on demand"
+            parts.append(f"{reserve.gpus:,} {name} reserved{more}")
         else:
             parts.append(f"up to {beyond:,} {name} on demand")
     span = f"{found.day.total_h:g} h"
@@ -96,6 +101,8 @@ def _headline(found: DayPlan) -> str:
         less = per_cent(1 - found.gpu_hours / fixed)
         return f"{words}: {found.gpu_hours:,.0f} GPU-hours over {span}, {less} less than a fixed fleet"
     saved = 1 - found.usd / found.usd_fixed
+    if abs(saved) < ROUNDED_AWAY:
+        return f"{words}: ${found.usd:,.2f} over {span}, as much as a fixed fleet"
     if saved >= 0:
         return f"{words}: ${found.usd:,.2f} over {span}, {per_cent(saved)} less than a fixed fleet"
     return f"{words}: ${found.usd:,.2f} over {span}; a fixed fleet costs {per_cent(-saved)} less"
@@ -160,7 +167,7 @@ def _costs_table(found: DayPlan) -> Table:
         ("the same on demand only", found.usd_all_on_demand),
         ("fixed fleet on demand", found.usd_fixed_on_demand),
     ]
-    if found.usd_fixed < found.usd_fixed_on_demand:
+    if found.usd_fixed < found.usd_fixed_on_demand * (1 - 1e-9):
         others.append(("fixed fleet reserved", found.usd_fixed))
     rows += [(what, f"${usd:,.2f}", f"{usd / found.usd:.2f} times this day") for what, usd in others]
     return table("Costs", "|>|", rows)
@@ -183,6 +190,7 @@ def _periods(found: DayPlan, schedule: Schedule) -> list[dict[str, Any]]:
             "hours": found.day.hours[k],
             "rate_requests_per_s": found.day.rates[k],
             "workers": {name: int(n[k]) for name, n in schedule.workers.items()},
+            **({"shares": shares} if (shares := schedule.shares_at(k)) else {}),
             "gpus": {hw: int(schedule.gpus(hw)[k]) for hw in found.reserve},
             "on_demand_gpus": {hw: int(r.on_demand[k]) for hw, r in found.reserve.items()},
             **_metrics_json(metrics),

@@ -15,7 +15,7 @@ from pdplan.evaluate import peak_running, pool_memory
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout
 from pdplan.plan import PoolPlan, Serving
-from pdplan.pools import Pool, PrefillService, pool_tpot_s, prefill_service
+from pdplan.pools import Pool, PrefillService, handover_tokens, pool_tpot_s, prefill_service
 from pdplan.queueing import mean_for_peak, peak_count
 from pdplan.roots import increasing_root
 from pdplan.search.layouts import layouts
@@ -125,7 +125,7 @@ def fitting_candidates(
         chunk_tokens=chunk_tokens,
     )
     # Every attention rank and stage needs a sequence of its own to be worth having.
-    return everything.take(np.flatnonzero(held >= np.maximum(pool.servers_per_worker, 1.0)))
+    return everything.take(np.flatnonzero(held >= np.maximum(pool.micro_batches_per_worker, 1.0)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +143,7 @@ class PrefillChoices:
         picked = replace(
             service,
             time_s=service.time_s[index],
+            interval_s=service.interval_s[index],
             prompts=service.prompts[index],
             steps=np.broadcast_to(service.steps, service.time_s.shape)[index],
             handling_s=np.broadcast_to(service.handling_s, service.time_s.shape)[index],
@@ -166,7 +167,7 @@ def prefill_choices(fitting: Candidates, workload: Workload) -> PrefillChoices:
     index, prompts_each = np.concatenate(indices), np.concatenate(batches)
     chosen = fitting.take(index)
     held = chosen.pool.max_batch
-    batch = prompts_each * chosen.pool.servers_per_worker
+    batch = prompts_each * chosen.pool.micro_batches_per_worker
     pool = replace(chosen.pool, max_batch=batch, speculation=Speculation())
     chosen = replace(chosen, pool=pool).take(np.flatnonzero(batch <= held))
     service = prefill_service(chosen.pool, workload)
@@ -174,6 +175,7 @@ def prefill_choices(fitting: Candidates, workload: Workload) -> PrefillChoices:
     service = replace(
         service,
         time_s=np.broadcast_to(service.time_s, shape),
+        interval_s=np.broadcast_to(service.interval_s, shape),
         prompts=np.broadcast_to(service.prompts, shape),
     )
     return PrefillChoices(candidates=chosen, service=service)
@@ -196,6 +198,11 @@ class DecodeChoices:
 
     def __len__(self) -> int:
         return len(self.candidates)
+
+    @property
+    def first_steps(self) -> float:
+        """The first decode step of a disaggregated request, hand-over included, over TPOT."""
+        return 1.0 + handover_tokens(self.candidates.pool)
 
     def take(self, index: Any) -> DecodeChoices:
         return replace(

@@ -102,12 +102,14 @@ def _size(
         if not len(keep):
             return []
         choices, low, high, good = choices.take(keep), low[keep], high[keep], good[keep]
-        high = np.where(good, low, high)
+        high, step = np.where(good, low, high), 1.0
         while np.any(low < high):
-            middle = np.floor((low + high) / 2)
+            # A few more than the bound mostly do: strides double before what is left is halved.
+            middle = np.minimum(np.floor((low + high) / 2), low + step)
             _, ok, _ = evaluate_workers(choices, middle, workload, slo, money)
             high = np.where(ok & (low < high), middle, high)
             low = np.where(ok | (low >= high), low, middle + 1)
+            step *= 2.0
         metrics, good, batch = evaluate_workers(choices, high, workload, slo, money)
         low = high
     cost = objective.pool_cost(choices.candidates.hardware, choices.candidates.pool.layout.gpus, low)

@@ -20,14 +20,12 @@ from pdplan.compose import World, build_network, default_bandwidth
 from pdplan.evaluate import (
     Economics,
     evaluate_disaggregated,
-    kv_transfer,
-    prefill_wait_s,
-    queued_latency,
 )
+from pdplan.latency import prefill_latency
 from pdplan.laws.kv_transfer import Network
 from pdplan.laws.roofline import Array
 from pdplan.plan import Disaggregated, Serving
-from pdplan.pools import Pool, decode_tpot_s, solve_running
+from pdplan.pools import Pool, decode_tpot_s, first_step_s, solve_running
 from pdplan.question import Candidate
 from pdplan.queueing import mean_for_peak
 from pdplan.search.candidates import (
@@ -44,6 +42,7 @@ from pdplan.search.limits import Limits
 from pdplan.search.objective import Objective, Workers, serves, ttft_limit_s
 from pdplan.search.space import Space
 from pdplan.search.worker_types import WorkerTypes
+from pdplan.transfer import kv_transfer
 from pdplan.uncertainty import slo_on
 from pdplan.workload import Slo, Workload
 
@@ -68,6 +67,7 @@ class SizedDecode:
     """Sequences on each worker."""
     tpot_mean_s: Array
     tpot_slo_s: Array
+    first_step_s: Array
 
     def take(self, index: Any) -> SizedDecode:
         return SizedDecode(
@@ -77,6 +77,7 @@ class SizedDecode:
             running=self.running[index],
             tpot_mean_s=self.tpot_mean_s[index],
             tpot_slo_s=self.tpot_slo_s[index],
+            first_step_s=self.first_step_s[index],
         )
 
     @property
@@ -120,6 +121,7 @@ def decode_of(
         running=np.broadcast_to(running, shape),
         tpot_mean_s=tpot_mean,
         tpot_slo_s=tpot_slo,
+        first_step_s=np.broadcast_to(first_step_s(pool, workload, running, tpot_mean), shape),
     )
 
 
@@ -167,7 +169,7 @@ def least_prefill(prefill: PrefillChoices, rate: float | Array) -> Array:
 
 
 def least_prefill_workers(
-    problem: PairProblem, prefill: PrefillChoices, decode: Pool | None, tpot_mean_s: Array, limit_s: Array
+    problem: PairProblem, prefill: PrefillChoices, decode: Pool | None, first_step_s: Array, limit_s: Array
 ) -> Array:
     """Least prefill workers with which TTFT meets its limit, infinite where none do.
 
@@ -179,16 +181,12 @@ def least_prefill_workers(
 
     def good(workers: Array) -> Array:
         pool = candidates.with_workers(workers)
-        fixed = tpot_mean_s + handling
+        fixed = first_step_s + handling
         if decode is not None:
             transfer = kv_transfer(pool, decode, problem.workload, problem.network, rate, service.time_s)
             fixed = fixed + transfer.exposed_s
-        wait = prefill_wait_s(pool.servers, service, rate, problem.workload)
-        offered = rate * service.time_s / service.prompts
         jitter = 0.0 if decode is None else problem.network.jitter_s
-        latency = queued_latency(
-            pool.servers, offered, wait, service.time_s, fixed, problem.workload, jitter_s=jitter
-        )
+        latency = prefill_latency(pool.servers, service, rate, problem.workload, fixed, jitter)
         return np.asarray(latency.quantile_s(problem.slo.percentile) <= limit_s)
 
     high = low * 2 + 64  # queues of this many servers are as good as empty
@@ -215,10 +213,11 @@ def bound_prefill(
         nothing = np.zeros(0, dtype=int)
         return BoundedPrefill(choices=prefill.take(nothing), workers=np.zeros(0), cost=np.zeros(0))
     fastest = min(float(d.choices.fastest_tpot_s.min()) for d in pools)
+    first = min(float(d.choices.fastest_tpot_s.min()) * d.choices.first_steps for d in pools)
     osl, hardware = problem.workload.osl, prefill.candidates.hardware
     slos = [slo_on(problem.slo, problem.serving, hardware, d.hardware) for d in pools]
     loosest = max(float(ttft_limit_s(slo, osl, np.asarray(fastest))) for slo in slos)
-    bound = least_prefill_workers(problem, prefill, None, np.asarray(fastest), np.asarray(loosest))
+    bound = least_prefill_workers(problem, prefill, None, np.asarray(first), np.asarray(loosest))
     possible = np.flatnonzero(np.isfinite(bound))
     prefill, bound = prefill.take(possible), bound[possible]
     candidates = prefill.candidates
@@ -284,7 +283,7 @@ def _size_block(
 ) -> list[Candidate]:
     """Size a block of pairs and evaluate those that work."""
     limit = ttft_limit_s(problem.slo, problem.workload.osl, decode.tpot_slo_s)
-    workers = least_prefill_workers(problem, prefill, decode.pool, decode.tpot_mean_s, limit)
+    workers = least_prefill_workers(problem, prefill, decode.pool, decode.first_step_s, limit)
     found = _candidates(problem, prefill, workers, decode)
     best = min([best, *(problem.objective.cost(c) for c in found)])
     extra = extra_decode_workers(problem, prefill, workers, decode, least, best)
@@ -292,7 +291,7 @@ def _size_block(
     if len(index):
         more, part = _with_extra(problem, decode.take(index), extra[index]), prefill.take(index)
         limit = ttft_limit_s(problem.slo, problem.workload.osl, more.tpot_slo_s)
-        again = least_prefill_workers(problem, part, more.pool, more.tpot_mean_s, limit)
+        again = least_prefill_workers(problem, part, more.pool, more.first_step_s, limit)
         found += _candidates(problem, part, again, more)
     return found
 
@@ -315,7 +314,7 @@ def extra_decode_workers(
         part = problem.take(cases)
         more = _with_extra(part, decode.take(cases), extra)
         limit = ttft_limit_s(problem.slo, problem.workload.osl, more.tpot_slo_s)
-        return least_prefill_workers(part, prefill.take(cases), more.pool, more.tpot_mean_s, limit)
+        return least_prefill_workers(part, prefill.take(cases), more.pool, more.first_step_s, limit)
 
     def cost(cases: Array, senders: Array, extra: Array) -> Array:
         receiving = decode.choices.candidates.take(cases)

@@ -217,7 +217,8 @@ class _Pair:
         one_stock = sending.hardware == receiving.hardware
         both = of_p + of_d if one_stock else np.concatenate([of_p[:2] + of_d[:2], np.maximum(of_p, of_d)[2:]])
         quickest = self.decode.fastest_tpot_s
-        in_time = self.prefill.service.time_s[:, None] + quickest <= ttft_limit_s(
+        first = quickest * self.decode.first_steps
+        in_time = self.prefill.service.time_s[:, None] + first <= ttft_limit_s(
             self.slo, self.workload.osl, quickest
         )
         one = np.ones(1)

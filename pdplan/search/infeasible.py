@@ -193,7 +193,7 @@ def _overload(question: Question, every: Sequence[Space]) -> Iterator[str]:
         yield "no layout of these accelerators can prefill the prompts at this rate"
         return
     setting = next(iter(space.prefill.values())).candidates.pool.setting
-    size = request_cache_bytes(setting.stack, setting.formats, question.workload.isl)
+    size = float(request_cache_bytes(setting.stack, setting.formats, question.workload.isl))
     yield (
         f"KV transfer: {format_bytes(size)} a request at {float(question.workload.rate or 0):g} requests/s "
         "is more than the network between the pools carries"

@@ -97,7 +97,7 @@ class Deployment:
 
     def leave_for_transfers(self, plan: Plan) -> bool:
         """Leave of TTFT what the plan's transfers take; whether that is more than was left already."""
-        needed = _transfer_s(self.world, plan, self.workload, self.slo)
+        needed = longest_transfer_s(self.world, plan, self.workload, self.slo)
         if needed <= self.transfer_s:
             return False
         self.transfer_s = needed
@@ -172,9 +172,10 @@ def _disaggregated(
     steps = max(deployment.workload.osl - 1.0, 0.0)
     decode = _curves(deployment, "decode", receiving, _limits(deployment, np.inf, 0.0, high))
     ceiling = _limits(deployment, np.inf, 0.0, low)
-    first = min(least_mean_tpot_s(c, ceiling) for c in receiving.values())
-    early = _limits(deployment, _ttft_s(deployment.slo, low * steps), first, np.inf)
-    late = _limits(deployment, _ttft_s(deployment.slo, high * steps), high + deployment.transfer_s, np.inf)
+    first = min(least_mean_tpot_s(c, ceiling) * c.first_steps for c in receiving.values())
+    longest = high * max(c.first_steps for c in receiving.values()) + deployment.transfer_s
+    early = _limits(deployment, ttft_before_s(deployment.slo, low * steps), first, np.inf)
+    late = _limits(deployment, ttft_before_s(deployment.slo, high * steps), longest, np.inf)
     relaxed = _curves(deployment, "prefill", sending, early)
     safe = relaxed if early == late else _curves(deployment, "prefill", sending, late)
     if not decode or not relaxed:
@@ -212,7 +213,7 @@ def _limits(deployment: Deployment, ttft_s: float, after_prefill_s: float, tpot_
     )
 
 
-def _ttft_s(slo: Slo, answer_s: float) -> float:
+def ttft_before_s(slo: Slo, answer_s: float) -> float:
     """What TTFT may take before an answer of so many seconds; infinite without a limit."""
     limit = np.inf if slo.ttft_s is None else slo.ttft_s
     if slo.request_latency_s is not None:
@@ -242,7 +243,7 @@ def _networked(world: World, hardware: str) -> bool:
     return bool(default_bandwidth(world, hardware, hardware) or world.network.bandwidth_bytes_per_s)
 
 
-def _transfer_s(world: World, plan: Plan, workload: Workload, slo: Slo) -> float:
+def longest_transfer_s(world: World, plan: Plan, workload: Workload, slo: Slo) -> float:
     """The longest KV transfer of a plan, its wait included, that a request waits for."""
     if isinstance(plan, Mixed):
         served = [route.served for route in mixed_routes(world, plan, workload, slo)]

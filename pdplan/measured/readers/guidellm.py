@@ -57,9 +57,12 @@ def _result(benchmark: Mapping[str, Any], where: str, arguments: Mapping[str, An
     strategy, metrics = _map(config, "strategy"), _map(benchmark, "metrics")
     model = _map(config, "backend").get("model") or _map(arguments, "backend_kwargs").get("model")
     model = model or arguments.get("model") or arguments.get("processor")
-    started = number(benchmark, "start_time")
+    clock = _map(benchmark, "scheduler_metrics")
+    started, duration = number(benchmark, "start_time"), number(benchmark, "duration")
     if math.isnan(started):
-        started = number(_map(benchmark, "scheduler_metrics"), "start_time")
+        started = number(clock, "start_time")
+    if math.isnan(duration):
+        duration = number(clock, "measure_end_time") - number(clock, "measure_start_time")
     totals = _map(metrics, "request_totals") or _map(benchmark, "request_totals")
     concurrency, rate, arrival_cv = _load(strategy, _mean(metrics, "request_concurrency"))
     return Result(
@@ -74,7 +77,7 @@ def _result(benchmark: Mapping[str, Any], where: str, arguments: Mapping[str, An
         arrival_cv=arrival_cv,
         completed=number(totals, "successful"),
         failed=number(totals, "errored"),
-        duration_s=number(benchmark, "duration"),
+        duration_s=duration,
         ttft_mean_s=_mean(metrics, "time_to_first_token_ms", 1e-3),
         ttft_median_s=_mean(metrics, "time_to_first_token_ms", 1e-3, "median"),
         tpot_mean_s=_mean(metrics, "inter_token_latency_ms", 1e-3),
