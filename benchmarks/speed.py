@@ -16,12 +16,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 MODEL = ["--model", "deepseek-r1", "--isl", "4k", "--osl", "1k", "--ttft", "2s", "--tpot", "40ms"]
 EIGHT = ["h100", "h200", "b200", "gb200", "mi300x", "mi325x", "mi355x", "h20"]
 DAY = "5,4,3,3,4,6,9,13,16,18,19,20,20,19,18,17,17,18,19,18,15,12,9,7"
 RATES = (3.0, 20.0, 300.0, 4_000.0, 75_000.0)
 """From 16 H200 to about 100,000 of them."""
+GPUS = (64, 1_000, 10_000, 100_000)
+"""Of budgets, in accelerators and in what they cost."""
 PHASES = """
 import json, resource, time
 start = time.perf_counter(); cpu = time.process_time()
@@ -74,6 +78,7 @@ def print_cold_starts(runs: int) -> None:
         ("recommend, every format open", [*recommend, *one, "--rate", "20", "--precision", "any",
                                           "--kv-precision", "any", "--speculation", "auto"]),
         ("recommend, most goodput of 64", [*recommend, *one, "--max-gpus", "64"]),
+        ("recommend, --sensitivity", [*recommend, *one, "--rate", "20", "--sensitivity"]),
         ("day, 24 rates", ["-m", "pdplan", "day", *MODEL, *one, "--rates", DAY]),
     ]  # fmt: skip
     print(f"{'':34}{'least wall s':>14}{'median CPU s':>14}{'peak MB':>10}")
@@ -93,18 +98,65 @@ def print_phases(runs: int) -> None:
 
 
 def print_growth(runs: int) -> None:
+    """Each row beside the first of its kind: of one run, so that a busy machine slows both."""
+    print("\nGrowth with the deployment, one process [CPU s of the search, times the first row of its kind]")
+    for title, key, values in (
+        ("a rate", "rate", RATES),
+        ("accelerators", "max_gpus", GPUS),
+        ("dollars", "max_usd_per_h", [n * 3.59 for n in GPUS]),
+    ):
+        for model in ("deepseek-r1", "gpt-oss-120b") if key != "rate" else ("deepseek-r1",):
+            first = None
+            for value in values:
+                seconds, gpus, served = _least_cpu_s(model, {key: value}, runs)
+                first = first or seconds
+                name = f"{model}, {title}"
+                print(
+                    f"  {name:28}{gpus:11,.0f} GPUs{served:13,.0f} req/s{seconds:9.3f}{seconds / first:7.2f}"
+                )
+
+
+def _least_cpu_s(model: str, asked: dict[str, float], runs: int) -> tuple[float, float, float]:
+    """Least CPU seconds of the search, accelerators and requests/s of its plan."""
     from pdplan import recommend
 
-    print("\nGrowth with the deployment, one process [CPU s of the search]")
-    for rate in RATES:
-        ask = {"model": "deepseek-r1", "hardware": "h200", "isl": "4k", "osl": "1k", "ttft": "2s"}
-        seconds, gpus = [], 0.0
-        for _ in range(runs):
+    ask = {"model": model, "hardware": "h200", "isl": "4k", "osl": "1k", "ttft": "2s", "tpot": "40ms"}
+    seconds, gpus, served = [], float("nan"), float("nan")
+    for _ in range(runs):
+        start = time.process_time()
+        found = recommend(**ask, **asked)  # type: ignore[arg-type]
+        seconds.append(time.process_time() - start)
+        if found.best:
+            gpus, served = found.best.metrics.gpus, found.best.metrics.requests_per_s
+    return min(seconds), gpus, served
+
+
+def print_fleets(runs: int) -> None:
+    """Ten deployments on stocks of four kinds of accelerators, from a tenth of their traffic to all of it."""
+    from pdplan.catalog.store import Catalog
+    from pdplan.inputs.fleets import read_fleet
+    from pdplan.search.fleet_plan import plan_fleet
+
+    print("\nTen deployments on one stock, one process [CPU s, gap to the bound]")
+    asked = read_fleet(Path(__file__).with_name("fleet.yaml"), Catalog())
+    for share in (0.1, 0.3, 1.0):
+        wanted = [
+            replace(
+                each,
+                question=replace(
+                    each.question,
+                    workload=each.question.workload.at_rate(each.question.workload.rate * share),
+                ),
+            )
+            for each in asked.wanted
+        ]
+        seconds = []
+        for _ in range(min(runs, 3)):
             start = time.process_time()
-            found = recommend(**ask, tpot="40ms", rate=rate)  # type: ignore[arg-type]
+            found = plan_fleet(wanted, asked.budgets)
             seconds.append(time.process_time() - start)
-            gpus = found.best.metrics.gpus if found.best else float("nan")
-        print(f"  {gpus:9,.0f} GPUs, {rate:8,.0f} requests/s{min(seconds):10.3f}")
+        gpus = found.bill.gpus if found.bill else 0
+        print(f"  {gpus:9,} GPUs{min(seconds):10.2f}{found.gap:10.3%}")
 
 
 def print_layouts_per_second() -> None:
@@ -151,6 +203,7 @@ def main() -> None:
     print_cold_starts(runs)
     print_phases(runs)
     print_growth(runs)
+    print_fleets(runs)
     print_layouts_per_second()
     print(f"\npeak of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 

@@ -6,14 +6,17 @@ Little's law ties both. An open loop has no use for this file.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pdplan.first_token import FirstToken, first_token
+from pdplan.first_token import FirstToken, first_token, step_prompts
 from pdplan.laws.kv_transfer import Network, exposed_transfer_time_s, transfer_links, transfer_time_s
 from pdplan.laws.roofline import Array
 from pdplan.memory import request_cache_bytes
-from pdplan.pools import Pool, PrefillService, decode_tpot_s, mixed_step
+from pdplan.pools import Pool, PrefillService, decode_tpot_s, first_step_s, mixed_step, prefill_service
 from pdplan.roots import increasing_root
 from pdplan.workload import Workload
 
@@ -73,7 +76,11 @@ def closed_colocated(pool: Pool, workload: Workload) -> tuple[Array, Array, Arra
 def closed_disaggregated(
     prefill: Pool, decode: Pool, workload: Workload, network: Network, service: PrefillService
 ) -> tuple[Array, Array, Array]:
-    """Rate, running per decode worker and mean wait for prefill of a closed loop over two pools."""
+    """Rate, running per decode worker and mean wait for prefill of a closed loop over two pools.
+
+    As above, with S_q from `prompts_ahead_s`. Ranks of attention-dp step together: a prompt waits for the
+    step under way on others, half of it on average.
+    """
     assert workload.concurrency is not None
     total = np.broadcast_to(np.asarray(workload.concurrency, dtype=float), _shape(prefill, decode))
     servers = prefill.servers
@@ -83,18 +90,18 @@ def closed_disaggregated(
     alone = transfer_time_s(size, links, network, prefill.setting.stack.layers)
     overlap = prefill.setting.constants.engine.transfer_overlap
     exposed = exposed_transfer_time_s(alone, service.time_s, prefill.setting.stack.layers, overlap)
-    per_prompt = service.time_s / service.prompts
+    ahead_s = prompts_ahead_s(prefill, workload, service)
+    step_s = service.interval_s / service.steps
+    together = prefill.layout.dp > 1
 
     def residence(running: Array) -> tuple[Array, Array, Array]:
         tpot = decode_tpot_s(decode, workload, running)
         rate = decode.workers * running / (workload.osl * tpot)
-        queue = total - running * decode.workers
-        at_prefill = (
-            per_prompt / servers * (1 + queue * np.maximum(total - 1, 0) / total)
-            + service.time_s
-            - per_prompt / servers
-        )
-        return rate, at_prefill, exposed + tpot + handling
+        queue = (total - running * decode.workers) * np.maximum(total - 1, 0) / total
+        at_prefill = service.time_s + ahead_s(queue / servers)
+        others = rate / prefill.workers * np.maximum(total - 1, 0) / total
+        at_prefill = at_prefill + together * step_under_way(others * service.interval_s) * step_s / 2.0
+        return rate, at_prefill, exposed + first_step_s(decode, workload, running, tpot) + handling
 
     def surplus(running: Array) -> Array:
         rate, at_prefill, other = residence(running)
@@ -105,6 +112,45 @@ def closed_disaggregated(
     rate, _at_prefill, other = residence(running)
     wait = np.maximum((total - running * decode.workers) / rate - other - service.time_s, 0.0)
     return rate, running, wait
+
+
+def prompts_ahead_s(
+    prefill: Pool, workload: Workload, service: PrefillService
+) -> Callable[[ArrayLike], Array]:
+    """What prompts take that wait before one on its server, by how many they are [s].
+
+    They share steps where the workload says how many tokens a step of the server holds.
+    """
+    alone = service.interval_s / service.prompts
+    if workload.step_tokens is None:
+        return lambda waiting: alone * np.asarray(waiting, dtype=float)
+    most = np.maximum(step_prompts(prefill, workload), service.prompts)
+    full = prefill_service(replace(prefill, max_batch=most * prefill.micro_batches_per_worker), workload)
+    each = (full.interval_s - service.interval_s) / np.maximum(most - service.prompts, 1.0)
+    return lambda waiting: shared_steps_s(waiting, np.maximum(alone - each, 0.0), alone, most)
+
+
+def shared_steps_s(waiting: ArrayLike, fixed_s: ArrayLike, alone_s: ArrayLike, most: ArrayLike) -> Array:
+    """What n prompts ahead take of a server whose step takes a + b·k for its k ≤ K prompts [s].
+
+    b·n + a·(min(n, 1)/2 + max(n/K − 1, 0)): half of the step under way, and one more for each K beyond
+    what fits the own step; a = `fixed_s`, a + b = `alone_s`, K = `most`.
+
+    >>> [round(float(shared_steps_s(n, 0.03, 0.05, 4)), 4) for n in (0.5, 1, 4, 8)]
+    [0.0175, 0.035, 0.095, 0.205]
+    """
+    n, fixed = np.asarray(waiting, dtype=float), np.asarray(fixed_s, dtype=float)
+    steps = np.minimum(n, 1.0) / 2.0 + np.maximum(n / most - 1.0, 0.0)
+    return np.asarray(n * (alone_s - fixed) + fixed * steps)
+
+
+def step_under_way(work: ArrayLike) -> Array:
+    """Chance that ranks which step together are in a step, at `work` = arrivals · step time.
+
+    All that came during a step start with the next one: a/(a + e^−a).
+    """
+    a = np.asarray(work, dtype=float)
+    return np.asarray(a / (a + np.exp(-a)))
 
 
 def _shape(*pools: Pool) -> tuple[int, ...]:

@@ -116,7 +116,7 @@ def compare_questions(file: Values, flags: Values, catalog: Catalog) -> Comparis
 
 def compare_files(files: Sequence[str | Path], flags: Values, catalog: Catalog) -> Comparison:
     """`evaluate` for every plan file; flags override each file's workload and objectives."""
-    varied = [flags[key].where for key in VARIED if key in flags]
+    varied = [flags[key].where for key in (*VARIED, "mix") if key in flags]
     if varied:
         raise InputError(f"{varied[0]}: plan files say what they deploy; leave it out, or give no plan files")
     messages: list[str] = []

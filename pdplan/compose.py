@@ -269,7 +269,7 @@ def build_pool(world: World, serving: Serving, plan: PoolPlan, role: str, worklo
 def default_prompts(pool: Pool, workload: Workload) -> np.ndarray:
     """Prompts a prefill worker takes at once: as many per server as one step's tokens hold, at least one."""
     step = pool.setting.constants.engine.max_step_tokens
-    return np.asarray(max(step // workload.new_tokens, 1.0) * pool.servers_per_worker)
+    return np.asarray(max(step // workload.new_tokens, 1.0) * pool.micro_batches_per_worker)
 
 
 def economics(world: World, pools: Mapping[str, PoolPlan]) -> Economics:

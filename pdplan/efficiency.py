@@ -51,6 +51,9 @@ class Engine:
     """What each token of a prompt costs on the host: text in, tokens out."""
     operation_launch_s: float = 0.0
     """What the host takes to start one operation of a prompt's step, where no graph or compiler does."""
+    handover_steps: float = 0.0
+    """Steps of a busy decode worker that a request waits for besides its first one: between steps the worker
+    hears of it, makes room, sees that its cache is there."""
     mtp_drafted: float = 1.0
     mtp_acceptance: float = 0.7
     kernel_overhead_share: Any = 1.0
@@ -61,7 +64,7 @@ class Engine:
     collective_wait_s: float = 0.0
     """What a collective of a step takes beyond its kernel: it starts when the last rank arrives."""
     exchange_imbalance: float = 1.0
-    """An exchange with experts over one of even traffic: it ends with the busiest rank."""
+    """An exchange with experts over one of even traffic, with 16 ranks: it ends with the busiest."""
     dispatch_bytes: float = 1.0
     """Of an element of a token on its way to an expert: FP8, DeepEP's wire format."""
     combine_bytes: float = 2.0
@@ -242,10 +245,9 @@ def _factors(case: Case, document: Mapping[str, Any]) -> tuple[dict[str, Any], .
 
 def _generation_entries(generation: str, document: Mapping[str, Any]) -> dict[str, Any]:
     """Factors on an engine's constants, for generations without kernel tables."""
-    block = document.get("generations", {}).get(generation, {})
-    if "inherits" in block:
-        block = {**document["generations"][block["inherits"]], **block}
-    return {k: v for k, v in block.items() if k != "inherits"}
+    block = dict(document.get("generations", {}).get(generation, {}))
+    parent = block.pop("inherits", None)
+    return {**_generation_entries(parent, document), **block} if parent else block
 
 
 def benchmark_settings(

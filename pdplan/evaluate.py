@@ -3,13 +3,13 @@
 recommend, compare, check, explain and evaluate all end here, so they cannot
 disagree. Arrays throughout: the search calls it with many deployments at once.
 
-TTFT = request handling + wait for prefill + prefill + exposed KV transfer + first decode step
+TTFT = request handling + wait for prefill + prefill + exposed KV transfer + hand-over + first decode step
 (colocated: pdplan/first_token.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -18,22 +18,26 @@ from numpy.typing import ArrayLike
 
 from pdplan.closed_loop import closed_colocated, closed_disaggregated, opening_burst_s
 from pdplan.first_token import FirstToken, first_token, step_prompts
-from pdplan.laws.kv_transfer import Network, exposed_transfer_time_s, transfer_links, transfer_time_s
+from pdplan.latency import Latency, prefill_latency
+from pdplan.laws.kv_transfer import Network
 from pdplan.laws.roofline import Array
-from pdplan.memory import MemoryBudget, memory_budget, request_cache_bytes
+from pdplan.memory import MemoryBudget, memory_budget
 from pdplan.open_loop import open_queue
 from pdplan.plan import CACHE, DECODE_RATE, PREFILL_RATE, TRANSFER_RATE, WEIGHTS, Metrics, first_problem
 from pdplan.pools import (
     MixedStep,
     Pool,
-    PrefillService,
     decode_tpot_s,
+    first_step_s,
+    handover_tokens,
     mixed_step,
     pool_tpot_s,
     prefill_service,
+    prompt_among_s,
     solve_running,
 )
-from pdplan.queueing import erlang_c, mean_wait_s, normal_quantile, peak_count, response_quantile_s
+from pdplan.queueing import peak_count
+from pdplan.transfer import kv_transfer
 from pdplan.workload import Slo, Workload
 
 PERCENTILES = (0.5, 0.9, 0.99)
@@ -65,46 +69,6 @@ def pool_memory(pool: Pool, workload: Workload) -> MemoryBudget:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transfer:
-    """One request's KV cache on its way."""
-
-    bytes: Array
-    links: Array
-    alone_s: Array
-    """Time of the transfer itself."""
-    wait_s: Array
-    exposed_s: Array
-    """What a request waits for, transfers queued before it and overlap with prefill counted."""
-    utilisation: Array
-
-
-def kv_transfer(
-    prefill: Pool, decode: Pool, workload: Workload, network: Network, rate: ArrayLike, prefill_s: ArrayLike
-) -> Transfer:
-    """Transfer of one request's cache between the pools at `rate` requests/s."""
-    setting = prefill.setting
-    size = request_cache_bytes(setting.stack, setting.formats, workload.isl)
-    links = transfer_links(prefill.layout.tp, prefill.layout.pp, decode.layout.tp, decode.layout.pp)
-    alone = transfer_time_s(size, links, network, prefill.setting.stack.layers)
-    # Transfers share the links of whichever pool has fewer of them for its share of the requests.
-    crowded = np.asarray(prefill.gpus) * decode.share <= np.asarray(decode.gpus) * prefill.share
-    lanes = np.maximum(np.floor(np.where(crowded, prefill.gpus, decode.gpus) / links), 1.0)
-    sent = np.asarray(rate) * np.where(crowded, prefill.share, decode.share)
-    wire = transfer_time_s(size, links, replace(network, latency_s=0.0, layer_latency_s=0.0))
-    wait = mean_wait_s(lanes, sent, wire, workload.arrival_cv, 0.0)
-    overlap = setting.constants.engine.transfer_overlap
-    exposed = exposed_transfer_time_s(alone, prefill_s, setting.stack.layers, overlap) + wait
-    return Transfer(
-        bytes=size,
-        links=links,
-        alone_s=alone,
-        wait_s=wait,
-        exposed_s=exposed,
-        utilisation=sent * wire / lanes,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
 class Served:
     """What pools do with their share of the requests, before it is told as metrics."""
 
@@ -126,37 +90,54 @@ class Served:
 
 
 def evaluate_disaggregated(
-    prefill: Pool, decode: Pool, workload: Workload, slo: Slo, network: Network, economics: Economics
+    prefill: Pool,
+    decode: Pool,
+    workload: Workload,
+    slo: Slo,
+    network: Network,
+    economics: Economics,
+    running: Array | None = None,
 ) -> Metrics:
-    """Metrics of prefill and decode pools joined by a network; arrays over deployments."""
-    served = serve_disaggregated(prefill, decode, workload, slo, network)
+    """Metrics of prefill and decode pools joined by a network; arrays over deployments.
+
+    `running`: sequences on each decode worker at the workload's rate, where that was solved already.
+    """
+    served = serve_disaggregated(prefill, decode, workload, slo, network, running)
     return metrics_of(served, workload, slo, economics)
 
 
 def serve_disaggregated(
-    prefill: Pool, decode: Pool, workload: Workload, slo: Slo, network: Network
+    prefill: Pool,
+    decode: Pool,
+    workload: Workload,
+    slo: Slo,
+    network: Network,
+    running: Array | None = None,
 ) -> Served:
     """What a prefill and a decode pool do with the requests that meet in both; arrays over deployments."""
     service = prefill_service(prefill, workload)
     decode_memory, prefill_memory = pool_memory(decode, workload), pool_memory(prefill, workload)
     if workload.concurrency is not None:
-        rate, running, wait = closed_disaggregated(prefill, decode, workload, network, service)
+        rate, running, waited = closed_disaggregated(prefill, decode, workload, network, service)
         z = np.zeros(())
     else:
         rate = np.asarray(workload.rate, dtype=float)
-        running = solve_running(decode, workload, rate * decode.share, colocated=False)
-        wait = prefill_wait_s(prefill.servers, service, rate * prefill.share, workload)
-        z = np.asarray(slo.z)
+        if running is None:
+            running = solve_running(decode, workload, rate * decode.share, colocated=False)
+        waited, z = None, np.asarray(slo.z)
     tpot = decode_tpot_s(decode, workload, running)
     transfer = kv_transfer(prefill, decode, workload, network, rate, service.time_s)
     handling = service.handling_s
     entering, leaving = rate * prefill.share, rate * decode.share
-    offered = entering * service.time_s / service.prompts
-    fixed = transfer.exposed_s + tpot + handling
-    burst = opening_burst_s(prefill.servers, service.time_s / service.prompts, workload)
-    ttft = queued_latency(
-        prefill.servers, offered, wait, service.time_s, fixed, workload, burst, network.jitter_s
-    )
+    offered = service.offered(entering)
+    first = first_step_s(decode, workload, running, tpot)
+    fixed = transfer.exposed_s + first + handling
+    burst = opening_burst_s(prefill.servers, service.offered(1.0), workload)
+    ttft = prefill_latency(prefill.servers, service, entering, workload, fixed, network.jitter_s)
+    if waited is not None:
+        busy = np.minimum(offered / prefill.servers, 1.0)
+        ttft = replace(ttft, waits=busy, wait_s=waited, burst_s=np.asarray(burst, dtype=float))
+    wait = ttft.wait_s
     capacity = (
         decode.workers * decode.max_batch / (workload.osl * decode_tpot_s(decode, workload, decode.max_batch))
     )
@@ -187,6 +168,7 @@ def serve_disaggregated(
             "wait for prefill": wait,
             "prefill": service.time_s,
             "KV transfer": transfer.exposed_s,
+            **({"hand-over": first - tpot} if handover_tokens(decode) else {}),
             "first decode step": tpot,
             **_benchmark_parts(workload, burst),
         },
@@ -195,32 +177,42 @@ def serve_disaggregated(
     )
 
 
-def evaluate_colocated(pool: Pool, workload: Workload, slo: Slo, economics: Economics) -> Metrics:
-    """Metrics of one pool that serves both phases; arrays over deployments."""
-    return metrics_of(serve_colocated(pool, workload, slo), workload, slo, economics)
+def evaluate_colocated(
+    pool: Pool, workload: Workload, slo: Slo, economics: Economics, running: Array | None = None
+) -> Metrics:
+    """Metrics of one pool that serves both phases; arrays over deployments; `running` as above."""
+    return metrics_of(serve_colocated(pool, workload, slo, running), workload, slo, economics)
 
 
-def serve_colocated(pool: Pool, workload: Workload, slo: Slo) -> Served:
+def serve_colocated(pool: Pool, workload: Workload, slo: Slo, running: Array | None = None) -> Served:
     """What one pool that serves both phases does with its share of the requests; arrays over deployments."""
     memory = pool_memory(pool, workload)
     if workload.concurrency is not None:
-        rate, running, wait = closed_colocated(pool, workload)
+        rate, running, waited = closed_colocated(pool, workload)
         z = np.zeros(())
     else:
         rate = np.asarray(workload.rate, dtype=float)
-        running = solve_running(pool, workload, rate * pool.share, colocated=True)
-        z = np.asarray(slo.z)
-        wait = np.zeros(())
+        if running is None:
+            running = solve_running(pool, workload, rate * pool.share, colocated=True)
+        waited, z = None, np.asarray(slo.z)
     step = mixed_step(pool, workload, running)
     entering = rate * pool.share
     offered = entering * step.prefill_work_s
     first = first_token(pool, workload, step, running)
     burst = _colocated_burst_s(pool, workload, step, first)
-    ttft = queued_latency(pool.servers, offered, wait, first.service_s, first.other_s, workload, burst)
-    if workload.concurrency is None:
+    if waited is None:
         queue = open_queue(pool, workload, step, entering)
-        wait, differs = queue.wait_s, first.running_step_s - queue.known_s
-        ttft = replace(ttft, waits=queue.waits, wait_s=wait + differs, fixed_s=first.other_s - differs)
+        wait, waits, differs = queue.wait_s, queue.waits, first.running_step_s - queue.known_s
+    else:
+        wait, waits, differs = waited, np.minimum(offered / pool.servers, 1.0), np.zeros(())
+    ttft = Latency(
+        waits=waits,
+        wait_s=wait + differs,
+        service_s=first.service_s,
+        service_cv=workload.isl_cv,
+        fixed_s=first.other_s - differs,
+        burst_s=np.asarray(burst, dtype=float),
+    )
     capacity = (
         pool.workers * pool.max_batch / (workload.osl * mixed_step(pool, workload, pool.max_batch).tpot_s)
     )
@@ -254,70 +246,16 @@ def serve_colocated(pool: Pool, workload: Workload, slo: Slo) -> Served:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Latency:
-    """A queue's wait, a service and what is the same for every request."""
-
-    waits: Array
-    wait_s: Array
-    service_s: Array
-    service_cv: float
-    fixed_s: Array
-    burst_s: Array = field(default_factory=lambda: np.zeros(()))
-    """What an opening burst adds to the mean (it is no part of the steady distribution)."""
-    jitter_s: float = 0.0
-    """Standard deviation of the network's latency: adds z·jitter to the tail, nothing to the mean."""
-
-    @property
-    def mean_s(self) -> Array:
-        return self.wait_s + self.service_s + self.fixed_s + self.burst_s
-
-    def quantile_s(self, probability: ArrayLike) -> Array:
-        late = np.maximum(normal_quantile(probability), 0.0) * self.jitter_s if self.jitter_s else 0.0
-        return (
-            self.fixed_s
-            + late
-            + response_quantile_s(probability, self.waits, self.wait_s, self.service_s, self.service_cv)
-        )
-
-
-def prefill_wait_s(servers: ArrayLike, service: PrefillService, rate: ArrayLike, workload: Workload) -> Array:
-    """Mean wait for a prefill server [s]; batches of `service.prompts` arrive together."""
-    arrivals = np.asarray(rate, dtype=float) / service.prompts
-    return mean_wait_s(servers, arrivals, service.time_s, workload.arrival_cv, workload.isl_cv)
-
-
-def queued_latency(
-    servers: Array,
-    offered: Array,
-    wait_s: Array,
-    service_s: Array,
-    fixed_s: Array,
-    workload: Workload,
-    burst_s: ArrayLike = 0.0,
-    jitter_s: float = 0.0,
-) -> Latency:
-    """TTFT as a distribution: who waits is Erlang C's share (open loop) or the busy share (closed loop)."""
-    if workload.concurrency is not None:
-        waits = np.minimum(offered / servers, 1.0)
-    else:
-        waits = erlang_c(servers, offered)
-    return Latency(
-        waits=waits,
-        wait_s=wait_s,
-        service_s=service_s,
-        service_cv=workload.isl_cv,
-        fixed_s=fixed_s,
-        burst_s=np.asarray(burst_s, dtype=float),
-        jitter_s=jitter_s,
-    )
-
-
 def _colocated_burst_s(pool: Pool, workload: Workload, step: MixedStep, first: FirstToken) -> Array:
     """What the opening burst adds; where all requests of a server are one convoy, it is like any other."""
-    one_convoy = first.convoys and not pool.setting.constants.engine.mixes_prefill
-    prompt = np.zeros(()) if one_convoy else step.prefill_work_s
-    return opening_burst_s(pool.servers, prompt, workload, step_prompts(pool, workload))
+    if workload.concurrency is None or not np.any(workload.burst_share):
+        return np.zeros(())
+    fits = step_prompts(pool, workload)
+    if first.convoys and not pool.setting.constants.engine.mixes_prefill:
+        return opening_burst_s(pool.servers, 0.0, workload, fits)
+    each = np.asarray(workload.concurrency, dtype=float) / pool.servers
+    prompt = prompt_among_s(pool, workload, np.minimum(fits, each), step.prefill_work_s)
+    return opening_burst_s(pool.servers, prompt, workload, fits)
 
 
 def _benchmark_parts(workload: Workload, burst_s: Array) -> dict[str, Array]:

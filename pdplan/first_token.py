@@ -50,7 +50,7 @@ def first_token(pool: Pool, workload: Workload, step: MixedStep, running: ArrayL
     1 + min(h · running/OSL, K − 1) prompts, with K = floor(step tokens / new tokens).
     """
     closed = workload.concurrency is not None
-    share = np.asarray(running, dtype=float) / pool.servers_per_worker / workload.osl
+    share = np.asarray(running, dtype=float) / pool.micro_batches_per_worker / workload.osl
     held = np.asarray(workload.held_steps, dtype=float)
     together = 1.0 + np.minimum(held * share, step_prompts(pool, workload) - 1.0)
     service = step.prefill_service_s + (together - 1.0) * step.prefill_extra_s
@@ -58,7 +58,7 @@ def first_token(pool: Pool, workload: Workload, step: MixedStep, running: ArrayL
     running_step = step.mean_s / 2.0
     if closed:
         each = np.asarray(workload.concurrency, dtype=float) / pool.servers
-        running_step = np.clip(each - 1.0, 0.0, 1.0) * step.tpot_s
+        running_step = np.clip(each - 1.0, 0.0, 1.0) * (step.tpot_s / step.busy_stages)
     if convoys:
         service = step.prefill_service_s + step.prefill_work_s * (convoy_prompts(pool, workload, each) - 1.0)
     return FirstToken(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,18 +12,20 @@ from numpy.typing import ArrayLike
 from pdplan.architecture.counts import Matrix
 from pdplan.architecture.feed_forward import Experts
 from pdplan.architecture.stack import Stack
+from pdplan.architecture.stages import Stage, stages_of, whole
 from pdplan.efficiency import Engine
 from pdplan.formats import Formats
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout
 from pdplan.ops import shards
 
+T = TypeVar("T")
 VECTOR_BYTES = 2.0  # norms and biases stay in BF16 in every published checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryBudget:
-    """Bytes of one accelerator, the busiest of its worker; arrays over layouts."""
+    """Bytes of one accelerator, on the fullest stage of its worker; arrays over layouts."""
 
     usable: Array
     weights: Array
@@ -31,6 +33,8 @@ class MemoryBudget:
     """Activations, sampler, collectives, runtime."""
     sequence: Array
     """KV cache and state of one sequence at its full length, on one accelerator."""
+    stage: Array
+    """Which of `stages_of` its model and pipeline holds the fewest."""
     max_sequences: Array
     """Sequences one worker holds at full length; 0 where even one does not fit."""
 
@@ -40,28 +44,30 @@ class MemoryBudget:
         return self.usable - self.weights - self.reserve
 
 
-def weight_bytes_per_gpu(stack: Stack, formats: Formats, layout: Layout, draft: Stack | None = None) -> Array:
-    """Weights on the fullest accelerator of a worker [bytes].
+def weight_bytes_per_gpu(
+    stack: Stack, formats: Formats, layout: Layout, stage: Stage, draft: Stack | None = None
+) -> Array:
+    """Weights of a stage on one accelerator [bytes].
 
-    W = (Σ_layers shard(matrices) + ⌈E/ep⌉ · expert/expert_tp)/pp + (embedding + head)/tp.
-    Stages are taken as equal; embedding and head sit on the first and last stage, a vision tower on one.
+    W = Σ_layers shard(matrices) + ⌈E/ep⌉ · expert/expert_tp + (embedding + head)/tp, over the stage's layers.
+    The first stage holds the embedding (and a vision tower), the last the head and the draft layers.
     """
-    table = stack.vocab_size * stack.hidden_size
-    ends = table * formats.weight_bytes("embedding") / layout.tp
-    if not stack.tie_embeddings:
-        ends = ends + table * formats.weight_bytes("head") / layout.tp
-    ends = np.where(layout.pp > 1, ends / 2.0, ends)
-    layers = _stack_bytes(stack, formats, layout)
-    if draft is not None:
-        layers = layers + _stack_bytes(draft, formats, layout)
-    return layers / layout.pp + ends
-
-
-def _stack_bytes(stack: Stack, formats: Formats, layout: Layout) -> Array:
-    total: Array = np.zeros(np.shape(layout.tp))
-    for part in weight_parts(stack, formats, layout):
+    total = end_bytes(stack, formats, layout, stage)
+    for part in weight_parts(stack, formats, layout, stage):
         total = total + part.bytes
+    if draft is not None and stage.last:
+        for part in weight_parts(draft, formats, layout, whole(draft)):
+            total = total + part.bytes
     return total
+
+
+def end_bytes(stack: Stack, formats: Formats, layout: Layout, stage: Stage) -> Array:
+    """Embedding and head of a stage on one accelerator [bytes]; tied, they are one table on each end."""
+    table = stack.vocab_size * stack.hidden_size / layout.tp
+    embedding, head = formats.weight_bytes("embedding"), formats.weight_bytes("head")
+    if stack.tie_embeddings:
+        return np.asarray(table * embedding * (stage.first or stage.last))
+    return np.asarray(table * (embedding * stage.first + head * stage.last))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +85,11 @@ class WeightPart:
         return np.asarray(self.count * self.elements * self.bytes_per_element / self.shards)
 
 
-def weight_parts(stack: Stack, formats: Formats, layout: Layout) -> Iterator[WeightPart]:
-    """What the layers of a stack hold on one accelerator before pipeline stages divide them."""
+def weight_parts(stack: Stack, formats: Formats, layout: Layout, stage: Stage) -> Iterator[WeightPart]:
+    """What the layers of a stage hold on one accelerator."""
     hidden = stack.hidden_size
-    yield WeightPart(name="norms", count=stack.norms, elements=hidden, bytes_per_element=VECTOR_BYTES)
+    norms = stack.norms * stage.layers / stack.layers
+    yield WeightPart(name="norms", count=norms, elements=hidden, bytes_per_element=VECTOR_BYTES)
     if stack.projections:
         yield WeightPart(
             name="draft input",
@@ -90,15 +97,18 @@ def weight_parts(stack: Stack, formats: Formats, layout: Layout) -> Iterator[Wei
             elements=2.0 * hidden * hidden,
             bytes_per_element=formats.weight_bytes("dense"),
         )
-    if stack.other_parameters:  # in 16 bit, shared by tp ranks, on one stage
+    if stack.other_parameters and stage.first:  # in 16 bit, shared by tp ranks
         yield WeightPart(
             name="vision tower and other tensors",
             count=1.0,
             elements=stack.other_parameters,
             bytes_per_element=VECTOR_BYTES,
-            shards=layout.tp / layout.pp,
+            shards=layout.tp,
         )
-    for block, count in (*stack.mixers, *stack.feed_forwards):
+    for block, count in (
+        *_held(stack.mixers, stage.mixers),
+        *_held(stack.feed_forwards, stage.feed_forwards),
+    ):
         spread = expert_shards(block, layout) if isinstance(block, Experts) else 1.0
         if vectors := block.vector_parameters(hidden):
             yield WeightPart(
@@ -114,6 +124,11 @@ def weight_parts(stack: Stack, formats: Formats, layout: Layout) -> Iterator[Wei
             for matrix in block.expert_matrices(hidden):
                 sharing = expert_shards(block, layout) * layout.expert_tp
                 yield _matrix_part(matrix, count * block.experts, formats, sharing)
+
+
+def _held(blocks: tuple[tuple[T, int], ...], counts: tuple[int, ...]) -> Iterator[tuple[T, int]]:
+    """The kinds of blocks that a stage has, and how many."""
+    return ((block, count) for (block, _), count in zip(blocks, counts, strict=True) if count)
 
 
 def expert_shards(block: Experts, layout: Layout) -> Array:
@@ -134,15 +149,18 @@ def _matrix_part(matrix: Matrix, count: float, formats: Formats, sharing: Array)
     )
 
 
-def sequence_bytes_per_gpu(stack: Stack, formats: Formats, layout: Layout, context: ArrayLike) -> Array:
+def sequence_bytes_per_gpu(
+    stack: Stack, formats: Formats, layout: Layout, context: ArrayLike, stage: Stage | None = None
+) -> Array:
     """KV cache and recurrent state of one sequence of `context` tokens on one accelerator [bytes].
 
-    Σ_layers min(context, window)/compression · elements/min(tp, cache shards) · bytes, + state/tp; /pp.
+    Σ_layers min(context, window)/compression · elements/min(tp, cache shards) · bytes, + state/tp, over the
+    layers of the stage; None: all layers.
     """
     total: Array = np.zeros(())
-    for part in sequence_parts(stack, formats, layout, context):
+    for part in sequence_parts(stack, formats, layout, context, stage or whole(stack)):
         total = total + part.bytes
-    return total / layout.pp
+    return total
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,11 +180,11 @@ class SequencePart:
 
 
 def sequence_parts(
-    stack: Stack, formats: Formats, layout: Layout, context: ArrayLike
+    stack: Stack, formats: Formats, layout: Layout, context: ArrayLike, stage: Stage
 ) -> Iterator[SequencePart]:
-    """Cache and state of one sequence on one accelerator before pipeline stages divide them."""
+    """Cache and state of one sequence on one accelerator of a stage."""
     length = np.asarray(context, dtype=float)
-    for mixer, count in stack.mixers:
+    for mixer, count in _held(stack.mixers, stage.mixers):
         for core in mixer.cores():
             kept = length if core.window is None else np.minimum(length, core.window)
             yield SequencePart(
@@ -233,17 +251,25 @@ def memory_budget(
     context: float,
     draft: Stack | None = None,
 ) -> MemoryBudget:
-    """What fits where: usable · utilisation = weights + reserve + cache."""
+    """What fits: usable · utilisation = weights + reserve + cache, on the stage that holds the fewest."""
     usable = usable_bytes * engine.memory_utilisation
-    weights = weight_bytes_per_gpu(stack, formats, layout, draft)
     reserve = reserve_bytes(stack, engine, layout)
-    sequence = sequence_bytes_per_gpu(stack, formats, layout, context)
-    left = usable - weights - reserve
-    per_rank = np.floor(np.maximum(left, 0.0) / np.maximum(sequence, 1.0))
+    shape = np.broadcast_shapes(np.shape(layout.tp), np.shape(layout.pp), np.shape(layout.ep))
+    held, weights, sequence = np.full(shape, np.inf), np.zeros(shape), np.zeros(shape)
+    fullest = np.zeros(shape, dtype=int)
+    for stages in np.unique(layout.pp).astype(int).tolist():
+        for number, stage in enumerate(stages_of(stack.order, whole(stack), stages)):
+            own = weight_bytes_per_gpu(stack, formats, layout, stage, draft)
+            each = sequence_bytes_per_gpu(stack, formats, layout, context, stage)
+            fits = np.floor(np.maximum(usable - own - reserve, 0.0) / np.maximum(each, 1.0))
+            fuller = (layout.pp == stages) & ((fits < held) | ((fits == held) & (own > weights)))
+            held, fullest = np.where(fuller, fits, held), np.where(fuller, number, fullest)
+            weights, sequence = np.where(fuller, own, weights), np.where(fuller, each, sequence)
     return MemoryBudget(
         usable=np.asarray(usable),
         weights=weights,
         reserve=reserve,
         sequence=sequence,
-        max_sequences=per_rank * layout.dp,
+        stage=fullest,
+        max_sequences=held * layout.dp,
     )

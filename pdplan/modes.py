@@ -90,6 +90,8 @@ def compare_modes(file: Values, flags: Values, catalog: Catalog) -> Modes:
     values = merged(file, flags)
     if "mode" in values:
         raise InputError(f"{values['mode'].where}: --modes compares both; leave one of the two out")
+    if "mix" in values:
+        raise InputError(f"{values['mix'].where}: --modes compares equal workers; leave one of the two out")
     axes = {key: choices_of(values[key]) for key in (*VARIED, *GRID) if key in values}
     cells = math.prod(len(c) for c in axes.values())
     if cells > MAX_CELLS:

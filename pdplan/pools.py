@@ -7,7 +7,8 @@ A `Pool` names the workers; the functions answer for arrays of pools at once:
     mixed_step             the same where prefills share the worker
     solve_running          Little's law: how many sequences run at a given rate
 
-A *server* is what one prompt occupies: an attention-dp rank, or a pipeline stage.
+A *server* is what prompts queue for: an attention-dp rank, with all its pipeline stages. A rank's running
+sequences are spread over as many *micro-batches* as it has stages, which go round them one behind the other.
 """
 
 from __future__ import annotations
@@ -41,7 +42,17 @@ class Pool:
 
     @property
     def servers_per_worker(self) -> Array:
+        return np.asarray(self.layout.dp)
+
+    @property
+    def micro_batches_per_worker(self) -> Array:
+        """Groups of sequences that step together."""
         return np.asarray(self.layout.dp) * self.layout.pp
+
+    def busy_stages(self, running: ArrayLike) -> Array:
+        """Micro-batches of a rank that hold a sequence, when `running` of them are on the worker."""
+        each = np.asarray(running, dtype=float) / self.layout.dp
+        return np.minimum(np.maximum(each, 1.0), self.layout.pp)
 
     @property
     def servers(self) -> Array:
@@ -58,6 +69,8 @@ class PrefillService:
 
     time_s: Array
     """From the start of a batch of prompts to its end."""
+    interval_s: Array
+    """From the start of a batch to that of the next one behind it: as long as the slowest stage takes."""
     prompts: Array
     """Prompts per server in a batch."""
     steps: Array
@@ -69,7 +82,11 @@ class PrefillService:
 
     @property
     def rate_per_server(self) -> Array:
-        return self.prompts / self.time_s
+        return self.prompts / self.interval_s
+
+    def offered(self, rate: ArrayLike) -> Array:
+        """Servers busy on average at `rate` prompts/s [erlang]."""
+        return np.asarray(rate, dtype=float) * self.interval_s / self.prompts
 
 
 def prefill_service(pool: Pool, workload: Workload) -> PrefillService:
@@ -77,18 +94,38 @@ def prefill_service(pool: Pool, workload: Workload) -> PrefillService:
 
     A batch of b prompts per server is cut into n = ceil(b·new/max step tokens) equal
     chunks; later chunks attend to earlier ones, so a mean chunk has (new − chunk)/2
-    tokens before it, which makes Σ pairs exact.  t = n · t_step.
+    tokens before it, which makes Σ pairs exact.  With s the slowest stage of a step, t = t_step + (n − 1)·s:
+    chunks follow each other through the stages, and the next batch n·s behind. One stage: t = n · t_step.
     """
-    prompts = np.maximum(np.asarray(pool.max_batch, dtype=float) / pool.servers_per_worker, 1.0)
+    prompts = np.maximum(np.asarray(pool.max_batch, dtype=float) / pool.micro_batches_per_worker, 1.0)
     steps, chunk, past = _chunks(prompts, workload, pool.setting.constants.engine.max_step_tokens)
     step = step_time(pool.setting, pool.layout, prefill_load(prompts, chunk, past))
+    interval = steps * step.slowest_s()
     return PrefillService(
-        time_s=steps * step.total_s,
+        time_s=_through(step, interval),
+        interval_s=interval,
         prompts=prompts,
         steps=steps,
         step=step,
         handling_s=handling_s(pool.setting.constants.engine, workload, steps * step.operations),
     )
+
+
+def prompt_among_s(pool: Pool, workload: Workload, together: ArrayLike, alone_s: ArrayLike) -> Array:
+    """Seconds that a prompt takes of a step without decodes that holds `together` whole prompts a server.
+
+    t = t_step(k prompts)/k, of the slowest stage: weights are read and kernels started once for all;
+    `alone_s` where k is 1.
+    """
+    prompts = np.maximum(np.asarray(together, dtype=float), 1.0)
+    past = np.asarray(workload.cached_tokens, dtype=float)
+    step = step_time(pool.setting, pool.layout, prefill_load(prompts, np.asarray(workload.new_tokens), past))
+    return np.where(prompts > 1.0, step.slowest_s() / prompts, alone_s)
+
+
+def _through(step: StepTime, slots_s: Array) -> Array:
+    """Time of steps that follow each other through a pipeline, from what they take of its slowest stage."""
+    return slots_s if step.earlier_s is None else slots_s + (step.total_s - step.slowest_s())
 
 
 def handling_s(engine: Engine, workload: Workload, operations: ArrayLike) -> Array:
@@ -111,9 +148,27 @@ def _chunks(prompts: Array, workload: Workload, step_tokens: float) -> tuple[Arr
 
 def decode_step(pool: Pool, workload: Workload, running: ArrayLike) -> StepTime:
     """One decode step with `running` sequences on each worker, their context averaged over the answer."""
-    sequences = np.asarray(running, dtype=float) / pool.servers_per_worker
+    sequences = np.asarray(running, dtype=float) / pool.micro_batches_per_worker
     load = decode_load(sequences, workload.isl, workload.last_context, 1.0 + pool.speculation.drafted)
     return step_time(pool.setting, pool.layout, load)
+
+
+def first_step_s(pool: Pool, workload: Workload, running: ArrayLike, tpot_s: ArrayLike) -> Array:
+    """From a prompt's cache at a decode worker to its first token there [s], hand-over included.
+
+    TPOT · (1 + h·E·busy): a decode worker looks after new requests between steps, which give E tokens each,
+    so each message of the hand-over waits for one if any of N other sequences runs. Plans are made for busy
+    workers; a closed loop may leave them idle, and then 1 − e^−N of them are busy (Poisson).
+    """
+    idle = 0.0 if workload.concurrency is None else np.exp(-np.asarray(running, dtype=float))
+    return np.asarray(np.asarray(tpot_s) * (1.0 + handover_tokens(pool) * (1.0 - idle)))
+
+
+def handover_tokens(pool: Pool) -> float:
+    """Tokens that each other sequence of a busy decode worker gets while a request is handed over: h·E."""
+    speculation = pool.speculation
+    each = tokens_per_step(speculation.drafted, speculation.acceptance)
+    return float(pool.setting.constants.engine.handover_steps * each)
 
 
 def draft_step_s(pool: Pool, workload: Workload, running: ArrayLike) -> Array:
@@ -127,8 +182,10 @@ def draft_step(pool: Pool, workload: Workload, running: ArrayLike) -> StepTime |
     small = draft_setting(pool)
     if small is None:
         return None
-    sequences = np.asarray(running, dtype=float) / pool.servers_per_worker
-    return step_time(small, pool.layout, decode_load(sequences, workload.isl, workload.last_context))
+    sequences = np.asarray(running, dtype=float) / pool.micro_batches_per_worker
+    # The last stage of a pipeline drafts.
+    layout = replace(pool.layout, pp=np.ones_like(pool.layout.pp))
+    return step_time(small, layout, decode_load(sequences, workload.isl, workload.last_context))
 
 
 def draft_setting(pool: Pool) -> Setting | None:
@@ -142,8 +199,12 @@ def draft_setting(pool: Pool) -> Setting | None:
 
 
 def decode_tpot_s(pool: Pool, workload: Workload, running: ArrayLike) -> Array:
-    """Time per output token of a pure decode pool: (verify step + drafts) / tokens per step [s]."""
-    step = decode_step(pool, workload, running).total_s + draft_step_s(pool, workload, running)
+    """Time per output token of a pure decode pool: (verify step + drafts) / tokens per step [s].
+
+    Of a pipeline with n busy micro-batches: n · the slowest stage, if that is longer.
+    """
+    drafts = draft_step_s(pool, workload, running)
+    step = decode_step(pool, workload, running).cycle_s(pool.busy_stages(running), drafts)
     return step / tokens_per_step(pool.speculation.drafted, pool.speculation.acceptance)
 
 
@@ -152,18 +213,22 @@ class MixedStep:
     """A colocated worker at a given number of running sequences."""
 
     tpot_s: Array
-    decode_s: Array
-    """The step without any prefill."""
     plain_s: Array
-    """That step and its drafts: from one plain step to the next."""
+    """From the start of one step without any prefill to the next, drafts included: TPOT·E/n."""
     mean_s: Array
-    """A step on average, prefills counted: TPOT times the tokens of a step."""
+    """The same on average, prefills counted."""
     prefill_extra_s: Array
-    """What one prompt per server adds to the worker's steps, altogether."""
+    """What one prompt adds to the steps of its micro-batch, altogether."""
     prefill_service_s: Array
     """How long that prompt takes beside the running decodes."""
+    prefill_slot_s: Array
+    """What its steps take of the server: of the slowest stage."""
+    prefill_slot_extra_s: Array
+    """Of that, what they take more than steps without it would."""
     prefill_work_s: Array
     """What it takes of its server in a queue: prompts that wait together share steps."""
+    busy_stages: Array
+    """Micro-batches that go round the stages: TPOT is so many times what lies between two steps."""
     steps: Array
     """Chunks that the prompt is cut into."""
     decode: StepTime
@@ -178,46 +243,52 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
     """TPOT where prefills share the worker with decodes.
 
     Each output token's step shares its worker with the prefills of others:
-        TPOT = t_decode/E + (running/OSL)/servers · t_extra
+        TPOT = t_decode/E + (running/OSL)/(dp·pp) · t_extra
     since running/OSL prompts start per token. Engines that mix chunks into decode
     steps pay only for the added tokens (the weights are read anyway):
         t_extra = n · [t_step(decode + chunk) − t_step(decode)];
     engines that run prefills on their own pay for whole steps.
     In a queue a prompt takes t_work = t_extra + n · t_step(decode)/K, K = floor(step tokens/new
     tokens): the decodes' own step is shared by all prompts that a mixed step holds.
+    In a pipeline t_step is what a micro-batch's round takes, and in the queue what the slowest stage does.
     """
     engine = pool.setting.constants.engine
     load = decode_load(
-        np.asarray(running, dtype=float) / pool.servers_per_worker,
+        np.asarray(running, dtype=float) / pool.micro_batches_per_worker,
         workload.isl,
         workload.last_context,
         1.0 + pool.speculation.drafted,
     )
     plain = step_time(pool.setting, pool.layout, load)
-    decode = plain.total_s
+    around, drafts = pool.busy_stages(running), draft_step_s(pool, workload, running)
+    round_s = plain.cycle_s(around, drafts)
     prompts = np.ones(())
     steps, chunk, past = _chunks(prompts, workload, engine.max_step_tokens)
     prefill = prefill_load(prompts, chunk, past)
     if engine.mixes_prefill:
         chunked = step_time(pool.setting, pool.layout, mixed_load(load, prefill))
-        extra, service = steps * (chunked.total_s - decode), steps * chunked.total_s
+        extra = steps * (chunked.cycle_s(around, drafts) - round_s)
+        slot = steps * chunked.slowest_s()
+        slot_extra = slot - steps * plain.slowest_s()
         together = np.maximum(engine.max_step_tokens // workload.new_tokens, 1.0)
-        work = extra + steps * decode / together
+        work = slot_extra + steps * plain.slowest_s() / together
     else:
         chunked = step_time(pool.setting, pool.layout, prefill)
-        extra = service = work = steps * chunked.total_s
+        extra = steps * chunked.cycle_s(pool.layout.pp)
+        slot = slot_extra = work = steps * chunked.slowest_s()
     per_token = tokens_per_step(pool.speculation.drafted, pool.speculation.acceptance)
-    plain_s = decode + draft_step_s(pool, workload, running)
-    share = np.asarray(running, dtype=float) / workload.osl / pool.servers_per_worker
-    tpot = plain_s / per_token + share * extra
+    share = np.asarray(running, dtype=float) / workload.osl / pool.micro_batches_per_worker
+    tpot = round_s / per_token + share * extra
     return MixedStep(
         tpot_s=tpot,
-        decode_s=np.asarray(decode),
-        plain_s=np.asarray(plain_s),
-        mean_s=per_token * tpot,
+        plain_s=np.asarray(round_s / around),
+        mean_s=per_token * tpot / around,
         prefill_extra_s=np.asarray(extra),
-        prefill_service_s=np.asarray(service),
+        prefill_service_s=_through(chunked, slot),
+        prefill_slot_s=np.asarray(slot),
+        prefill_slot_extra_s=np.asarray(slot_extra),
         prefill_work_s=np.asarray(work),
+        busy_stages=around,
         steps=steps,
         decode=plain,
         prefill=chunked,

@@ -111,6 +111,8 @@ class Infeasible:
     """By limit (ttft_s, tpot_s, request_latency_s, gpus, usd_per_h): (found, allowed)."""
     relax: tuple[str, ...] = ()
     """Changes that make the question feasible, each on its own where possible."""
+    relax_usd_per_h: tuple[float, ...] = ()
+    """What the plan costs that each of them allows, cheapest first; empty where that was not worked out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,11 +145,15 @@ class Mixture:
     """What came of trying pools of several kinds of workers."""
 
     lower_bound: float
-    """No mix, and no plan of equal workers, costs less; in what the objective counts."""
+    """No mix, and no plan of equal workers, costs less; in what the objective counts. NaN for goodput."""
     gap: float
-    """(cost of the best plan - bound) / bound."""
+    """(cost of the best plan - bound) / bound; for goodput (bound - its rate) / its rate."""
     equal_workers: Candidate | None
     """The best plan of equal workers in each pool, None where there is none."""
+    most_requests_per_s: float | None = None
+    """For goodput: no plan serves more of the budget."""
+    of_few_formats: bool = False
+    """Whether mixes were tried with some of the formats alone that the question leaves open."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,7 @@ def _blocked_integrated(c: Array, a: Array) -> Array:
 
 
 def service_spread_factor(
-    servers: ArrayLike, utilisation: ArrayLike, arrival_cv: float = 1.0, service_cv: float = 0.0
+    servers: ArrayLike, utilisation: ArrayLike, arrival_cv: float | Array = 1.0, service_cv: float = 0.0
 ) -> Array:
     """Mean wait over that of M/M/c at the same load.
 
@@ -118,7 +118,7 @@ def mean_wait_s(
     servers: ArrayLike,
     rate_per_s: ArrayLike,
     service_s: ArrayLike,
-    arrival_cv: float = 1.0,
+    arrival_cv: float | Array = 1.0,
     service_cv: float = 0.0,
 ) -> Array:
     """Mean wait in a G/G/c queue [s], infinite where the load exceeds the servers.

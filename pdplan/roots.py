@@ -15,18 +15,21 @@ def increasing_root(
     high: Array,
     tolerance: float = 1e-10,
     iterations: int = 60,
+    ends: tuple[Array, Array] | None = None,
 ) -> Array:
     """Where an increasing function crosses zero between `low` and `high`, elementwise.
 
-    Regula falsi with the Illinois modification: the functions here are nearly
-    linear, so five evaluations do. Clamped: `low` where f(low) ≥ 0, `high` where
+    Regula falsi with the modification of Anderson and Björck (BIT 13, 1973): the functions here are
+    nearly linear, so five evaluations do. Clamped: `low` where f(low) ≥ 0, `high` where
     f(high) ≤ 0. Shapes: all arrays equal; `function` maps that shape, and a stack of two of it, to itself.
+    `ends`: its values at `low` and at `high`, where they are known.
 
     >>> increasing_root(lambda x: x * x - 2.0, np.zeros(1), np.full(1, 2.0)).round(9)
     array([1.41421356])
     """
     a, b = np.array(low, dtype=float), np.array(high, dtype=float)
-    fa, fb = np.array(function(np.stack([a, b])), dtype=float)  # one call for both ends
+    # One call for both ends.
+    fa, fb = np.array(function(np.stack([a, b])) if ends is None else ends, dtype=float)
     at_low, at_high = fa >= 0, fb <= 0
     side = np.zeros(a.shape, dtype=int)
     x = np.where(at_low, a, b)
@@ -38,9 +41,9 @@ def increasing_root(
         x = np.where(open_, (a * fb - b * fa) / rise, x)
         fx = function(x)
         positive = fx > 0
-        # An end that stays twice is weighted down by half, so that both ends move.
-        fa = np.where(open_ & positive & (side == 1), fa / 2, fa)
-        fb = np.where(open_ & ~positive & (side == -1), fb / 2, fb)
+        # An end that stays twice is weighted down, by as much as the other came nearer: so both move.
+        fa = np.where(open_ & positive & (side == 1), fa * _weight(fx, fb), fa)
+        fb = np.where(open_ & ~positive & (side == -1), fb * _weight(fx, fa), fb)
         b, fb = np.where(open_ & positive, x, b), np.where(open_ & positive, fx, fb)
         a, fa = np.where(open_ & ~positive, x, a), np.where(open_ & ~positive, fx, fa)
         side = np.where(positive, 1, -1)
@@ -48,3 +51,9 @@ def increasing_root(
         close = np.abs(fx) <= tolerance * np.maximum(np.abs(x), 1e-12)
         open_ &= ~close
     return np.where(at_low, low, np.where(at_high, high, x))
+
+
+def _weight(new: Array, old: Array) -> Array:
+    """1 − f(new)/f(old), or a half where that is not positive."""
+    found = 1.0 - new / np.where(old != 0, old, 1.0)
+    return np.where(found > 0, found, 0.5)

@@ -21,22 +21,25 @@ def split_by_rate(
     return tuple(Part(pool=kind, share=share) for kind, share in zip(kinds, proportional(rates), strict=True))
 
 
-def proportional(rates: Sequence[float]) -> tuple[float, ...]:
-    """Shares in proportion to rates, in whole billionths: what is printed of them is all of them.
+def proportional(rates: Sequence[float], digits: int = DIGITS) -> tuple[float, ...]:
+    """Shares in proportion to rates, rounded so that what is printed of them is all of them.
 
     >>> proportional([2.0, 1.0])
     (0.666666667, 0.333333333)
     """
-    *first, _ = (round(rate / sum(rates), DIGITS) for rate in rates)
-    return (*first, round(1.0 - sum(first), DIGITS))
+    *first, _ = (round(rate / sum(rates), digits) for rate in rates)
+    return (*first, round(1.0 - sum(first), digits))
 
 
-def split_anew(world: World, plan: Mixed, workload: Workload, slo: Slo) -> Mixed:
+def split_anew(world: World, plan: Mixed, workload: Workload, slo: Slo, digits: int = DIGITS) -> Mixed:
     """The plan with every pool's requests split by what its kinds of workers serve now."""
-    roles: dict[str, Any] = {
-        role: split_by_rate(world, plan, role, [part.pool for part in parts], workload, slo)
-        for role, parts in plan.roles.items()
-    }
+    roles: dict[str, Any] = {}
+    for role, parts in plan.roles.items():
+        split = split_by_rate(world, plan, role, [part.pool for part in parts], workload, slo)
+        shares = proportional([part.share for part in split], digits)
+        roles[role] = tuple(
+            Part(pool=part.pool, share=share) for part, share in zip(parts, shares, strict=True)
+        )
     found = plan_of(plan, **roles)
     assert isinstance(found, Mixed)
     return found

@@ -6,25 +6,31 @@ explanation reads the very numbers that the search used.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pdplan.architecture.stack import Stack
-from pdplan.efficiency import Constants
+from pdplan.architecture.stages import Stage, stages_of, whole
+from pdplan.efficiency import Constants, Engine
 from pdplan.formats import Formats, peak_type
 from pdplan.laws.collectives import (
     Links,
+    Routed,
     all_gather_time_s,
     all_reduce_time_s,
     cheaper_exchange,
     expert_exchange_time_s,
     stage_hops_time_s,
 )
-from pdplan.laws.kernel import kernel_time
+from pdplan.laws.experts import busiest_exchange_factor
+from pdplan.laws.kernel import Rates, kernel_time
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load
-from pdplan.ops import Message, Op, Routing, forward_ops
+from pdplan.ops import Block, Message, Op, Routing, forward_ops
 
 BINDING_TERMS = ("compute", "memory", "network", "overhead")
 
@@ -70,6 +76,32 @@ class StepTime:
     """Seconds of one forward step and the terms that they are the sum of."""
 
     terms: tuple[Term, ...]
+    blocks: tuple[Block, ...] = ()
+    """What each term belongs to; the engine's term, the last one, to none."""
+    stages: Array = field(default_factory=lambda: np.ones(()))
+    """Of the worker's pipeline."""
+    earlier_s: Array | None = None
+    """The slowest stage before the last, where any layout has several."""
+    last_s: Array | None = None
+    """The last stage, with the LM head."""
+
+    def slowest_s(self, after_s: ArrayLike = 0.0) -> Array:
+        """What the slowest stage takes for its part, `after_s` more on the last one [s]."""
+        if self.earlier_s is None or self.last_s is None:
+            return self.total_s + after_s
+        slowest = np.maximum(self.earlier_s, self.last_s + after_s)
+        return np.where(self.stages > 1, slowest, self.total_s + after_s)
+
+    def cycle_s(self, micro_batches: ArrayLike, after_s: ArrayLike = 0.0) -> Array:
+        """From one step of a micro-batch to its next, when so many go round the stages [s].
+
+        T = max(t + after, n · slowest stage): a stage works on one micro-batch at a time, and a
+        micro-batch is in one stage at a time. One stage: t + after.
+        """
+        total = self.total_s + after_s
+        if self.earlier_s is None:
+            return np.asarray(total)
+        return np.maximum(total, micro_batches * self.slowest_s(after_s))
 
     @property
     def total_s(self) -> Array:
@@ -98,11 +130,100 @@ def step_time(setting: Setting, layout: Layout, load: Load) -> StepTime:
     Shapes: `layout` and `load` fields broadcast; so does the result.
     """
     constants = setting.constants
-    ops, messages = forward_ops(setting.stack, setting.formats, layout, load, routing_of(setting))
-    terms = [_op_term(op, setting) for op in ops]
-    terms += [term for message in messages if (term := _message_term(message, constants)) is not None]
-    terms.append(_engine_term(setting, load))
-    return StepTime(terms=tuple(terms))
+    forward = forward_ops(setting.stack, setting.formats, layout, load, routing_of(setting))
+    terms = [_op_term(op, setting) for op in forward.ops]
+    blocks = list(forward.op_blocks)
+    for message, block in zip(forward.messages, forward.message_blocks, strict=True):
+        if (term := _message_term(message, constants)) is not None:
+            terms.append(term)
+            blocks.append(block)
+    step = StepTime(
+        terms=(*terms, _engine_term(setting, load)), blocks=tuple(blocks), stages=np.asarray(layout.pp)
+    )
+    if np.all(step.stages <= 1):
+        return step
+    earlier, last = _stage_times(setting, step, load)
+    return replace(step, earlier_s=earlier, last_s=last)
+
+
+def block_shares(everything: Stage, stage: Stage, stages: int) -> dict[Block, float]:
+    """Of each block's time over all layers, what one stage takes.
+
+    Layers by how many of each kind it has; the head is the last stage's; every other stage sends once.
+    """
+    shares: dict[Block, float] = {
+        ("layers", 0): stage.layers / everything.layers,
+        ("last", 0): float(stage.last),
+        ("hop", 0): 0.0 if stage.last else 1.0 / max(stages - 1, 1),
+    }
+    for number, (own, count) in enumerate(zip(stage.mixers, everything.mixers, strict=True)):
+        shares["mixer", number] = own / count
+    for number, (own, count) in enumerate(zip(stage.feed_forwards, everything.feed_forwards, strict=True)):
+        shares["feed_forward", number] = own / count
+    return shares
+
+
+def engine_shares(engine: Engine, stage: Stage, stages: int) -> tuple[float, float]:
+    """What a stage takes of a step's overhead [s], and of that of each sequence [s]: the last one samples.
+
+    What a step costs the host is taken as even over the stages.
+    """
+    fixed = engine.step_overhead_s / stages + stage.layers * engine.layer_overhead_s
+    return fixed, engine.sequence_overhead_s * stage.last
+
+
+def _stage_times(setting: Setting, step: StepTime, load: Load) -> tuple[Array, Array]:
+    """Seconds of the slowest stage before the last, and of the last."""
+    totals: dict[Block, Array] = {}
+    for term, block in zip(step.terms, step.blocks, strict=False):
+        totals[block] = totals[block] + term.total_s if block in totals else term.total_s
+    stack, engine = setting.stack, setting.constants.engine
+    sizes, at = np.unique(step.stages, return_inverse=True)
+    at = at.reshape(step.stages.shape)
+    found: list[Array] = []
+    for row in _stage_rows(whole(stack), stack.order, tuple(sizes.astype(int).tolist())):
+        fixed, sequence = np.array([engine_shares(engine, *stage) for stage in row.stages]).T
+        time = fixed[at]
+        if np.any(sequence):
+            time = time + sequence[at] * np.asarray(load.sequences)
+        for blocks, share in row.shares:
+            here = [totals[block] for block in blocks if block in totals]
+            if here:
+                time = time + share[at] * sum(here[1:], start=here[0])
+        found.append(time)
+    *earlier, last = found
+    slowest = earlier[0]
+    for other in earlier[1:]:
+        slowest = np.maximum(slowest, other)
+    return slowest, last
+
+
+class _StageRow(NamedTuple):
+    """A stage of each of some pipelines, and what it takes of blocks that are dealt out alike."""
+
+    stages: list[tuple[Stage, int]]
+    shares: list[tuple[list[Block], Array]]
+
+
+@lru_cache(maxsize=64)
+def _stage_rows(
+    everything: Stage, order: tuple[tuple[int, int], ...], sizes: tuple[int, ...]
+) -> list[_StageRow]:
+    """Stages that may be the slowest of pipelines of these sizes, side by side; the last row, last stages."""
+    by_size = [sorted(stages_of(order, everything, size), key=lambda s: s.last) for size in sizes]
+    most = max(len(stages) for stages in by_size)
+    rows = []
+    for number in range(most):
+        # A pipeline of fewer kinds of stages repeats its first.
+        some = [(s[max(number - most + len(s), 0)], size) for s, size in zip(by_size, sizes, strict=True)]
+        each = [block_shares(everything, stage, size) for stage, size in some]
+        alike: dict[tuple[float, ...], list[Block]] = {}
+        for block in each[0]:
+            alike.setdefault(tuple(share[block] for share in each), []).append(block)
+        rows.append(
+            _StageRow(some, [(blocks, np.array(share)) for share, blocks in alike.items() if any(share)])
+        )
+    return rows
 
 
 def routing_of(setting: Setting) -> Routing:
@@ -118,19 +239,11 @@ def routing_of(setting: Setting) -> Routing:
 
 def _op_term(op: Op, setting: Setting) -> Term:
     law = setting.constants.roofline(op.family, op.dtype)
-    each, compute, memory = kernel_time(
-        op.flop,
-        op.stored_bytes,
-        op.activation_bytes,
-        setting.formats.peaks[peak_type(op.dtype)],
-        setting.bandwidth_bytes_per_s,
-        law,
-        rows=op.rows,
-        groups=op.groups,
-        depth=op.depth,
-        input_bytes=op.input_bytes,
-        scores=op.scores,
+    rates = Rates(
+        peak_flop_per_s=setting.formats.peaks[peak_type(op.dtype)],
+        bandwidth_bytes_per_s=setting.bandwidth_bytes_per_s,
     )
+    each, compute, memory = kernel_time(op, rates, law)
     engine = setting.constants.engine
     slower = op.layers * engine.kernel_time_factor
     start = op.layers * law.overhead_s * engine.kernel_overhead_share
@@ -159,7 +272,7 @@ def _message_term(message: Message, constants: Constants) -> Term | None:
     else:
         each = exchange_s(message, links)[0]
     if message.uneven:
-        each = engine.exchange_imbalance * each
+        each = busiest_exchange_factor(engine.exchange_imbalance, message.ranks) * each
     if engine.collective_wait_s and message.exchange != "stage_hop":
         each = each + np.where(np.asarray(message.ranks) > 1, engine.collective_wait_s, 0.0)
     if message.mask is not None:
@@ -179,23 +292,18 @@ def _message_term(message: Message, constants: Constants) -> Term | None:
 def exchange_s(message: Message, links: Links) -> tuple[Array, Array]:
     """Seconds of one exchange with experts, and where it takes the high-throughput kernels."""
     assert message.tokens is not None
-
-    def by_kernel(deduplicate: bool) -> Array:
-        return expert_exchange_time_s(
-            message.tokens,  # type: ignore[arg-type]
-            message.per_token,
-            float(message.message_bytes),
-            message.ranks,
-            links,
-            deduplicate=deduplicate,
-            group_limit=message.group_limit,
-            ranks_per_domain=np.maximum(links.domain_size / np.asarray(message.spread), 1.0),
-        )
-
-    bulk = by_kernel(True)
+    routed = Routed(
+        tokens=message.tokens,
+        per_token=message.per_token,
+        bytes_per_token=message.message_bytes,
+        ranks=message.ranks,
+        group_limit=message.group_limit,
+        ranks_per_domain=np.maximum(links.domain_size / np.asarray(message.spread), 1.0),
+    )
+    bulk = expert_exchange_time_s(routed, links)
     if message.deduplicate:
         return bulk, np.ones(np.shape(bulk), dtype=bool)
-    return cheaper_exchange(by_kernel(False), bulk)
+    return cheaper_exchange(expert_exchange_time_s(routed, links, deduplicate=False), bulk)
 
 
 def _engine_term(setting: Setting, load: Load) -> Term:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from pdplan.calibration import attention
-from pdplan.calibration.attention_counts import decode_counts, indexer_counts, prefill_counts
+from pdplan.calibration.attention_counts import Core, decode_counts, indexer_counts, prefill_counts
 from pdplan.calibration.fit import predicted_s
 from pdplan.calibration.pooling import Measured, blocks, not_from_cache, without_fallbacks
 from pdplan.calibration.tables import Sheet
 from pdplan.laws.attention import causal_pairs, mean_clipped_context
-from pdplan.laws.kernel import kernel_time
+from pdplan.laws.kernel import Counts, Rates, kernel_time
 from pdplan.laws.roofline import Roofline
 
 SHEET = Sheet(name="h200", generation="hopper", peaks={"bf16": 989e12, "fp8": 1979e12}, bandwidth=4.8e12)
@@ -51,7 +51,8 @@ def one(**values: float) -> dict[str, np.ndarray]:
 def test_decode_counts_by_hand() -> None:
     """Llama-3.1-70B on one of 8 GPUs: 8 heads on 1 KV head of 128; 16 sequences of 1,000 tokens."""
     counts = decode_counts(
-        **one(batch=16, heads=8, kv_elements=256, entries=1000, qk_dim=128, v_dim=128, group=8, kv_bytes=2)
+        **one(batch=16, entries=1000, group=8),
+        core=Core(**one(heads=8, kv_elements=256, qk_dim=128, v_dim=128, kv_bytes=2)),
     )
     assert counts["stored_bytes"][0] == 16 * 1000 * 2 * 128 * 2
     assert counts["flop"][0] == 2 * 16 * 1000 * 8 * 256
@@ -61,17 +62,8 @@ def test_decode_counts_by_hand() -> None:
 def test_prefill_counts_by_hand() -> None:
     """MLA of DeepSeek-V3, expanded: 128 heads of 192 + 128, 1,024 tokens after 512 cached ones."""
     counts = prefill_counts(
-        **one(
-            batch=1,
-            new=1024,
-            past=512,
-            heads=128,
-            kv_elements=576,
-            qk_dim=192,
-            v_dim=128,
-            reach=np.inf,
-            kv_bytes=2,
-        )
+        **one(batch=1, new=1024, past=512),
+        core=Core(**one(heads=128, kv_elements=576, qk_dim=192, v_dim=128, kv_bytes=2)),
     )
     pairs = 1024 * 512 + 1024 * 1025 / 2
     assert counts["flop"][0] == 2 * pairs * 128 * 320
@@ -93,12 +85,11 @@ def synthetic(family: str, law: Roofline, dtype: str = "bf16") -> Measured:
     n = 600
     batch, heads = 2.0 ** random.integers(0, 8, n), 2.0 ** random.integers(1, 6, n)
     length, dim = np.round(2.0 ** random.uniform(6, 14, n)), random.choice([64.0, 128.0, 256.0], n)
+    core = Core(heads=heads, kv_elements=2 * dim, qk_dim=dim, v_dim=dim)
     if family == "decode_attention":
-        counts = decode_counts(batch, heads, 2 * dim, length, dim, dim, heads, np.full(n, 2.0))
+        counts = decode_counts(batch, length, core, heads)
     else:
-        counts = prefill_counts(
-            batch, length, 0 * length, heads, 2 * dim, dim, dim, np.full(n, np.inf), np.full(n, 2.0)
-        )
+        counts = prefill_counts(batch, length, 0 * length, core)
     measured = Measured(
         family=family,
         dtype=dtype,
@@ -110,7 +101,7 @@ def synthetic(family: str, law: Roofline, dtype: str = "bf16") -> Measured:
         shapes={"batch": batch},
         source="aic-attention",
     )
-    seconds = predicted_s(measured.sample().counts, SHEET.peak(dtype), SHEET.bandwidth, law)
+    seconds = predicted_s(measured.sample().counts, SHEET.rates(dtype), law)
     return dataclasses.replace(measured, seconds=seconds * np.exp(random.normal(0, 0.02, n)))
 
 
@@ -171,31 +162,12 @@ def test_engines_with_fall_back_kernels_and_cached_rows_are_left_out() -> None:
 def test_scores_and_filling_only_slow_down() -> None:
     law = Roofline(compute_efficiency=0.8, row_tile=2e4, score_flop=300.0, exponent=1.0)
     counts = prefill_counts(
-        **one(
-            batch=1,
-            new=4096,
-            past=0,
-            heads=8,
-            kv_elements=2048,
-            qk_dim=128,
-            v_dim=128,
-            reach=np.inf,
-            kv_bytes=2,
-        )
+        **one(batch=1, new=4096, past=0),
+        core=Core(**one(heads=8, kv_elements=2048, qk_dim=128, v_dim=128, kv_bytes=2)),
     )
-    plain = kernel_time(
-        counts["flop"], 0.0, 0.0, 989e12, 4.8e12, dataclasses.replace(law, row_tile=0.0, score_flop=0.0)
-    )
-    full = kernel_time(
-        counts["flop"],
-        0.0,
-        0.0,
-        989e12,
-        4.8e12,
-        law,
-        rows=counts["rows"],
-        groups=counts["groups"],
-        scores=counts["scores"],
-    )
+    h200 = Rates(peak_flop_per_s=989e12, bandwidth_bytes_per_s=4.8e12)
+    plain = kernel_time(Counts(flop=counts["flop"], stored_bytes=0.0), h200, law)
+    filled = {name: counts[name] for name in ("flop", "rows", "groups", "scores")}
+    full = kernel_time(Counts(stored_bytes=0.0, **filled), h200, law)
     # by hand: (512 + 300)/512 of the arithmetic, half of 20,000 rows idle beside 32,768
     assert full.compute_s / plain.compute_s == pytest.approx((812 / 512) * (1 + 1e4 / 32768))

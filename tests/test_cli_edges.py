@@ -146,6 +146,39 @@ def test_keys_may_be_spelled_as_flags(pdp, tmp_path):
     assert pdp("recommend", flags) == expected
 
 
+def test_keys_of_fleets_and_budgets_may_be_spelled_as_flags_and_names_keep_their_hyphens(pdp, tmp_path):
+    entry = "{model: llama-3.1-8b, isl: 1500, osl: 300, rate: 5, tpot: 50ms, max-gpus-per-worker: 1}"
+    keys, flags = tmp_path / "keys.yaml", tmp_path / "flags.yaml"
+    text = f"inventory: {{h20-3e: 8}}\nprices: {{h20-3e: 1}}\nmax-gpus: 4\ndeployments:\n  to-chat: {entry}\n"
+    flags.write_text(text)
+    keys.write_text(text.replace("max-gpus", "max_gpus").replace("-per-worker", "_per_worker"))
+    expected = pdp("fleet", keys)
+    assert expected[0] == 0
+    assert "to-chat" in expected[1]
+    assert pdp("fleet", flags) == expected
+    flags.write_text(text.replace("max-gpus-per-worker", "max-gpu-per-worker"))
+    assert f"{flags}:5:" in (told := pdp("fleet", flags))[2]
+    assert "did you mean 'max_gpus_per_worker'" in told[2]
+    budget = "deployments:\n  - name: a-b\n    plan: plan.yaml\n    limits: {usd-per-h: 90, ttft-p90: 2s}\n"
+    (tmp_path / "plan.yaml").write_text(
+        "model: llama-3.1-8b\nmode: colocated\ncolocated: {hardware: h100, workers: 1, max-batch: 64}\n"
+        "workload: {isl: 1500, osl: 300, rate: 5, prefix-reuse: 20%}\n"
+    )
+    keys.write_text(budget.replace("usd-per-h", "usd_per_h").replace("ttft-p90", "ttft_p90"))
+    flags.write_text(budget)
+    expected = pdp("check", keys)
+    assert expected[0] == 0
+    assert pdp("check", flags)[1].replace("flags.yaml", "keys.yaml") == expected[1]
+
+
+def test_an_inventory_without_a_number_is_told_once(pdp):
+    code, _, err = pdp("recommend", "--model", "llama-3.1-8b", "--isl", 1500, "--osl", 300, "--rate", 5,
+                       "--inventory", "h100")  # fmt: skip
+    assert code == 2
+    assert err.count("error:") == 1
+    assert "'h100' is no inventory" in err
+
+
 def test_names_in_a_file_keep_their_hyphens(pdp, tmp_path):
     path = tmp_path / "q.yaml"
     path.write_text(

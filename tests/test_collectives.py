@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 
 from pdplan.calibration.collectives import _messages
 from pdplan.calibration.expert_exchange import exchange
@@ -15,6 +16,7 @@ from pdplan.efficiency import CONSTANTS_DIRECTORY
 from pdplan.files import read_json
 from pdplan.laws.collectives import (
     Links,
+    Routed,
     all_gather_time_s,
     all_reduce_time_s,
     expert_exchange_time_s,
@@ -44,6 +46,11 @@ REAL = Links(
 SIZES = np.geomspace(1e3, 1e9, 400)
 
 
+def top8(tokens: ArrayLike, ranks: ArrayLike, bytes_per_token: float = 7168.0) -> Routed:
+    """Tokens of DeepSeek-V3 on their way to eight experts each, in FP8 unless said otherwise."""
+    return Routed(tokens=tokens, per_token=8, bytes_per_token=bytes_per_token, ranks=ranks)
+
+
 def fitted(accelerator: str, generation: str, up: float, out: float) -> Links:
     """Links with the packaged constants: the accelerator's, then its generation's, then the defaults'."""
     file = read_json(CONSTANTS_DIRECTORY / "kernels.json").data
@@ -70,7 +77,7 @@ def test_low_latency_exchange_meets_deepep(ranks: int) -> None:
     h800 = fitted("h800", "hopper", 200e9, 50e9)
     dispatch, combine = DEEPEP[ranks]
     for width, published in ((7168.0, dispatch), (2 * 7168.0, combine)):
-        t = expert_exchange_time_s(128, 8, width, ranks, h800, deduplicate=False)
+        t = expert_exchange_time_s(top8(128, ranks, width), h800, deduplicate=False)
         assert float(t) * 1e6 == pytest.approx(published, rel=0.15)
 
 
@@ -86,7 +93,8 @@ def test_high_throughput_exchange_meets_deepep(
     h800 = fitted("h800", "hopper", 200e9, 50e9)
     reached = places * (1 - (1 - 1 / places) ** 8)
     for width, published in ((7168.0, dispatch), (2 * 7168.0, combine)):
-        t = float(expert_exchange_time_s(4096, 8, width, ranks, h800, deduplicate=True, group_limit=4))
+        sent = dataclasses.replace(top8(4096, ranks, width), group_limit=4)
+        t = float(expert_exchange_time_s(sent, h800))
         assert 4096 * reached * width / t / 1e9 == pytest.approx(published, rel=0.2)
 
 
@@ -180,10 +188,8 @@ def test_shared_root_slows_down_with_ranks() -> None:
 LAWS = {
     "all_reduce": lambda size, ranks, links: all_reduce_time_s(size, ranks, links),
     "all_gather": lambda size, ranks, links: all_gather_time_s(size, ranks, links),
-    "low_latency": lambda size, ranks, links: expert_exchange_time_s(
-        size / 7168, 8, 7168.0, ranks, links, False
-    ),
-    "bulk": lambda size, ranks, links: expert_exchange_time_s(size / 7168, 8, 7168.0, ranks, links, True),
+    "low_latency": lambda size, ranks, links: expert_exchange_time_s(top8(size / 7168, ranks), links, False),
+    "bulk": lambda size, ranks, links: expert_exchange_time_s(top8(size / 7168, ranks), links),
 }
 
 
@@ -214,14 +220,14 @@ def test_high_throughput_sends_no_more_than_low_latency() -> None:
     ranks = np.array([2, 4, 8, 16, 32, 64, 128])
     tokens = 4096.0
     assert np.all(
-        expert_exchange_time_s(tokens, 8, 7168.0, ranks, IDEAL, True)
-        <= expert_exchange_time_s(tokens, 8, 7168.0, ranks, IDEAL, False) * (1 + 1e-12)
+        expert_exchange_time_s(top8(tokens, ranks), IDEAL)
+        <= expert_exchange_time_s(top8(tokens, ranks), IDEAL, False) * (1 + 1e-12)
     )
 
 
 def test_node_limit_only_helps() -> None:
-    free = expert_exchange_time_s(4096, 8, 7168.0, 64, IDEAL, True)
-    limited = expert_exchange_time_s(4096, 8, 7168.0, 64, IDEAL, True, group_limit=4)
+    free = expert_exchange_time_s(top8(4096, 64), IDEAL)
+    limited = expert_exchange_time_s(dataclasses.replace(top8(4096, 64), group_limit=4), IDEAL)
     # by hand: 7/8 of 4·(1 − (3/4)^8) = 3.5996 node copies, 7168 bytes each, over 50 GB/s
     assert float(limited) == pytest.approx(4096 * 7 / 8 * 4 * (1 - 0.75**8) * 7168 / 50e9)
     assert limited < free
@@ -260,10 +266,8 @@ def test_fit_recovers_links_it_was_given() -> None:
         )
     for kind in ("low_latency", "bulk"):
         bulk = kind == "bulk"
-        seconds = expert_exchange_time_s(tokens, 8, 7168.0, 8, given, bulk)
-        sample: Messages = exchange(
-            kind, "h100", seconds, tokens, np.full(40, 8.0), np.full(40, 7168.0), np.full(40, 8.0), bulk
-        )
+        sent = top8(tokens, np.full(40, 8.0))
+        sample: Messages = exchange(kind, "h100", expert_exchange_time_s(sent, given, bulk), sent)
         samples.append(sample)
     entry = links_entry(samples, "synthetic")
     assert entry["median_error"] < 0.01

@@ -141,6 +141,42 @@ CASES: dict[str, tuple[Plan, Workload, dict[str, object]]] = {
         Workload(isl=20000, osl=200, rate=1),
         {},
     ),
+    "stages of unequal layers, drafted": (
+        disaggregated(
+            "deepseek-r1",
+            PoolPlan(hardware="h200", workers=2, tp=1, pp=8, dp=2, ep=2, max_batch=16),
+            PoolPlan(hardware="h200", workers=1, tp=2, pp=4, dp=4, ep=8, max_batch=512),
+            speculation=Speculation(drafted=1, acceptance=0.7),
+        ),
+        Workload(isl=20000, osl=500, rate=2),
+        {},
+    ),
+    "stages with prompts beside decodes": (
+        colocated("llama-3.1-70b", "h100", tp=2, pp=4),
+        Workload(isl=9000, osl=200, rate=2),
+        {},
+    ),
+    "stages with few requests": (
+        colocated("qwen3-235b-a22b", "h200", "fp8", tp=2, pp=4, drafted=1),
+        Workload(isl=1000, osl=200, rate=0.05),
+        {},
+    ),
+    "stages with prompts on their own": (
+        Colocated(
+            model="qwen3-30b-a3b",
+            precision="fp8",
+            kv_precision="fp8",
+            engine="sglang",
+            colocated=PoolPlan(hardware="h200", workers=1, tp=1, pp=4, max_batch=64),
+        ),
+        Workload(isl=20000, osl=300, rate=1),
+        {},
+    ),
+    "stages in a closed loop": (
+        colocated("llama-3.1-70b", "h100", tp=2, pp=4, workers=1),
+        Workload(isl=1000, osl=200, concurrency=60),
+        {},
+    ),
     "a lossy RDMA network": (
         R1,
         Workload(isl=4096, osl=1024, rate=10),

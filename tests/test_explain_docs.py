@@ -49,7 +49,7 @@ def squeezed(text: str) -> str:
         (kv_transfer, "t_exposed = max(t/L, t − t_prefill·(L−1)/L)"),
         (kv_transfer, "g = bw·η·(1 − p) / (1 − p + p·W)"),
         (kv_transfer, "g = min(bw·η, packet/RTT · sqrt(3/2) / sqrt(p))"),
-        (memory, "W = (Σ_layers shard(matrices) + ⌈E/ep⌉ · expert/expert_tp)/pp + (embedding + head)/tp"),
+        (memory, "W = Σ_layers shard(matrices) + ⌈E/ep⌉ · expert/expert_tp + (embedding + head)/tp"),
         (
             memory,
             "Σ_layers min(context, window)/compression · elements/min(tp, cache shards) · bytes",
@@ -57,7 +57,7 @@ def squeezed(text: str) -> str:
         (memory, "tokens · (4 · hidden + 3 · MLP width/tp) · 2 bytes"),
         (pools, "n = ceil(b·new/max step tokens)"),
         (pools, "running = rate/workers · OSL · TPOT(running)"),
-        (pools, "TPOT = t_decode/E + (running/OSL)/servers · t_extra"),
+        (pools, "TPOT = t_decode/E + (running/OSL)/(dp·pp) · t_extra"),
         (pools, "t_extra = n · [t_step(decode + chunk) − t_step(decode)]"),
         (queueing, "C = B / (1 − ρ(1 − B))"),
         (queueing, "W = C(c, λS)/(c/S − λ) · v"),
@@ -66,7 +66,8 @@ def squeezed(text: str) -> str:
         (closed_loop, "R = S + S_q/c·Q·(N−1)/N"),
         (
             evaluate,
-            "TTFT = request handling + wait for prefill + prefill + exposed KV transfer + first decode step",
+            "TTFT = request handling + wait for prefill + prefill + exposed KV transfer + hand-over"
+            " + first decode step",
         ),
     ],
 )

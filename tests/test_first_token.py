@@ -85,7 +85,9 @@ def simulate(loop: Loop) -> tuple[float, float]:
 def pool_of(mixes: bool, step_tokens: float = 8192.0) -> Any:
     engine = Engine(mixes_prefill=float(mixes), max_step_tokens=step_tokens)
     return SimpleNamespace(
-        setting=SimpleNamespace(constants=SimpleNamespace(engine=engine)), servers=1.0, servers_per_worker=1.0
+        setting=SimpleNamespace(constants=SimpleNamespace(engine=engine)),
+        servers=1.0,
+        micro_batches_per_worker=1.0,
     )
 
 
@@ -133,6 +135,7 @@ def test_answers_of_many_lengths_wait_for_a_step_and_their_own() -> None:
         prefill_extra_s=np.asarray(PROMPT_S),
         prefill_work_s=np.asarray(PROMPT_S),
         handling_s=np.zeros(()),
+        busy_stages=np.ones(()),
     )
     loop: Any = first_token(pool_of(True), closed(concurrency=4), step, 4.0)  # type: ignore[arg-type]
     assert float(loop.other_s + loop.service_s) == pytest.approx(found, rel=0.08)
@@ -148,6 +151,7 @@ def test_held_prompts_share_the_step_with_those_that_came_meanwhile() -> None:
         prefill_extra_s=np.asarray(0.09),
         prefill_work_s=np.asarray(0.09),
         handling_s=np.zeros(()),
+        busy_stages=np.ones(()),
     )
     held = closed(held_steps=15.0, step_tokens=32768.0)
     found: Any = first_token(pool_of(False), held, step, 300.0)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from pdplan.errors import InputError
 from pdplan.files import Document
 from pdplan.goodput import goodput_requests_per_s
 from pdplan.inputs.fleets import AskedFleet, fleet_from
-from pdplan.plan import Colocated, PoolPlan, Serving
+from pdplan.plan import Colocated, PoolPlan, Serving, role_of
 from pdplan.report.fleet import fleet_report
 from pdplan.report.machine import render_json
 from pdplan.report.render import FORMATS, render
+from pdplan.search import narrowed
 from pdplan.search.fleet_plan import FleetPlan, plan_fleet
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +36,10 @@ SMALL = {
     "model": "llama-3.1-8b", "isl": 1500, "osl": 300, "ttft": 1.5, "tpot": 0.05, "mode": "colocated",
     "max_gpus_per_worker": 1,
 }  # fmt: skip
+TWO_TARIFFS = {
+    "a": {"model": "llama-3.1-70b", "isl": 2048, "osl": 512, "rate": 30, "ttft": 1, "tpot": 0.05},
+    "b": {"model": "qwen3-32b", "isl": 4096, "osl": 512, "rate": 10, "ttft": 1, "tpot": 0.05},
+}
 LONG = SMALL | {"isl": 6000, "osl": 100, "ttft": 4.0}
 
 
@@ -188,6 +194,43 @@ def test_json_keeps_its_schema(top: dict[str, Any]) -> None:
     jsonschema.validate(json.loads(render_json(report)), SCHEMA, cls=jsonschema.Draft202012Validator)
     for format in FORMATS:
         assert render(report, format) == render(report, format)
+
+
+LARGE = {
+    "chat": SMALL | {"rate": 30_000},
+    "long": LONG | {"rate": 8000},
+    "both": SMALL | {"rate": 20_000, "mode": "any", "tpot": 0.03},
+}
+
+
+def test_a_large_fleet_of_few_kinds_of_workers_comes_as_near_as_one_of_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Kinds that are too dear at the linear programme's prices are dropped: what is left does as well."""
+    top = {"inventory": {"h100": 3000, "l40s": 40_000}, "deployments": LARGE}
+    quick = planned(**top)
+    monkeypatch.setattr(narrowed, "MANY", 99)
+    thorough = planned(**top)
+    assert quick.bill is not None
+    assert thorough.bill is not None
+    assert quick.gap < 0.01
+    assert quick.lower_bound <= thorough.bill.usd_per_h * (1 + 1e-9)
+    assert thorough.lower_bound <= quick.bill.usd_per_h * (1 + 1e-9)
+    assert quick.bill.usd_per_h <= thorough.bill.usd_per_h * 1.001
+
+
+def test_workers_that_differ_in_their_batch_alone_are_one_pool() -> None:
+    lots = [{"count": 16, "price": 2.1}, {"count": "any", "price": 3.9}]
+    fleet = asked(inventory={"h100": lots, "h20": 16}, prices={"h20": 0.8}, deployments=TWO_TARIFFS)
+    found = plan_fleet(fleet.wanted, fleet.budgets)
+    assert found.bill is not None
+    assert len([line for line in found.bill.lines if line.hardware == "h100"]) == 2
+    for each in found.assigned:
+        pools = [
+            (role_of(name), replace(pool, workers=1, max_batch=1))
+            for name, pool in each.candidate.plan.pools.items()
+        ]
+        assert len(pools) == len(set(pools))
 
 
 @pytest.mark.parametrize(

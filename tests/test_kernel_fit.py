@@ -15,16 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdplan.calibration import gemm
-from pdplan.calibration.fit import BOUNDS, Block, Counts, fit_roofline, held_out, predicted_s
+from pdplan.calibration.fit import BOUNDS, Block, Recipe, fit_roofline, held_out, predicted_s
 from pdplan.calibration.kernels import render
 from pdplan.calibration.samples import Sample, fitted_entry
 from pdplan.files import read_json
-from pdplan.laws.kernel import kernel_time, tile_filling
+from pdplan.laws.kernel import Counts, Rates, kernel_time, tile_filling
 from pdplan.laws.roofline import Roofline, rounded_roofline_time_s
 
 pytest.importorskip("scipy")
 
 PEAK, BANDWIDTH = 989e12, 4.8e12
+RATES = Rates(peak_flop_per_s=PEAK, bandwidth_bytes_per_s=BANDWIDTH)
+RECIPE = Recipe(start=gemm.START_QUANTISED, free=gemm.FREE_QUANTISED)
 KERNELS = read_json(Path(__file__).parents[1] / "pdplan" / "constants" / "kernels.json").data
 
 
@@ -58,17 +60,18 @@ def test_an_ideal_law_is_the_classical_roofline(
     flop: float, stored: float, other: float, depth: float
 ) -> None:
     """Williams, Waterman, Patterson 2009: the slower of arithmetic and memory, and nothing else."""
-    time = kernel_time(
-        flop, stored, other, PEAK, BANDWIDTH, Roofline(),
-        rows=3.0, groups=None, depth=depth, input_bytes=other,
-    )  # fmt: skip
+    counts = Counts(
+        flop=flop, stored_bytes=stored, activation_bytes=other, rows=3.0, depth=depth, input_bytes=other
+    )
+    time = kernel_time(counts, RATES, Roofline())
     assert float(time.total_s) == max(flop / PEAK, stored / BANDWIDTH)
 
 
 def test_terms_add_up_by_hand() -> None:
     """3 µs of arithmetic, 4 µs of memory and 12 µs in sequence make 13 µs; 2 µs before, 1 µs to start."""
     law = Roofline(overhead_s=1e-6, exponent=2.0, depth_s=12e-9, input_traffic=2.0)
-    time = kernel_time(3e6, 4e6, 0.0, 1e12, 1e12, law, depth=1000.0, input_bytes=1e6)
+    counts = Counts(flop=3e6, stored_bytes=4e6, depth=1000.0, input_bytes=1e6)
+    time = kernel_time(counts, Rates(peak_flop_per_s=1e12, bandwidth_bytes_per_s=1e12), law)
     assert float(time.total_s) == pytest.approx(16e-6)
     assert float(time.memory_s) == pytest.approx(6e-6)
 
@@ -80,11 +83,11 @@ def test_a_chain_alone_takes_its_own_time(exponent: float) -> None:
 
 def test_a_scalar_is_an_array_of_one() -> None:
     c = products()
-    many = predicted_s(c, PEAK, BANDWIDTH, TRUE)
+    many = predicted_s(c, RATES, TRUE)
     for i in (0, 17, 95):
         one = Counts(**{f.name: np.asarray(v)[i] if (v := getattr(c, f.name)) is not None else None
                         for f in dataclasses.fields(c)})  # fmt: skip
-        assert float(predicted_s(one, PEAK, BANDWIDTH, TRUE)) == pytest.approx(float(many[i]), rel=1e-12)
+        assert float(predicted_s(one, RATES, TRUE)) == pytest.approx(float(many[i]), rel=1e-12)
 
 
 def test_masked_groups_cost_a_tile_each() -> None:
@@ -95,8 +98,9 @@ def test_masked_groups_cost_a_tile_each() -> None:
 
 @given(bandwidth=st.floats(1e11, 1e13), faster=st.floats(1.0, 10.0))
 def test_more_bandwidth_is_never_slower(bandwidth: float, faster: float) -> None:
-    before = predicted_s(products(), PEAK, bandwidth, TRUE)
-    assert np.all(predicted_s(products(), PEAK, bandwidth * faster, TRUE) <= before * (1 + 1e-12))
+    before = predicted_s(products(), Rates(peak_flop_per_s=PEAK, bandwidth_bytes_per_s=bandwidth), TRUE)
+    wider = Rates(peak_flop_per_s=PEAK, bandwidth_bytes_per_s=bandwidth * faster)
+    assert np.all(predicted_s(products(), wider, TRUE) <= before * (1 + 1e-12))
 
 
 # ------------------------------------------------------------------------ the fit
@@ -104,8 +108,8 @@ def test_more_bandwidth_is_never_slower(bandwidth: float, faster: float) -> None
 
 def test_known_constants_are_found_again() -> None:
     counts = products()
-    measured = predicted_s(counts, PEAK, BANDWIDTH, TRUE)
-    found = fit_roofline(counts, measured, PEAK, BANDWIDTH, gemm.START_QUANTISED, gemm.FREE_QUANTISED)
+    measured = predicted_s(counts, RATES, TRUE)
+    found = fit_roofline(counts, measured, RATES, RECIPE)
     for name in gemm.FREE_QUANTISED:
         assert getattr(found.law, name) == pytest.approx(getattr(TRUE, name), rel=0.02), name
     assert found.median_error < 0.002
@@ -115,9 +119,9 @@ def test_outliers_pull_little() -> None:
     """One row in twenty ten times too slow, all others 5 % off either way."""
     rng = np.random.default_rng(7)
     counts = products()
-    measured = predicted_s(counts, PEAK, BANDWIDTH, TRUE) * np.exp(rng.normal(0.0, 0.05, 96))
+    measured = predicted_s(counts, RATES, TRUE) * np.exp(rng.normal(0.0, 0.05, 96))
     measured[::20] *= 10.0
-    found = fit_roofline(counts, measured, PEAK, BANDWIDTH, gemm.START_QUANTISED, gemm.FREE_QUANTISED)
+    found = fit_roofline(counts, measured, RATES, RECIPE)
     assert found.law.compute_efficiency == pytest.approx(TRUE.compute_efficiency, rel=0.1)
     assert found.law.memory_efficiency == pytest.approx(TRUE.memory_efficiency, rel=0.1)
 
@@ -132,14 +136,14 @@ def test_an_engine_that_stands_apart_gets_its_own_constants() -> None:
     sample = Sample(
         counts=(Counts(**rows),),
         measured_s=np.concatenate(
-            [predicted_s(counts, PEAK, BANDWIDTH, law) for law in engines.values() for _ in range(3)]
+            [predicted_s(counts, RATES, law) for law in engines.values() for _ in range(3)]
         ),
         peak=np.full(9 * size, PEAK),
         bandwidth=np.full(9 * size, BANDWIDTH),
         engine=np.repeat(list(engines), 3 * size),
         shapes="",
     )
-    entry = fitted_entry(sample, gemm.START_QUANTISED, gemm.FREE_QUANTISED, "x")
+    entry = fitted_entry(sample, RECIPE, "x")
     assert list(entry["engines"]) == ["trtllm"]
     assert entry["engines"]["trtllm"]["overhead_s"] == pytest.approx(4e-5, rel=0.02)
     assert entry["overhead_s"] == pytest.approx(TRUE.overhead_s, rel=0.02)

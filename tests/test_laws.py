@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pdplan.laws.attention import attention_flop, causal_pairs, mean_clipped_context
 from pdplan.laws.experts import busiest_rank_factor, expected_touched_experts
 from pdplan.laws.gemm import gemm_bytes, gemm_flop
-from pdplan.laws.kernel import kernel_time
+from pdplan.laws.kernel import Counts, Rates, kernel_time
 from pdplan.laws.roofline import Roofline, rounded_roofline_time_s
-from pdplan.laws.speculation import tokens_per_step
+from pdplan.laws.speculation import long_answer_acceptance, tokens_per_step
 
 positive = st.floats(1e-6, 1e3)
 
@@ -44,15 +44,22 @@ def test_more_flop_per_s_or_bandwidth_is_never_slower(
     flop: float, moved: float, faster: float, efficiency: float
 ) -> None:
     law = Roofline(compute_efficiency=efficiency, memory_efficiency=efficiency, exponent=2.0, overhead_s=3e-6)
-    base = float(kernel_time(flop, moved, 0.0, 1e15, 4e12, law).total_s)
-    assert float(kernel_time(flop, moved, 0.0, 1e15 * faster, 4e12, law).total_s) <= base
-    assert float(kernel_time(flop, moved, 0.0, 1e15, 4e12 * faster, law).total_s) <= base
+    counts = Counts(flop=flop, stored_bytes=moved)
+
+    def time_s(peak: float, bandwidth: float) -> float:
+        rates = Rates(peak_flop_per_s=peak, bandwidth_bytes_per_s=bandwidth)
+        return float(kernel_time(counts, rates, law).total_s)
+
+    base = time_s(1e15, 4e12)
+    assert time_s(1e15 * faster, 4e12) <= base
+    assert time_s(1e15, 4e12 * faster) <= base
 
 
 def test_the_ideal_kernel_is_the_classical_roofline() -> None:
     # 2·1·8192·8192 FLOP at 989 TFLOP/s and 2·8192² bytes at 3.35 TB/s: memory, 40.1 µs by hand.
     flop, moved = gemm_flop(1, 8192, 8192), gemm_bytes(1, 8192, 8192, 2.0, activation_traffic=0)
-    time = kernel_time(flop, moved, 0, 989e12, 3.35e12, Roofline())
+    h100 = Rates(peak_flop_per_s=989e12, bandwidth_bytes_per_s=3.35e12)
+    time = kernel_time(Counts(flop=flop, stored_bytes=moved), h100, Roofline())
     assert float(time.total_s) == pytest.approx(2 * 8192**2 / 3.35e12)
 
 
@@ -88,6 +95,13 @@ def test_the_busiest_rank_has_at_least_the_mean_and_at_most_everything(tokens: f
     assert 1.0 <= factor <= ranks
     assert float(busiest_rank_factor(ranks, tokens * 16)) <= factor + 1e-12
     assert float(busiest_rank_factor(1, tokens)) == 1.0
+
+
+def test_acceptance_grows_by_as_much_with_every_doubling_and_stays_below_one() -> None:
+    lengths = np.array([1024.0, 2048.0, 4096.0, 8192.0])
+    assert np.diff(long_answer_acceptance(0.6, 0.04, lengths)) == pytest.approx([0.04] * 3)
+    assert float(long_answer_acceptance(0.9, 0.1, 2.0**20)) == 0.98
+    assert float(long_answer_acceptance(0.1, 0.1, 1.0)) == 0.0
 
 
 @given(k=st.integers(0, 8), a=st.floats(0, 1))

@@ -22,6 +22,7 @@ from pdplan.inputs import question_from
 from pdplan.market import Lot, Market, Tariff, packed_pair, packed_units
 from pdplan.plan import Colocated, PoolPlan
 from pdplan.question import Question
+from pdplan.report.contract import relax_words
 from pdplan.search import recommend
 
 HARDWARE = ("h100", "l40s")
@@ -230,6 +231,30 @@ def test_a_short_inventory_says_how_many_more_would_do(mode: str) -> None:
             name, _, count = text.strip().partition("=")
             more[name] = (replace(lots[name][0], gpus=float(count)),)
         assert recommend(q, stocked(w, **more)).best is not None, flags
+
+
+def test_what_more_accelerators_cost_is_told_cheapest_first() -> None:
+    """Few h100 would do, many l40s too: the plan that each allows has its price, as its bill adds up."""
+    w = world(("llama-3.1-8b",), HARDWARE)
+    lots = {"h100": (Lot(usd_per_h=9.0, gpus=1),), "l40s": (Lot(usd_per_h=1.0, gpus=2),)}
+    q = asked(60.0)
+    told = recommend(q, stocked(w, **lots)).infeasible
+    assert told is not None
+    assert len(told.relax) == len(told.relax_usd_per_h) == 2
+    assert list(told.relax_usd_per_h) == sorted(told.relax_usd_per_h)
+    for flags, usd in zip(told.relax, told.relax_usd_per_h, strict=True):
+        name, _, count = flags.removeprefix("--inventory ").partition("=")
+        more = lots | {name: (replace(lots[name][0], gpus=float(count)),)}
+        cheapest = recommend(q, stocked(w, **more)).best
+        assert cheapest is not None
+        # The plan of the fewest accelerators of one kind: no cheaper than the cheapest with as many.
+        assert cheapest.metrics.usd_per_h <= usd * (1 + 1e-9)
+        assert usd <= sum(
+            lots[hw][0].usd_per_h * max(lots[hw][0].gpus, float(count) * (hw == name)) for hw in lots
+        )
+    words = relax_words(told)
+    assert words[0].endswith("/h, the cheapest of these)")
+    assert "cheapest" not in words[1]
 
 
 def test_the_most_goodput_of_an_inventory_stays_within_it() -> None:

@@ -7,6 +7,7 @@ import pytest
 from helpers import model, world
 
 from pdplan.architecture.stack import fold
+from pdplan.architecture.stages import whole
 from pdplan.compose import build_setting
 from pdplan.layout import Layout
 from pdplan.memory import MemoryBudget, memory_budget, sequence_bytes_per_gpu, weight_bytes_per_gpu
@@ -71,7 +72,7 @@ def test_expert_weights_are_spread_and_attention_is_copied() -> None:
     stack = fold(model(name))
 
     def weights(**layout: int) -> float:
-        return float(weight_bytes_per_gpu(stack, setting.formats, Layout(**layout)))
+        return float(weight_bytes_per_gpu(stack, setting.formats, Layout(**layout), whole(stack)))
 
     # 58 layers x 256 experts x 3 x 7168 x 2048 FP8 weights, one FP32 scale per 128 x 128.
     experts = 58 * 256 * 3 * 7168 * 2048 * (1 + 4 / 128**2)

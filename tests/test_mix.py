@@ -22,7 +22,7 @@ from pdplan.inputs import deployment_from
 from pdplan.market import Lot, Market, Tariff
 from pdplan.mixture import mixture_quantile
 from pdplan.plan import Colocated, Mixed, Part, PoolPlan, Serving, plan_of
-from pdplan.question import Question
+from pdplan.question import Choices, Question
 from pdplan.report.machine import render_json
 from pdplan.report.recommendation import recommendation_report
 from pdplan.search import recommend
@@ -292,6 +292,31 @@ def test_more_inventory_never_costs_more_and_spares_are_paid_for() -> None:
     for part in spared.best.plan.colocated:
         assert part.pool.workers >= 2
     assert spared.robustness.with_failures.reason == ""
+
+
+def test_a_mix_in_open_formats_is_the_cheapest_of_those_in_each() -> None:
+    w = stocked(h100=1, l40s=6)
+    q = single_gpu(30.0, "colocated")
+    both = Choices(precisions=("bf16", "fp8"), kv_precisions=("bf16",))
+    found = recommend(replace(q, choices=both, kv_precision="bf16"), w)
+    assert found.best is not None
+    assert found.mixture is not None
+    each = [recommend(replace(q, precision=p, kv_precision="bf16"), w).best for p in ("bf16", "fp8")]
+    costs = [best.metrics.usd_per_h if best else math.inf for best in each]
+    assert found.best.metrics.usd_per_h == pytest.approx(min(costs))
+    assert min(costs) < max(costs)
+    assert found.mixture.lower_bound <= min(costs) * (1 + 1e-9)
+    again = evaluate_plan(w, found.best.plan, q.workload, q.slo)
+    assert again.tpot_slo_s == found.best.metrics.tpot_slo_s
+
+
+def test_of_too_many_formats_mixes_are_tried_in_one_and_that_is_said() -> None:
+    w = stocked(h100=1, l40s=6)
+    many = Choices(precisions=("bf16", "fp8"), kv_precisions=("bf16", "fp8"), chunk_tokens=(None, 2048))
+    found = recommend(replace(single_gpu(12.0, "colocated"), choices=many, mix=True), w)
+    assert found.mixture is not None
+    assert found.mixture.of_few_formats
+    assert any("one combination of formats of 8" in note for note in found.notes)
 
 
 def test_a_large_mix_is_bracketed_closely() -> None:

@@ -106,7 +106,12 @@ def test_limits_on_a_mix_are_held_against_what_evaluate_says(tmp_path: Path) -> 
     assert faster.problem or faster.tpot_p90_s > 0.05
 
 
-@pytest.mark.parametrize("plan", [PLAN, STATED], ids=["split by rate", "shares stated"])
+BADLY_SPLIT = STATED.replace("share: 0.8", "share: 0.76").replace("share: 0.2", "share: 0.24")
+
+
+@pytest.mark.parametrize(
+    "plan", [PLAN, STATED, BADLY_SPLIT], ids=["split by rate", "shares stated", "badly split"]
+)
 def test_what_an_edit_says_is_what_the_edited_file_gives(tmp_path: Path, plan: str) -> None:
     found = checked(tmp_path, plan, "tpot_p90: 36ms")
     breached = [f for f in found.findings if f.status == "breached" and f.edit is not None]
@@ -130,6 +135,16 @@ def test_what_an_edit_says_is_what_the_edited_file_gives(tmp_path: Path, plan: s
         same = next(f for f in again.findings if f.limit.measure == finding.limit.measure)
         assert same.status == "met"
         assert same.found == pytest.approx(finding.edit.found, rel=1e-9)
+
+
+def test_a_bad_split_is_mended_by_other_shares(tmp_path: Path) -> None:
+    found = checked(tmp_path, BADLY_SPLIT, "tpot_p90: 46ms")
+    breached = next(f for f in found.findings if f.status == "breached" and f.limit.measure.key == "tpot_p90")
+    assert [c.field for c in breached.edit.changes] == ["colocated 1.share", "colocated 2.share"]
+    assert breached.edit.usd_per_h_delta == 0
+    assert breached.edit.meets_all
+    assert sum(c.new for c in breached.edit.changes) == pytest.approx(1.0)
+    assert "colocated 1.share: 0.76 → 0.7" in render(check_report(found), "text")
 
 
 def test_a_mix_in_a_budget_is_told_in_every_format(tmp_path: Path) -> None:

@@ -309,9 +309,9 @@ def test_modes_change_places_in_goodput_where_it_is_said():
     q = ask(rate=None, max_gpus=5, tpot=0.02, max_gpus_per_worker=1)
     one = dict.fromkeys(("colocated_hardware", "prefill_hardware", "decode_hardware"), ("h100",))
     found = recommend(replace(q, **one), world((MODEL,), ("h100",)))
-    told = break_even(found, only=["max_gpus", "isl", "tpot"])
+    told = break_even(found, only=["max_gpus", "isl"])
     assert told.counted == "goodput"
-    assert [at.input.key for at in told.looked] == ["max_gpus", "isl", "tpot"]
+    assert [at.input.key for at in told.looked] == ["max_gpus", "isl"]
     turns = [t for t in told.turns if t.what == "mode"]
     assert {"max_gpus", "isl"} <= {t.input.key for t in turns}
     for turn in turns:

@@ -71,6 +71,7 @@ def why() -> Why:
         world=moves.world,
         base=moves.base,
         counted="cost",
+        modes=frozenset({"colocated", "disaggregated"}),
         turns=(
             Turn(input=RATE, value=6.1, what="mode", **both),
             Turn(input=RATE, value=22.0, what="cost", below=made_up.DISAGGREGATED, above=made_up.COLOCATED),

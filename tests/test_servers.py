@@ -9,8 +9,9 @@ import pytest
 
 from pdplan.efficiency import engine_file
 from pdplan.measured import servers
-from pdplan.measured.runs import Run
-from pdplan.measured.servers import as_served, loop_settings, server_settings
+from pdplan.measured.recipes import _parsed, recipe_for, recipe_lists
+from pdplan.measured.runs import Run, sizes_of
+from pdplan.measured.servers import as_served, engine_settings, loop_settings, server_settings
 from pdplan.plan import PoolPlan
 
 NAN = float("nan")
@@ -38,7 +39,7 @@ def test_the_interval_of_polls_depends_on_the_load_as_the_script_says() -> None:
 
 def test_a_date_before_the_warm_up_means_a_cold_start() -> None:
     old = run(engine="trtllm", hardware="h200", date="2025-12-08")
-    assert server_settings(old) == {"cold": 1, "build": "trtllm-1.1"}
+    assert server_settings(old) == {"cold": 1, "build": "trtllm-1.1", "step_tokens": 1216}
     assert server_settings(replace(old, date="2026-02-01")) == {}
 
 
@@ -50,6 +51,13 @@ def test_scripts_say_how_many_tokens_a_run_drafts() -> None:
     assert as_served(run(spec="mtp")).drafted == 2
     assert as_served(run(spec="mtp", drafted=1)).drafted == 1  # what the table says stands
     assert as_served(run()).drafted == 0
+
+
+def test_what_a_script_has_not_stays_the_engine_s_default() -> None:
+    # dsr1_fp8_mi355x.sh holds prompts and takes 196,608 tokens a step; glm5_fp8_mi355x.sh has neither flag.
+    assert server_settings(run(hardware="mi355x"))["step_tokens"] == 196608
+    plain = server_settings(run(hardware="mi355x", model="glm-5"))
+    assert (plain["held_up_to_steps"], plain["step_tokens"]) == (0, 8192)
 
 
 def test_runs_that_lost_their_label_or_date_get_it_back() -> None:
@@ -81,6 +89,79 @@ def test_a_run_of_nobody_known_has_the_engine_s_defaults() -> None:
     assert found["held_steps"] == pytest.approx([0.0, 5.0])
     assert found["step_tokens"] == pytest.approx([8192, 32768])
     assert np.all(found["cold_start_s"] == 0)
+
+
+def split(**more: object) -> Run:
+    """A disaggregated run: one prefill worker of dp 8, two decode workers of dp 8."""
+    wide = {"hardware": "b200", "dp": 8, "ep": 8}
+    given = {
+        "mode": "disaggregated",
+        "prefill": PoolPlan(workers=1, **wide),  # type: ignore[arg-type]
+        "decode": PoolPlan(workers=2, **wide),  # type: ignore[arg-type]
+    }
+    return run(**(given | more))
+
+
+def test_a_recipe_s_name_says_how_many_sequences_a_rank_decodes_and_what_it_drafts() -> None:
+    # nvidia-master.yaml: ctx1_gen2_dep8_batch64_mtp2 ran with 1,214 in flight, ..._batch128_mtp0 with 2,192.
+    ran = split(engine="trtllm", precision="fp4", spec="mtp", concurrency=1214.0)
+    assert server_settings(ran)["rank_batch"] == 64
+    served = as_served(ran)
+    assert (served.drafted, served.decode.max_batch) == (2, 64 * 8)
+    plain = as_served(replace(ran, spec="none", concurrency=2192.0))
+    assert (plain.drafted, plain.decode.max_batch) == (0, 128 * 8)
+
+
+def test_of_recipes_that_fit_the_one_with_the_run_s_requests_in_flight_is_meant() -> None:
+    two = "ctx1_gen2_dep8_batch8_mtp0: 100\nctx1_gen2_dep8_batch32_mtp0: 400 600\n"
+    recipes = list(_parsed(two + "ctx1_gen1_dep8_batch64_mtp0: 100"))
+    for concurrency, batch in ((100.0, 8), (400.0, 32), (80.0, 8), (500.0, 32), (9000.0, 32)):
+        found = recipe_for(split(concurrency=concurrency), recipes)
+        assert found is not None
+        assert found.rank_batch == batch
+    assert recipe_for(split(decode=PoolPlan(hardware="b200", workers=3, dp=8, ep=8)), recipes) is None
+    assert recipe_for(run(), recipes) is None
+
+
+def test_a_recipe_s_name_that_says_nothing_is_an_error() -> None:
+    with pytest.raises(ValueError, match="'low-latency' is no recipe's name"):
+        list(_parsed("low-latency: 4"))
+    assert all(recipes for _where, recipes in recipe_lists())
+
+
+def test_sizes_that_did_nothing_are_those_that_ran_and_the_fingerprint_stays() -> None:
+    # 1k1k-low-latency.sh of December 2025 passes data-parallel-size 1 whatever the table lists.
+    four = PoolPlan(hardware="gb200", workers=4, dp=4, ep=4)
+    listed = split(hardware="gb200", date="2025-12-10", decode=four, prefill=replace(four, workers=1))
+    served = replace(as_served(listed), listed=sizes_of(listed.decode, listed.prefill))
+    assert (served.decode.tp, served.decode.dp, served.decode.ep) == (4, 1, 1)
+    assert served.prefill is not None
+    assert (served.prefill.tp, served.prefill.dp) == (4, 1)
+    assert served.fingerprint == listed.fingerprint
+    later = as_served(replace(listed, date="2026-02-08"))
+    assert later.decode == four
+
+
+def test_all_ranks_may_share_the_experts_and_split_attention() -> None:
+    # dsr1_fp8_h200_trt_slurm.sh of October 2025: attention-dp above 64 in flight.
+    old = run(engine="trtllm", hardware="h200", date="2025-10-10", concurrency=128.0)
+    served = as_served(old).decode
+    assert (served.tp, served.dp, served.ep) == (1, 8, 8)
+    assert as_served(replace(old, concurrency=8.0)).decode.dp == 1
+
+
+def test_a_benchmark_of_five_rounds_opens_with_a_fifth() -> None:
+    # bench.sh of ai-dynamo/dynamo sends five times the concurrency, sa-bench ten times.
+    old = as_served(split(hardware="gb200", date="2025-12-10"))
+    new = as_served(split(hardware="gb200", date="2026-02-08"))
+    assert loop_settings([old, new], {"burst_share": 0.1}, 8192.0)["burst_share"] == pytest.approx([0.2, 0.1])
+    assert loop_settings([new], {"burst_share": 0.1}, 8192.0)["burst_share"] == 0.1
+
+
+def test_tensorrt_llm_s_recipes_send_fp4_back_from_experts() -> None:
+    # Four bits and an FP8 scale for sixteen of them: 0.5 + 1/16 bytes.
+    assert engine_settings(split(engine="trtllm", precision="fp4")) == {"combine_bytes": 0.5625}
+    assert engine_settings(split(engine="trtllm", precision="fp8")) == {}
 
 
 def test_every_rule_names_its_script_and_fields_of_a_run() -> None:

@@ -10,9 +10,13 @@ import pytest
 
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, build_setting
+from pdplan.laws.experts import busiest_exchange_factor
 from pdplan.layout import Layout, decode_load, prefill_load
+from pdplan.ops import Message
 from pdplan.plan import Serving
+from pdplan.pools import Pool, prefill_service, prompt_among_s
 from pdplan.step import Setting, StepTime, step_time
+from pdplan.workload import Workload
 
 CATALOG = Catalog()
 
@@ -45,13 +49,43 @@ def test_every_collective_waits_once() -> None:
 
 
 def test_decode_exchanges_end_with_the_busiest_rank_and_prefill_ones_do_not() -> None:
-    layout = Layout(tp=1, dp=8, ep=8)
+    layout = Layout(tp=1, dp=16, ep=16)  # the ranks that the constant holds for
     even = {"collective_wait_s": 0.0, "exchange_imbalance": 1.0}
     for load, factor in ((decode_load(32.0, 1024.0, 2048.0), 3.0), (prefill_load(1.0, 2048.0), 1.0)):
         plain = step_time(setting("deepseek-r1", **even), layout, load)
         skewed = step_time(setting("deepseek-r1", **even | {"exchange_imbalance": 3.0}), layout, load)
         names = ("expert dispatch", "expert combine")
         assert network_s(skewed, *names) == pytest.approx(factor * network_s(plain, *names))
+
+
+def test_tokens_travel_to_experts_in_the_bytes_of_the_engine() -> None:
+    """Hidden 7168: FP8 out and BF16 back; NVFP4 is four bits and an FP8 scale for sixteen of them."""
+
+    def bytes_of(built: Setting) -> list[float]:
+        step = step_time(built, Layout(dp=8, ep=8), decode_load(32.0, 1024.0, 2048.0))
+        sources = {t.name: t.source for t in step.terms}
+        sent = [sources[name] for name in ("expert dispatch", "expert combine")]
+        return [float(np.asarray(m.message_bytes)) for m in sent if isinstance(m, Message)]
+
+    assert bytes_of(setting("deepseek-r1")) == [7168.0, 2 * 7168.0]
+    assert bytes_of(setting("deepseek-r1", "fp4")) == [7168.0, 2 * 7168.0]
+    narrow = {"fp4_dispatch_bytes": 0.5625, "combine_bytes": 0.5625}
+    assert bytes_of(setting("deepseek-r1", "fp4", **narrow)) == [7168 * 0.5 + 448, 7168 * 0.5 + 448]
+    assert bytes_of(setting("deepseek-r1", "fp8", **narrow)) == [7168.0, 7168 * 0.5 + 448]
+
+
+def test_a_sequence_costs_the_engine_once_however_many_tokens_it_verifies() -> None:
+    costly, free = ({"sequence_overhead_s": s} for s in (1e-5, 0.0))
+    for queries in (1.0, 4.0):
+        load = decode_load(16.0, 1024.0, 2048.0, queries)
+        steps = [step_time(setting("llama-3.1-70b", **e), Layout(tp=4), load).total_s for e in (costly, free)]
+        assert float(steps[0] - steps[1]) == pytest.approx(16e-5)
+
+
+def test_the_busiest_of_more_ranks_is_busier() -> None:
+    """Four ranks have half the logarithm of sixteen: half of what the busiest adds; one rank adds nothing."""
+    assert busiest_exchange_factor(3.0, [1, 4, 16, 64]) == pytest.approx([1.0, 2.0, 3.0, 4.0])
+    assert float(busiest_exchange_factor(1.0, 320)) == 1.0
 
 
 def test_a_norm_over_all_heads_is_summed_over_ranks() -> None:
@@ -71,3 +105,17 @@ def test_an_fp8_product_starts_like_a_bf16_one_and_passes_over_no_input() -> Non
     assert (fp8.overhead_s, fp8.input_traffic) == (plain.overhead_s, 0.0)
     assert "quantised by the op before" in constants.origin("gemm", "fp8").scope
     assert constants.roofline("gemm", "fp8-block").input_traffic > 0
+
+
+def test_prompts_of_one_step_share_its_weights() -> None:
+    """k prompts a step cost less than k steps and no less than their arithmetic; one is one alone."""
+    pool = Pool(
+        setting=setting("llama-3.1-70b"), layout=Layout(tp=4), workers=np.ones(()), max_batch=np.ones(())
+    )
+    workload = Workload(isl=256, osl=128, rate=1.0)
+    alone = prefill_service(pool, workload).time_s
+    each = prompt_among_s(pool, workload, np.array([1.0, 2.0, 8.0, 32.0]), alone)
+    assert each[0] == pytest.approx(alone)
+    assert np.all(np.diff(each) < 0)
+    arithmetic = 2 * 70e9 * 256 / (4 * CATALOG.accelerator("h200").peak("fp8"))  # type: ignore[operator]
+    assert each[-1] > arithmetic

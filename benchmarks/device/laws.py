@@ -20,7 +20,7 @@ import numpy as np
 
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, build_setting
-from pdplan.laws.kernel import kernel_time
+from pdplan.laws.kernel import Counts, Rates, kernel_time
 from pdplan.layout import Layout, Load, decode_load, prefill_load
 from pdplan.plan import Serving
 from pdplan.step import Setting, StepTime, step_time
@@ -79,17 +79,11 @@ def gemm_s(row: dict[str, str], hardware: str) -> float:
     size = 1.0 if row["dtype"] == "fp8" else 2.0
     law = setting.constants.roofline("gemm", row["dtype"])
     peak = setting.formats.peaks[row["dtype"]]
-    times = kernel_time(
-        2 * m * n * k,
-        n * k * size,
-        m * (n + k) * 2.0,
-        peak,
-        setting.bandwidth_bytes_per_s,
-        law,
-        rows=m,
-        depth=k,
-        input_bytes=None,
+    counts = Counts(
+        flop=2 * m * n * k, stored_bytes=n * k * size, activation_bytes=m * (n + k) * 2.0, rows=m, depth=k
     )
+    rates = Rates(peak_flop_per_s=peak, bandwidth_bytes_per_s=setting.bandwidth_bytes_per_s)
+    times = kernel_time(counts, rates, law)
     return float(times.total_s)
 
 

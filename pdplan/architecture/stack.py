@@ -12,7 +12,7 @@ from pdplan.architecture.model import Layers, Model
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """The layers that a forward step runs, order forgotten: DeepSeek's 61 attention blocks are one entry."""
+    """The layers that a forward step runs, equal ones as one entry: DeepSeek's 61 attention blocks."""
 
     hidden_size: int
     vocab_size: int
@@ -26,6 +26,8 @@ class Stack:
     """Draft modules: each first projects 2·hidden to hidden."""
     other_parameters: int = 0
     """Weights that are loaded and take no part in a step on text: a vision tower."""
+    order: tuple[tuple[int, int], ...] = ()
+    """Of each layer in turn, which of `mixers` and `feed_forwards` it has; -1: none."""
 
     @property
     def has_experts(self) -> bool:
@@ -48,12 +50,17 @@ def _fold(model: Model, groups: Iterable[Layers], projections: int) -> Stack:
     mixers: dict[Mixer, int] = {}
     blocks: dict[FeedForward, int] = {}
     layers = 0
+    order: list[tuple[int, int]] = []
     for group in groups:
         layers += group.count
+        mixer, block = -1, -1
         if group.attention is not None:
             mixers[group.attention] = mixers.get(group.attention, 0) + group.count
+            mixer = list(mixers).index(group.attention)
         if group.feed_forward is not None:
             blocks[group.feed_forward] = blocks.get(group.feed_forward, 0) + group.count
+            block = list(blocks).index(group.feed_forward)
+        order += [(mixer, block)] * group.count
     return Stack(
         hidden_size=model.hidden_size,
         vocab_size=model.vocab_size,
@@ -63,4 +70,5 @@ def _fold(model: Model, groups: Iterable[Layers], projections: int) -> Stack:
         mixers=tuple(mixers.items()),
         feed_forwards=tuple(blocks.items()),
         projections=projections,
+        order=tuple(order),
     )

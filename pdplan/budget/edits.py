@@ -16,6 +16,8 @@ Meets = Callable[[Plan], bool]
 
 MOST_WORKERS_FACTOR = 64
 """Nobody mends a deployment by a hundredfold of its workers; the search for a number stops here."""
+SHARE_DIGITS = 3
+"""As people write shares."""
 BATCHES = tuple(2**i for i in range(13))
 TENSOR_PARALLEL = (1, 2, 4, 8, 16)
 
@@ -74,6 +76,14 @@ def _changes(deployment: Deployment, plan: Plan) -> tuple[Change, ...]:
                 field = f"{role}.{name}"
                 spot = deployment.spot_of(field)
                 changes.append(Change(field=field, old=getattr(old, name), new=getattr(new, name), spot=spot))
+    before = deployment.plan
+    if isinstance(before, Mixed) and isinstance(plan, Mixed) and not deployment.split_by_rate:
+        pairs = zip(before.named_parts.items(), plan.named_parts.values(), strict=True)
+        for (name, old_part), new_part in pairs:
+            if old_part.share != new_part.share:
+                field = f"{name}.share"
+                spot = deployment.spot_of(field)
+                changes.append(Change(field=field, old=old_part.share, new=new_part.share, spot=spot))
     return tuple(changes)
 
 
@@ -90,7 +100,7 @@ def _candidates(bench: Bench, limit: Limit) -> Iterator[Plan]:
         return works and bench.keeps(limit, plan)
 
     wider = limit.measure is MEMORY
-    single: list[Plan | None] = []
+    single: list[Plan | None] = [] if wider else [_other_shares(bench)]
     for role, pool in before.pools.items():
         single += [_other_layout(bench, role, layout, meets) for layout in _layouts(deployment, pool, wider)]
         if limit.measure is not MEMORY:  # which no number of workers or requests can mend
@@ -156,6 +166,14 @@ def _other_batches(bench: Bench, meets: Meets, role: str, pool: PoolPlan) -> lis
 def _other_layout(bench: Bench, role: str, layout: PoolPlan, meets: Meets) -> Plan | None:
     plan = _with_pool(bench, bench.deployment.plan, role, layout)
     return plan if meets(plan) else None
+
+
+def _other_shares(bench: Bench) -> Plan | None:
+    """Of a mix with stated shares, its requests split by what each kind of worker serves."""
+    own = bench.deployment
+    if not isinstance(own.plan, Mixed) or own.split_by_rate:
+        return None
+    return split_anew(own.world, own.plan, own.workload, own.slo, digits=SHARE_DIGITS)
 
 
 def _layouts(deployment: Deployment, pool: PoolPlan, wider: bool) -> Iterator[PoolPlan]:

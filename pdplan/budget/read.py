@@ -20,6 +20,7 @@ from pdplan.inputs.given import Values, given_in
 from pdplan.inputs.printed import PRINTED_NAMES, from_printed
 from pdplan.inputs.questions import merged, with_paths
 from pdplan.inputs.schemas import NetworkKeys, Quantity, SloKeys, WorkloadKeys
+from pdplan.inputs.spelling import as_keys
 from pdplan.plan import Plan
 from pdplan.validation import validate
 from pdplan.workload import Slo
@@ -88,7 +89,7 @@ def read_budget(path: str | Path, catalog: Catalog, flags: Values | None = None)
 
     `flags` (a calibration, a confidence) hold for every deployment, over the files.
     """
-    document = read_yaml(path)
+    document = as_keys(read_yaml(path))
     keys = validate(BudgetKeys, document)
     findings = Findings()
     _check_names(document, keys, findings)
@@ -308,7 +309,7 @@ def _spots(source: _Source, keys: BudgetKeys, entry: DeploymentKeys, plan: Plan)
     spots = {"": source.plan_spot(source.below, "")}
     for pool in plan.pools:
         at = _place_of(source, pool)
-        for name in ("workers", "tp", "pp", "dp", "ep", "max_batch", "hardware"):
+        for name in ("workers", "tp", "pp", "dp", "ep", "max_batch", "hardware", "share"):
             spots[f"{pool}.{name}"] = source.plan_spot((*at, name), f"{pool}.{name}")
     for group, names in (("workload", ("rate", "concurrency")), ("slo", ("ttft", "tpot", "latency"))):
         for name in names:

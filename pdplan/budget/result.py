@@ -88,8 +88,9 @@ class Change:
     """One field of a plan, edited; None stands for a key that is not there."""
 
     field: str
-    old: int | None
-    new: int | None
+    old: float | None
+    """Whole but for a share."""
+    new: float | None
     spot: Spot
 
     def __str__(self) -> str:

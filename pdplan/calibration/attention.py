@@ -8,14 +8,15 @@ dtype of an entry is "fp8" where the cache is FP8 and the accelerator has FP8 un
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pdplan.calibration.attention_counts import decode_counts, indexer_counts, prefill_counts
-from pdplan.calibration.fit import Block
+from pdplan.calibration.attention_counts import Core, decode_counts, indexer_counts, prefill_counts
+from pdplan.calibration.fit import Block, Recipe
 from pdplan.calibration.infersim import attention_measurements
-from pdplan.calibration.pooling import Measured, Recipe, blocks, not_from_cache, without_fallbacks
+from pdplan.calibration.pooling import Measured, blocks, not_from_cache, without_fallbacks
 from pdplan.calibration.tables import ACCELERATORS, Columns, Tables
 from pdplan.laws.roofline import Array, Roofline
 
@@ -144,9 +145,8 @@ def _grouped_decode(rows: Columns, kv_bytes: float) -> _Read:
     batch, heads, kv, dim = (rows[k] for k in ("batch_size", "num_heads", "num_key_value_heads", "head_dim"))
     context, window = rows["step"] + 1.0, rows["window_size"]
     entries = np.where(window > 0, np.minimum(context, window), context)
-    counts = decode_counts(
-        batch, heads, 2 * kv * dim, entries, dim, dim, heads / kv, np.full_like(batch, kv_bytes)
-    )
+    core = Core(heads=heads, kv_elements=2 * kv * dim, qk_dim=dim, v_dim=dim, kv_bytes=kv_bytes)
+    counts = decode_counts(batch, entries, core, heads / kv)
     shapes = {"batch": batch, "heads": heads, "kv_heads": kv, "head_dim": dim, "context": context}
     valid = (context >= SHORTEST) & (heads / kv <= WIDEST_GROUP) & np.isin(dim, _HEAD_DIMS)
     return "decode_attention", counts, shapes, valid
@@ -156,9 +156,8 @@ def _grouped_prefill(rows: Columns, kv_bytes: float) -> _Read:
     batch, heads, kv, dim = (rows[k] for k in ("batch_size", "num_heads", "num_key_value_heads", "head_dim"))
     new, past, window = rows["isl"], rows["step"], rows["window_size"]
     reach = np.where(window > 0, window, np.inf)
-    counts = prefill_counts(
-        batch, new, past, heads, 2 * kv * dim, dim, dim, reach, np.full_like(batch, kv_bytes)
-    )
+    core = Core(heads=heads, kv_elements=2 * kv * dim, qk_dim=dim, v_dim=dim, kv_bytes=kv_bytes, reach=reach)
+    counts = prefill_counts(batch, new, past, core)
     shapes = {"batch": batch, "heads": heads, "kv_heads": kv, "head_dim": dim, "tokens": new}
     valid = (new >= SHORTEST) & (heads / kv <= WIDEST_GROUP) & np.isin(dim, _HEAD_DIMS)
     return "prefill_attention", counts, shapes, valid
@@ -168,36 +167,30 @@ LATENT, ROPE, NOPE, VALUE = 512.0, 64.0, 128.0, 128.0
 """DeepSeek's MLA: kv_lora_rank, rotary, content and value dimensions, which every table has."""
 
 
+def _absorbed(heads: Array, kv_bytes: float) -> Core:
+    """MLA with the projections absorbed: every head reads the latent."""
+    one = np.ones_like(heads)
+    wide = (LATENT + ROPE) * one
+    return Core(heads=heads, kv_elements=wide, qk_dim=wide, v_dim=LATENT * one, kv_bytes=kv_bytes)
+
+
 def _latent_decode(rows: Columns, kv_bytes: float) -> _Read:
     batch, heads, context = rows["batch_size"], rows["num_heads"], rows["step"] + 1.0
-    one = np.ones_like(batch)
-    counts = decode_counts(
-        batch,
-        heads,
-        (LATENT + ROPE) * one,
-        context,
-        (LATENT + ROPE) * one,
-        LATENT * one,
-        heads,
-        kv_bytes * one,
-    )
+    counts = decode_counts(batch, context, _absorbed(heads, kv_bytes), heads)
     return "decode_mla", counts, {"batch": batch, "heads": heads, "context": context}, context >= SHORTEST
 
 
 def _latent_prefill(rows: Columns, kv_bytes: float) -> _Read:
     batch, heads, new, past = rows["batch_size"], rows["num_heads"], rows["isl"], rows["step"]
     one = np.ones_like(batch)
-    counts = prefill_counts(
-        batch,
-        new,
-        past,
-        heads,
-        (LATENT + ROPE) * one,
-        (NOPE + ROPE) * one,
-        VALUE * one,
-        np.inf * one,
-        kv_bytes * one,
+    core = Core(
+        heads=heads,
+        kv_elements=(LATENT + ROPE) * one,
+        qk_dim=(NOPE + ROPE) * one,
+        v_dim=VALUE * one,
+        kv_bytes=kv_bytes,
     )
+    counts = prefill_counts(batch, new, past, core)
     return "prefill_mla", counts, {"batch": batch, "heads": heads, "tokens": new}, new >= SHORTEST
 
 
@@ -207,35 +200,15 @@ SPARSE_TOP_K = 2048.0
 def _sparse_prefill(rows: Columns, kv_bytes: float) -> _Read:
     """The sparse core alone (GLM-5), where every query reads top-k entries."""
     batch, heads, new, past = rows["batch_size"], rows["num_heads"], rows["isl"], rows["step"]
-    one = np.ones_like(batch)
-    counts = prefill_counts(
-        batch,
-        new,
-        past,
-        heads,
-        (LATENT + ROPE) * one,
-        (LATENT + ROPE) * one,
-        LATENT * one,
-        SPARSE_TOP_K * one,
-        kv_bytes * one,
-    )
+    core = replace(_absorbed(heads, kv_bytes), reach=SPARSE_TOP_K)
+    counts = prefill_counts(batch, new, past, core)
     shapes = {"batch": batch, "heads": heads, "tokens": new, "past": past}
     return "prefill_sparse", counts, shapes, (new >= SHORTEST) & (past >= SPARSE_TOP_K)
 
 
 def _sparse_decode(rows: Columns, kv_bytes: float) -> _Read:
     batch, heads, context = rows["batch_size"], rows["num_heads"], rows["step"] + 1.0
-    one = np.ones_like(batch)
-    counts = decode_counts(
-        batch,
-        heads,
-        (LATENT + ROPE) * one,
-        np.minimum(context, SPARSE_TOP_K),
-        (LATENT + ROPE) * one,
-        LATENT * one,
-        heads,
-        kv_bytes * one,
-    )
+    counts = decode_counts(batch, np.minimum(context, SPARSE_TOP_K), _absorbed(heads, kv_bytes), heads)
     shapes = {"batch": batch, "heads": heads, "context": context}
     return "decode_sparse", counts, shapes, (rows["isl"] == 1) & (context >= SPARSE_TOP_K)
 

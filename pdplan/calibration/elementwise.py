@@ -12,9 +12,10 @@ import dataclasses
 
 import numpy as np
 
-from pdplan.calibration.fit import Block, Counts, rounded, span
+from pdplan.calibration.fit import Block, Recipe, rounded, span
 from pdplan.calibration.samples import Sample, pooled_blocks
 from pdplan.calibration.tables import ACCELERATORS, GENERATIONS, Tables
+from pdplan.laws.kernel import Counts
 from pdplan.laws.roofline import Roofline
 
 SOURCES = {
@@ -30,13 +31,13 @@ KERNELS_PER_LAYER = 3
 """Two residual norms and the activation function."""
 
 START = Roofline(memory_efficiency=0.8, overhead_s=2e-6, exponent=2.0, activation_traffic=1.0)
-FREE = ("memory_efficiency", "overhead_s")
+RECIPE = Recipe(start=START, free=("memory_efficiency", "overhead_s"))
 
 
 def fit(tables: Tables) -> list[Block]:
     """Blocks of the family `elementwise`."""
     samples = {name: sample for name in ACCELERATORS if (sample := _sample(tables, name)) is not None}
-    blocks = pooled_blocks("elementwise", "", samples, GENERATIONS, START, FREE, "aic-quantize")
+    blocks = pooled_blocks("elementwise", "", samples, GENERATIONS, RECIPE, "aic-quantize")
     return [
         dataclasses.replace(
             block, entry={**block.entry, "overhead_s": rounded(KERNELS_PER_LAYER * block.entry["overhead_s"])}

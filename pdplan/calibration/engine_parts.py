@@ -18,6 +18,7 @@ import numpy as np
 from pdplan.catalog.store import Catalog
 from pdplan.efficiency import Engine
 from pdplan.files import read_yaml
+from pdplan.laws.experts import busiest_exchange_factor
 from pdplan.laws.roofline import Array
 from pdplan.layout import mixed_load, prefill_load
 from pdplan.measured.predict import run_group
@@ -45,8 +46,9 @@ class Parts:
     """Kernels of a decode step (and its drafts), without their starts."""
     starts: Array
     messages: Array
-    """Collectives but for uneven exchanges with experts."""
+    """Collectives, exchanges with experts as if they were even."""
     exchanges: Array
+    """What the busiest rank adds to uneven exchanges at an imbalance of 2; `messages` has their even time."""
     collectives: Array
     """How many there are of both."""
     rows: Array
@@ -111,11 +113,11 @@ def _group_parts(
     if draft is not None:
         more = _split(draft)
         found = {k: v + pool.speculation.drafted * more[k] for k, v in found.items()}
-    each = running / pool.servers_per_worker
+    each = running / pool.micro_batches_per_worker
     found["rows"] = each
     found |= dict.fromkeys(("mixed_kernels", "mixed_starts", "mixed_exchanges"), np.zeros(()))
     server = pool if prefill is None else _bare(prefill, skew)
-    alone = prefill_service(replace(server, max_batch=server.servers_per_worker), workload)
+    alone = prefill_service(replace(server, max_batch=server.micro_batches_per_worker), workload)
     prompt = {k: alone.steps * v for k, v in _split(alone.step).items()}
     if prefill is None:
         share = each / workload.osl
@@ -153,8 +155,10 @@ def _split(step: StepTime) -> dict[str, Array]:
             found["starts"] = found["starts"] + term.overhead_s
         elif isinstance(term.source, Message):
             source = term.source
-            kind = "exchanges" if source.uneven else "messages"
-            found[kind] = found[kind] + term.total_s
+            found["messages"] = found["messages"] + term.total_s
+            if source.uneven:
+                added = busiest_exchange_factor(2.0, source.ranks) - 1.0
+                found["exchanges"] = found["exchanges"] + added * term.total_s
             if source.exchange != "stage_hop":
                 found["collectives"] = found["collectives"] + source.layers * (term.total_s > 0)
     return found

@@ -17,14 +17,17 @@ from pdplan.calibration.engine_parts import running_sequences
 from pdplan.catalog.store import Catalog
 from pdplan.first_token import convoy_prompts, step_prompts
 from pdplan.laws.roofline import Array
+from pdplan.laws.speculation import tokens_per_step
 from pdplan.measured.predict import RunGroup, run_group, run_metrics
 from pdplan.measured.runs import Run, group_runs
-from pdplan.pools import prefill_service
+from pdplan.pools import Pool, prefill_service, prompt_among_s
 
 ENGINES = ("vllm", "sglang", "trtllm", "atom")
 LAUNCHING = ("sglang", "trtllm")
 """Engines that run prompts outside of graphs; vLLM and ATOM compile the pieces between attention."""
+AMD = "amd"
 COLD = (
+    ("benchmarks", "inferencex sglang", "hopper", "cold_start_s"),
     ("benchmarks", "inferencex sglang", "cdna3", "cold_start_s"),
     ("benchmarks", "inferencex sglang", "cdna4", "cold_start_s"),
     ("benchmarks", "inferencex trtllm", "cold_start_s"),
@@ -42,7 +45,9 @@ TTFT = (
         Constant(path=("engines", name, "operation_launch_s"), start=60e-6, spread=60e-6, low=0.0, high=1e-3)
         for name in LAUNCHING
     ),
+    Constant(path=("generations", AMD, "operation_launch_s"), start=1.0, spread=0.5, low=0.0, high=3.0),
     Constant(path=("common", "token_overhead_s"), start=2.5e-6, spread=2e-6, low=0.0, high=3e-5),
+    Constant(path=("common", "handover_steps"), start=5.0, spread=3.0, low=0.0, high=30.0),
     *(Constant(path=path, start=1.5, spread=1.0, low=0.0, high=8.0) for path in COLD),
     Constant(
         path=("benchmarks", "aiconfigurator-sweep", "convoy_prompts"),
@@ -62,6 +67,8 @@ class FirstTokens:
     operations: Array
     steps: Array
     """Steps of the measured TPOT that pass besides the prompt's own work, held ones included."""
+    handover: Array
+    """The same for one step of a hand-over, if the decode worker is busy."""
     prompts: Array
     """Prompts' work from the first step on, one's own included, where answers differ in length."""
     convoys: Array
@@ -74,6 +81,8 @@ class FirstTokens:
     """Wait for prefill, as predicted."""
     fixed_s: Array
     """Transfer of the cache, as predicted."""
+    amd: Array
+    """1 on AMD's accelerators."""
     engine: Array
     """One column an engine."""
     place: Array
@@ -97,15 +106,21 @@ def first_tokens(runs: Sequence[Run], catalog: Catalog, document: Mapping[str, A
 def predicted_ttft(x: Array, facts: FirstTokens, prompt_s: Array, tpot_s: Array) -> Array:
     """Mean TTFT (or median, where only that is published) with constants `x`, in the order of TTFT [s]."""
     n, m, c = len(ENGINES), len(LAUNCHING), len(COLD)
-    overhead, launch, token, cold, convoy = x[:n], x[n : n + m], x[n + m], x[n + m + 1 : n + m + 1 + c], x[-1]
+    overhead, launch, (amd, token, steps) = x[:n], x[n : n + m], x[n + m : n + m + 3]
+    cold, convoy = x[n + m + 3 : n + m + 3 + c], x[-1]
     launches = facts.engine[:, [ENGINES.index(e) for e in LAUNCHING]]
-    handling = facts.engine @ overhead + token * facts.tokens + (launches @ launch) * facts.operations
+    handling = (
+        facts.engine @ overhead
+        + token * facts.tokens
+        + (launches @ launch) * amd**facts.amd * facts.operations
+    )
     i = int(np.clip(np.searchsorted(CONVOYS, convoy) - 1, 0, len(CONVOYS) - 2))
     part = (convoy - CONVOYS[i]) / (CONVOYS[i + 1] - CONVOYS[i])
     convoys = (1.0 - part) * facts.convoys[:, i] + part * facts.convoys[:, i + 1]
     work = np.where(convoys > 0, convoys, facts.prompts) + facts.burst
     waits = facts.queue_s + facts.fixed_s + facts.cold * (facts.place @ cold)
-    return np.asarray(handling + facts.steps * tpot_s + work * prompt_s + waits)
+    passing = facts.steps + steps * facts.handover
+    return np.asarray(handling + passing * tpot_s + work * prompt_s + waits)
 
 
 def _of_group(group: list[Run], case: RunGroup) -> dict[str, Array]:
@@ -113,7 +128,7 @@ def _of_group(group: list[Run], case: RunGroup) -> dict[str, Array]:
     colocated = case.prefill is None
     pool = case.decode if case.prefill is None else case.prefill
     engine = pool.setting.constants.engine
-    service = prefill_service(replace(pool, max_batch=pool.servers_per_worker), workload)
+    service = prefill_service(replace(pool, max_batch=pool.micro_batches_per_worker), workload)
     parts = run_metrics(group, case).parts
     each = np.asarray(workload.concurrency, dtype=float) / pool.servers
     share = running_sequences(group) / pool.servers / workload.osl
@@ -121,10 +136,13 @@ def _of_group(group: list[Run], case: RunGroup) -> dict[str, Array]:
     fits = step_prompts(pool, workload)
     alike = colocated and bool(np.any(workload.convoy_prompts))
     ahead = np.maximum((each + np.minimum(fits, each)) / 2.0 - 1.0, 0.0)
+    if colocated:  # of the burst's prompts a step holds several, and each takes less than alone
+        alone_s = service.time_s / service.prompts
+        ahead = ahead * prompt_among_s(pool, workload, np.minimum(fits, each), alone_s) / alone_s
     one_convoy = alike and not engine.mixes_prefill
+    generation = case.world.accelerator(group[0].hardware).generation
     mean = np.array([not np.isnan(run.ttft_mean_s) for run in group])
     name = group[0].engine if group[0].engine in ENGINES else "vllm"
-    generation = case.world.accelerator(group[0].hardware).generation
     bench = f"{group[0].source} {group[0].engine}"
     table = {
         "tokens": workload.isl,
@@ -132,10 +150,12 @@ def _of_group(group: list[Run], case: RunGroup) -> dict[str, Array]:
         # A whole step waited for, and where the engine mixes, the decodes beside the prompt; or, on a
         # decode worker, the first step.
         "steps": (2.0 if colocated and engine.mixes_prefill else 1.0) + held,
+        "handover": 0.0 if colocated else _handover(group, case.decode),
         "prompts": 1.0 + np.minimum(held * share, fits - 1.0),
         "burst": np.where(one_convoy, 0.0, workload.burst_share * ahead) * mean,
         "cold": (np.asarray(workload.cold_start_s) > 0) * workload.burst_share * mean,
         "queue_s": np.nan_to_num(parts["wait for prefill"] * (not alike)),
+        "amd": float(generation.startswith("cdna")),
         "fixed_s": parts.get("KV transfer", np.zeros(())),
     }
     found = {k: np.broadcast_to(np.asarray(v, dtype=float), (rows,)) for k, v in table.items()}
@@ -146,3 +166,10 @@ def _of_group(group: list[Run], case: RunGroup) -> dict[str, Array]:
         "engine": np.tile([float(e == name) for e in ENGINES], (rows, 1)),
         "place": np.tile(np.array(places, dtype=float), (rows, 1)),
     }
+
+
+def _handover(group: list[Run], decode: Pool) -> Array:
+    """Tokens of a step of the decode worker, where it is busy (`pools.first_step_s`)."""
+    speculation = decode.speculation
+    busy = -np.expm1(-running_sequences(group) / decode.workers)
+    return tokens_per_step(speculation.drafted, speculation.acceptance) * busy

@@ -46,7 +46,7 @@ STRENGTH = 0.5
 
 SEQUENCES = ("vllm", "sglang", "trtllm")
 """Engines with a sequence overhead of their own; the others take vLLM's."""
-OLD, DEEPGEMM = "trtllm-1.1", "trtllm-1.1-deepgemm"
+OLD, DEEPGEMM, MI355X = "trtllm-1.1", "trtllm-1.1-deepgemm", "sglang-0.5.5-mi355x"
 LONG_ANSWERS = "inferencex"
 """The benchmark whose answers go on after their end, and whose drafts are accepted the more."""
 STEP = (
@@ -61,7 +61,10 @@ STEP = (
         for e in SEQUENCES
     ),
     Constant(path=("builds", OLD, "added_sequence_overhead_s"), start=1e-5, spread=1e-5, low=0.0, high=6e-5),
-    Constant(path=("builds", DEEPGEMM, "kernel_start_factor"), start=1.3, spread=0.5, low=1.0, high=4.0),
+    *(
+        Constant(path=("builds", build, "kernel_start_factor"), start=1.3, spread=0.5, low=1.0, high=4.0)
+        for build in (DEEPGEMM, MI355X)
+    ),
     Constant(path=("common", "mtp_acceptance"), start=0.65, spread=0.1, low=0.2, high=0.95),
     Constant(
         path=("benchmarks", LONG_ANSWERS, "acceptance_per_doubling"),
@@ -103,8 +106,13 @@ class Sample:
 
     @functools.cached_property
     def ttft_weight(self) -> Array:
-        """The same for TTFT, without the doubtful runs."""
-        weight = self.weight.copy()
+        """For TTFT every run counts alike, but for the doubtful ones.
+
+        What makes TTFT (hosts, cold starts, how prompts were held) differs between runs of one group more
+        than what makes TPOT; with models or accelerators left out, equal weights predict colocated runs
+        better.
+        """
+        weight = np.ones(len(self.runs))
         weight[[*self.doubts, *self.ttft_doubts]] = 0.0
         return weight
 
@@ -158,14 +166,16 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
     known = np.array([r.drafted for r in runs])
     engine = np.array([r.engine for r in runs])
     deepgemm = np.array([float(r.build == DEEPGEMM) for r in runs])
+    mi355x = np.array([float(r.build == MI355X) for r in runs])
     old = deepgemm + np.array([float(r.build == OLD) for r in runs])
     endless, osl = np.array([r.source == LONG_ANSWERS for r in runs]), np.array([r.osl for r in runs])
 
     def predicted(x: Array) -> Array:
-        skew, share, step_s, tuning, wait, imbalance, vllm, sglang, trtllm, more, starts, *rest = x
+        skew, share, step_s, tuning, wait, imbalance, vllm, sglang, trtllm, more, starts, amd, *rest = x
         acceptance, growth, *factors = rest
         sequence_s = np.select([engine == "sglang", engine == "trtllm"], [sglang, trtllm + more * old], vllm)
-        share_of, slower = share * tuning_factor(tuning, runs) * starts**deepgemm, np.ones(len(index))
+        share_of = share * tuning_factor(tuning, runs) * starts**deepgemm * amd**mi355x
+        slower = np.ones(len(index))
         for i, name in enumerate(("cdna3", "cdna4")):
             share_of = np.where(generation == name, share_of * factors[2 * i], share_of)
             slower = np.where(generation == name, factors[2 * i + 1], slower)
@@ -173,10 +183,10 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
         for drafted, rows, at_skew in cases:  # a run drafts as many tokens as serve it best
             parts = _between(at_skew, skew)
             step = parts.kernels * slower[rows] + parts.messages + share_of[rows] * parts.starts
-            step = step + imbalance * parts.exchanges + wait * parts.collectives
+            step = step + (imbalance - 1.0) * parts.exchanges + wait * parts.collectives
             step = step + step_s + sequence_s[rows] * parts.rows
             others = parts.mixed_kernels * slower[rows] + share_of[rows] * parts.mixed_starts
-            others = others + imbalance * parts.mixed_exchanges
+            others = others + (imbalance - 1.0) * parts.mixed_exchanges
             drafts = np.where(known[rows] > 0, known[rows], drafted)
             accepted = long_answer_acceptance(acceptance, growth * endless[rows], osl[rows])
             tokens = tokens_per_step(np.where(speculates[rows], drafts, 0), accepted)

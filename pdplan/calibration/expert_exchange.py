@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,43 +12,23 @@ from numpy.typing import NDArray
 from pdplan.calibration.messages import CATALOG, Messages
 from pdplan.calibration.tables import Tables
 from pdplan.files import read_yaml
-from pdplan.laws.collectives import Links, expert_exchange_time_s
+from pdplan.laws.collectives import Routed, expert_exchange_time_s
 from pdplan.laws.roofline import Array
 
 _DISPATCH, _COMBINE = 1.0, 2.0  # bytes per element on the wire, as in ops.py
 _SMS = 20.0  # DeepEP's default number of SMs for its high-throughput kernels
 
 
-def exchange(
-    kind: str,
-    accelerator: str,
-    seconds: Array,
-    tokens: Array,
-    per_token: Array,
-    width: Array,
-    ranks: Array,
-    deduplicate: bool,
-    group_limit: int | None = None,
-) -> Messages:
-    """`width`: bytes per token copy. per_token is an integer in the law, so one call for each."""
-
-    def predict(links: Links) -> Array:
-        total: Array = np.zeros_like(seconds)
-        for k in np.unique(per_token).tolist():
-            at = per_token == k
-            total[at] = expert_exchange_time_s(
-                tokens[at] * width[at], int(k), 1.0, ranks[at], links, deduplicate, group_limit
-            )
-        return total
-
+def exchange(kind: str, accelerator: str, seconds: Array, routed: Routed) -> Messages:
+    """Measured dispatch or combine: by low-latency kernels, or by high-throughput ones ("bulk")."""
     return Messages(
         kind=kind,
         accelerator=accelerator,
         seconds=seconds,
-        size=tokens * width,
-        ranks=ranks,
+        size=np.asarray(routed.tokens) * np.asarray(routed.bytes_per_token),
+        ranks=np.asarray(routed.ranks),
         engine=np.full(len(seconds), kind),
-        predict=predict,
+        predict=lambda links: expert_exchange_time_s(routed, links, kind == "bulk"),
     )
 
 
@@ -76,16 +57,9 @@ def deepep_tables(tables: Tables, accelerator: str) -> Iterator[Messages]:
         for column, element in columns:
             good = keep & np.isfinite(rows[column]) & (rows[column] > 0)
             tokens, k, hidden = (rows[name][good] for name in ("num_token", "num_topk", "hidden_size"))
-            yield exchange(
-                kind,
-                accelerator,
-                rows[column][good] * 1e-6,
-                tokens,
-                k,
-                hidden * element,
-                np.full(len(k), ranks),
-                kind == "bulk",
-            )
+            width, everyone = hidden * element, np.full(len(k), ranks)
+            sent = Routed(tokens=tokens, per_token=k, bytes_per_token=width, ranks=everyone)
+            yield exchange(kind, accelerator, rows[column][good] * 1e-6, sent)
 
 
 def nvlink_all_to_all(tables: Tables, accelerator: str) -> Iterator[Messages]:
@@ -99,16 +73,13 @@ def nvlink_all_to_all(tables: Tables, accelerator: str) -> Iterator[Messages]:
     ):
         for dtype, width in element.items():
             at = (rows["op_name"] == op) & (rows["moe_dtype"] == dtype)
-            yield exchange(
-                "low_latency",
-                accelerator,
-                rows["latency_s"][at],
-                rows["num_tokens"][at],
-                rows["topk"][at],
-                rows["hidden_size"][at] * width,
-                rows["moe_ep_size"][at],
-                False,
+            sent = Routed(
+                tokens=rows["num_tokens"][at],
+                per_token=rows["topk"][at],
+                bytes_per_token=rows["hidden_size"][at] * width,
+                ranks=rows["moe_ep_size"][at],
             )
+            yield exchange("low_latency", accelerator, rows["latency_s"][at], sent)
 
 
 DEEPEP_DOMAIN = 8.0  # accelerators per H800 node
@@ -129,14 +100,14 @@ def deepep_samples(tables: Tables) -> Iterator[Messages]:
     width = width * element
     v1 = text["lib"] == "DeepEP V1"
     low = v1 & np.isfinite(latency)
-    yield exchange("low_latency", "h800", latency[low], tokens[low], k[low], width[low], ranks[low], False)
+    sent = Routed(tokens=tokens[low], per_token=k[low], bytes_per_token=width[low], ranks=ranks[low])
+    yield exchange("low_latency", "h800", latency[low], sent)
     nodes = np.minimum(np.ceil(ranks / DEEPEP_DOMAIN), DEEPSEEK_NODES)
     places = np.where(text["bottleneck"] == "NVLink", ranks, nodes)
     seconds = tokens * width * places * (1.0 - (1.0 - 1.0 / places) ** k) / bandwidth
     bulk = v1 & ~np.isfinite(latency)
-    yield exchange(
-        "bulk", "h800", seconds[bulk], tokens[bulk], k[bulk], width[bulk], ranks[bulk], True, DEEPSEEK_NODES
-    )
+    sent = Routed(tokens=tokens[bulk], per_token=k[bulk], bytes_per_token=width[bulk], ranks=ranks[bulk])
+    yield exchange("bulk", "h800", seconds[bulk], replace(sent, group_limit=DEEPSEEK_NODES))
 
 
 def cann_samples(tables: Tables) -> Iterator[Messages]:
@@ -147,7 +118,8 @@ def cann_samples(tables: Tables) -> Iterator[Messages]:
         _floats(rows[c])[at] for c in ("latency_us", "tokens_per_rank", "hidden", "ep", "topk")
     )
     element = np.where(np.asarray(rows["op"], dtype=str)[at] == "dispatch", _DISPATCH, _COMBINE)
-    yield exchange("low_latency", "ascend-910c", latency * 1e-6, tokens, k, hidden * element, ranks, False)
+    sent = Routed(tokens=tokens, per_token=k, bytes_per_token=hidden * element, ranks=ranks)
+    yield exchange("low_latency", "ascend-910c", latency * 1e-6, sent)
 
 
 def _floats(values: NDArray[Any]) -> Array:

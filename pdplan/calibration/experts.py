@@ -31,10 +31,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pdplan.calibration.fit import Block, Counts, fit_roofline, rounded, span
+from pdplan.calibration.fit import Block, Recipe, fit_roofline, rounded, span
 from pdplan.calibration.samples import Sample, for_other_types, pooled_blocks
 from pdplan.calibration.tables import ACCELERATORS, CACHE_BYTES, GENERATIONS, Columns, Tables, version_key
 from pdplan.laws.experts import expected_touched_experts
+from pdplan.laws.kernel import Counts
 from pdplan.laws.roofline import Array, Roofline
 
 SOURCES = {
@@ -110,7 +111,7 @@ def fit(tables: Tables) -> list[Block]:
     blocks: list[Block] = []
     for kind in KINDS:
         for block in pooled_blocks(
-            "experts", kind.dtype, samples[kind.dtype], GENERATIONS, START, FREE, "aic-moe"
+            "experts", kind.dtype, samples[kind.dtype], GENERATIONS, Recipe(start=START, free=FREE), "aic-moe"
         ):
             share = left_out.get((block.name, kind.dtype))
             entry = dict(block.entry) if share is None else {**block.entry, "left_out": rounded(share, 2)}
@@ -260,7 +261,7 @@ def _shared_blocks(tables: Tables, blocks: list[Block]) -> list[Block]:
             START, overhead_s=5e-6, activation_traffic=1.0, input_traffic=0.0, row_tile=64.0
         )
         free = ("compute_efficiency", "memory_efficiency", "overhead_s", "row_tile")
-        fitted = fit_roofline(counts, measured, sheet.peak("fp8"), sheet.bandwidth, start, free)
+        fitted = fit_roofline(counts, measured, sheet.rates("fp8"), Recipe(start=start, free=free))
         entry = fitted.entry("infersim-moe", f"experts {span(experts)}, rows {span(rows)}, k {span(k)}", FREE)
         entry.update({name: hopper[name] for name in around})
         entry["note"] = (

@@ -24,7 +24,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pdplan.laws.kernel import kernel_time
+from pdplan.laws.kernel import Counts, Rates, kernel_time
 from pdplan.laws.roofline import Array, Roofline
 
 Scope = Literal["defaults", "generations", "accelerators"]
@@ -46,17 +46,26 @@ class Block:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counts:
-    """What one kernel does, as `ops.Op` says it; all arrays broadcast."""
+class Apart:
+    """When an engine gets constants of its own."""
 
-    flop: ArrayLike
-    stored_bytes: ArrayLike
-    activation_bytes: ArrayLike = 0.0
-    rows: ArrayLike | None = None
-    groups: ArrayLike | None = None
-    depth: ArrayLike | None = None
-    scores: ArrayLike | None = None
-    input_bytes: ArrayLike | None = None
+    difference: float
+    """The common constants miss its kernels by more than this in the median,"""
+    gain: float
+    """and its own miss by this share of that at most."""
+
+
+NEAR = Apart(difference=0.07, gain=0.8)
+FAR = Apart(difference=0.15, gain=0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a family is fitted: start values, which constants are free, when engines are told apart."""
+
+    start: Roofline
+    free: tuple[str, ...]
+    told: Apart = NEAR
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,29 +98,12 @@ class FittedRoofline:
         }
 
 
-def predicted_s(
-    counts: Counts | Sequence[Counts], peak: ArrayLike, bandwidth: ArrayLike, law: Roofline
-) -> Array:
+def predicted_s(counts: Counts | Sequence[Counts], rates: Rates, law: Roofline) -> Array:
     """Seconds that the planner's own law gives; a sequence of counts is kernels run one after the other."""
     parts = [counts] if isinstance(counts, Counts) else counts
     total: Array = np.zeros(())
-    for c in parts:
-        total = (
-            total
-            + kernel_time(
-                c.flop,
-                c.stored_bytes,
-                c.activation_bytes,
-                peak,
-                bandwidth,
-                law,
-                rows=c.rows,
-                groups=c.groups,
-                depth=c.depth,
-                scores=c.scores,
-                input_bytes=c.input_bytes,
-            ).total_s
-        )
+    for part in parts:
+        total = total + kernel_time(part, rates, law).total_s
     return total
 
 
@@ -132,29 +124,25 @@ BOUNDS: dict[str, tuple[float, float]] = {
 def fit_roofline(
     counts: Counts | Sequence[Counts],
     measured_s: ArrayLike,
-    peak: ArrayLike,
-    bandwidth: ArrayLike,
-    start: Roofline,
-    free: Sequence[str],
-    *,
+    rates: Rates,
+    recipe: Recipe,
     weights: ArrayLike | None = None,
-    predict: Callable[[Roofline], Array] | None = None,
-    bounds: Mapping[str, tuple[float, float]] | None = None,
 ) -> FittedRoofline:
-    """The constants in `free` that bring the law nearest to `measured_s`; the others stay as in `start`.
+    """The free constants that bring the law nearest to `measured_s`; the others stay as they start.
 
-    peak, bandwidth: scalars, or one per row where accelerators are pooled. weights: of the
-    rows in the fit (not in the reported errors). predict: another composition of the law
-    than the sum over `counts` (the errors then are its errors).
+    rates: scalars, or one per row where accelerators are pooled. weights: of the rows in the fit
+    (not in the reported errors).
     """
     measured = np.asarray(measured_s, dtype=float)
-    limits = {**BOUNDS, **(bounds or {})}
-    model = predict or (lambda law: predicted_s(counts, peak, bandwidth, law))
+
+    def model(law: Roofline) -> Array:
+        return predicted_s(counts, rates, law)
+
     weight = np.sqrt(np.ones_like(measured) if weights is None else np.asarray(weights, dtype=float))
     held = held_out(np.broadcast_to(np.asarray(_hash_basis(counts)), measured.shape))
-    law_without = _minimise(model, measured, start, free, weight * ~held, limits)
-    law = _minimise(model, measured, law_without, free, weight, limits)
-    law = dataclasses.replace(law, **{k: _tidy(getattr(law, k), BOUNDS[k]) for k in free})
+    law_without = _minimise(model, measured, recipe, weight * ~held)
+    law = _minimise(model, measured, dataclasses.replace(recipe, start=law_without), weight)
+    law = dataclasses.replace(law, **{k: _tidy(getattr(law, k), BOUNDS[k]) for k in recipe.free})
     ratio = model(law) / measured
     error = np.abs(ratio - 1.0)
     blind = np.abs(model(law_without) / measured - 1.0)[held]
@@ -171,15 +159,14 @@ def fit_roofline(
 def _minimise(
     model: Callable[[Roofline], Array],
     measured: Array,
-    start: Roofline,
-    free: Sequence[str],
+    recipe: Recipe,
     weight: Array,
-    limits: Mapping[str, tuple[float, float]],
 ) -> Roofline:
     """Positive constants are sought as logarithms (they span decades), the rest as they are."""
     from scipy.optimize import least_squares
 
-    bounds = [limits[name] for name in free]
+    start, free = recipe.start, recipe.free
+    bounds = [BOUNDS[name] for name in free]
     is_log = np.array([low > 0 for low, _ in bounds])
     used = weight > 0
 

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pdplan.calibration.fit import Block, Counts, fit_roofline, span
-from pdplan.calibration.samples import FAR, NEAR, Sample, for_other_types, pooled_blocks
+from pdplan.calibration.fit import FAR, NEAR, Block, Recipe, fit_roofline, span
+from pdplan.calibration.samples import Sample, for_other_types, pooled_blocks
 from pdplan.calibration.tables import ACCELERATORS, CACHE_BYTES, GENERATIONS, Tables
+from pdplan.laws.kernel import Counts
 from pdplan.laws.roofline import Roofline
 
 SOURCES = {
@@ -104,16 +105,8 @@ def fit(tables: Tables) -> list[Block]:
     for kind in KINDS.values():
         if kind.dtype in samples:
             start, free = (START_QUANTISED, FREE_QUANTISED) if kind.quantised_input else (START, FREE)
-            blocks += pooled_blocks(
-                "gemm",
-                kind.dtype,
-                samples[kind.dtype],
-                GENERATIONS,
-                start,
-                free,
-                "aic-gemm",
-                told=FAR if kind.dtype == LAUNCHED_APART else NEAR,
-            )
+            recipe = Recipe(start=start, free=free, told=FAR if kind.dtype == LAUNCHED_APART else NEAR)
+            blocks += pooled_blocks("gemm", kind.dtype, samples[kind.dtype], GENERATIONS, recipe, "aic-gemm")
     return [*blocks, for_other_types(blocks), *_shared_blocks(tables, blocks)]
 
 
@@ -173,7 +166,7 @@ def _shared_blocks(tables: Tables, blocks: list[Block]) -> list[Block]:
         sheet = tables.sheet(accelerator)
         start = Roofline(**{f: hopper[f] for f in FREE}, exponent=2.0)
         fitted = fit_roofline(
-            counts_of(m, n, k, 1.0), measured, sheet.peak("fp8"), sheet.bandwidth, start, FREE
+            counts_of(m, n, k, 1.0), measured, sheet.rates("fp8"), Recipe(start=start, free=FREE)
         )
         entry = fitted.entry("infersim-gemm", f"m {span(m)}, n {span(n)}, k {span(k)}", FREE)
         entry = {

@@ -8,10 +8,11 @@ heads-width-top_k, logits-64-128 heads-dim.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
-from pdplan.calibration.attention_counts import decode_counts, prefill_counts
+from pdplan.calibration.attention_counts import Core, decode_counts, prefill_counts
 from pdplan.calibration.pooling import Measured
 from pdplan.calibration.tables import Tables
 from pdplan.laws.roofline import Array
@@ -80,15 +81,16 @@ def _counts(
         expanded = kind == "mla" and phase == "prefill"
         elements, group = 576.0 * one, heads
         qk, v = (192.0 * one, 128.0 * one) if expanded else (576.0 * one, 512.0 * one)
+    core = Core(heads=heads, kv_elements=elements, qk_dim=qk, v_dim=v, kv_bytes=kv)
     name = {"mha": "attention", "mla": "mla", "dsa": "sparse"}[kind]
     if phase == "decode":
         entries = np.minimum(rows["kv_len"], numbers[2]) if kind == "dsa" else rows["kv_len"]
         return (
             f"decode_{name}",
-            decode_counts(rows["batch_size"], heads, elements, entries, qk, v, group, kv),
+            decode_counts(rows["batch_size"], entries, core, group),
             kv,
         )
     new = rows["s_q"] if "s_q" in rows else rows["seq_len"]
     past = rows["s_kv"] - new if "s_kv" in rows else 0.0 * one
-    reach = numbers[2] * one if kind == "dsa" else np.inf * one
-    return f"prefill_{name}", prefill_counts(one, new, past, heads, elements, qk, v, reach, kv), kv
+    core = replace(core, reach=numbers[2] if kind == "dsa" else np.inf)
+    return f"prefill_{name}", prefill_counts(one, new, past, core), kv

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pdplan.calibration.fit import Block, Counts, span
+from pdplan.calibration.fit import Block, Recipe, span
 from pdplan.calibration.samples import Sample, fitted_entry, pool, pooled_blocks
 from pdplan.calibration.tables import GENERATIONS, Sheet
-from pdplan.laws.roofline import Array, Roofline
+from pdplan.laws.kernel import Counts
+from pdplan.laws.roofline import Array
 
 FEWEST_ROWS = 8
 """Fewer measurements than this fit no law."""
@@ -75,14 +76,6 @@ class Measured:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a family is fitted: start values, and which constants are free."""
-
-    start: Roofline
-    free: tuple[str, ...]
-
-
 def blocks(measured: Iterable[Measured], recipes: Mapping[str, Recipe]) -> list[Block]:
     """Entries of every accelerator, of every generation, and the defaults."""
     families: dict[tuple[str, str], list[Measured]] = {}
@@ -117,14 +110,14 @@ def _family(family: str, dtype: str, parts: Sequence[Measured], recipe: Recipe) 
             else:
                 generations[generation] = (name,)
     source = next(iter(sorted({sources[n] for names in generations.values() for n in names})))
-    found = pooled_blocks(family, dtype, samples, generations, recipe.start, recipe.free, source)
+    found = pooled_blocks(family, dtype, samples, generations, recipe, source)
     found += [
         Block(
             scope="accelerators",
             name=n,
             family=family,
             dtype=dtype,
-            entry=fitted_entry(samples[n], recipe.start, recipe.free, sources[n]),
+            entry=fitted_entry(samples[n], recipe, sources[n]),
         )
         for n in outside
     ]

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from pdplan.architecture.mixers.gated_linear import GatedLinear
-from pdplan.calibration.fit import Block
-from pdplan.calibration.pooling import Measured, Recipe, blocks, not_from_cache, without_fallbacks
+from pdplan.calibration.fit import Block, Recipe
+from pdplan.calibration.pooling import Measured, blocks, not_from_cache, without_fallbacks
 from pdplan.calibration.tables import ACCELERATORS, Columns, Tables
 from pdplan.laws.roofline import Array, Roofline
 

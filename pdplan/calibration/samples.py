@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pdplan.calibration.fit import Block, Counts, FittedRoofline, fit_roofline, predicted_s, rounded
+from pdplan.calibration.fit import Block, FittedRoofline, Recipe, fit_roofline, predicted_s, rounded
+from pdplan.laws.kernel import Counts, Rates
 from pdplan.laws.roofline import Array, Roofline
 
 
@@ -70,15 +71,17 @@ class Sample:
 
     def errors(self, law: Roofline) -> Array:
         """|predicted / measured − 1| of every row."""
-        return np.abs(predicted_s(self.counts, self.peak, self.bandwidth, law) / self.measured_s - 1.0)
+        return np.abs(predicted_s(self.counts, self.rates, law) / self.measured_s - 1.0)
 
-    def fit(self, start: Roofline, free: Sequence[str]) -> FittedRoofline:
+    @property
+    def rates(self) -> Rates:
+        return Rates(peak_flop_per_s=self.peak, bandwidth_bytes_per_s=self.bandwidth)
+
+    def fit(self, recipe: Recipe) -> FittedRoofline:
         """Every engine weighs the same, however many shapes its table has."""
         names, which, sizes = np.unique(self.engine, return_inverse=True, return_counts=True)
         weights = self.rows / (len(names) * sizes[which])
-        return fit_roofline(
-            self.counts, self.measured_s, self.peak, self.bandwidth, start, free, weights=weights
-        )
+        return fit_roofline(self.counts, self.measured_s, self.rates, recipe, weights)
 
 
 def pool(samples: Sequence[Sample]) -> Sample:
@@ -103,43 +106,31 @@ def pool(samples: Sequence[Sample]) -> Sample:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Apart:
-    """When an engine gets constants of its own."""
-
-    difference: float
-    """The common constants miss its kernels by more than this in the median,"""
-    gain: float
-    """and its own miss by this share of that at most."""
-
-
-NEAR = Apart(difference=0.07, gain=0.8)
-FAR = Apart(difference=0.15, gain=0.5)
 FEWEST_OF_AN_ENGINE = 200
 """Rows below which an engine is not told apart."""
+LARGEST_POOL = 120_000
+"""Rows of a generation that its fit takes, about."""
 
 
-def fitted_entry(
-    sample: Sample, start: Roofline, free: Sequence[str], source: str, told: Apart = NEAR
-) -> dict[str, Any]:
+def fitted_entry(sample: Sample, recipe: Recipe, source: str) -> dict[str, Any]:
     """The entry of one accelerator: constants common to its engines, and of engines that stand apart.
 
-    Of the engines that the common constants miss by more than `told.difference` in the median,
-    and that constants of their own miss by `told.gain` of that at most, the farthest gets its own.
+    Of the engines that the common constants miss by more than the recipe's `told.difference` in the
+    median, and that constants of their own miss by `told.gain` of that at most, the farthest gets its own.
     The common ones are then those of the other engines, and so on. `measured_engines` says
     whose are common.
     """
     common = sample
-    fitted = common.fit(start, free)
+    fitted = common.fit(recipe)
     apart: dict[str, Any] = {}
-    while (stranger := _farthest_engine(common, fitted.law, free, told)) is not None:
+    while (stranger := _farthest_engine(common, fitted.law, recipe)) is not None:
         name, alone = stranger
         apart[name] = {
-            k: v for k, v in alone.entry(source, "", free).items() if k not in ("shapes", "source")
+            k: v for k, v in alone.entry(source, "", recipe.free).items() if k not in ("shapes", "source")
         }
         common = common.where(common.engine != name)
-        fitted = common.fit(start, free)
-    entry = fitted.entry(source, sample.shapes, free)
+        fitted = common.fit(recipe)
+    entry = fitted.entry(source, sample.shapes, recipe.free)
     if len(set(sample.engine.tolist())) > 1:
         entry["measured_engines"] = sorted(set(common.engine.tolist()))
     if apart:
@@ -147,18 +138,16 @@ def fitted_entry(
     return entry
 
 
-def _farthest_engine(
-    sample: Sample, law: Roofline, free: Sequence[str], told: Apart
-) -> tuple[str, FittedRoofline] | None:
+def _farthest_engine(sample: Sample, law: Roofline, recipe: Recipe) -> tuple[str, FittedRoofline] | None:
     """The engine that `law` misses most, with its own fit; None where all are near, or only one is left."""
     names = sorted(set(sample.engine.tolist()))
     found: list[tuple[float, str, FittedRoofline]] = []
     for name in names if len(names) > 1 else ():
         own = sample.where(sample.engine == name)
         missed = float(np.median(own.errors(law)))
-        if missed > told.difference and own.rows >= FEWEST_OF_AN_ENGINE:
-            alone = own.fit(law, free)
-            if alone.median_error <= missed * told.gain:
+        if missed > recipe.told.difference and own.rows >= FEWEST_OF_AN_ENGINE:
+            alone = own.fit(dataclasses.replace(recipe, start=law))
+            if alone.median_error <= missed * recipe.told.gain:
                 found.append((missed, name, alone))
     if not found:
         return None
@@ -166,9 +155,7 @@ def _farthest_engine(
     return name, alone
 
 
-def stranger_errors(
-    samples: Mapping[str, Sample], start: Roofline, free: Sequence[str]
-) -> tuple[float, float]:
+def stranger_errors(samples: Mapping[str, Sample], recipe: Recipe) -> tuple[float, float]:
     """Median and p90 error on a generation under constants fitted to the other generations.
 
     What an accelerator that nobody measured has to expect from the defaults; the
@@ -179,7 +166,7 @@ def stranger_errors(
         others = [s for name, s in sorted(samples.items()) if name != left_out]
         if not others:
             continue
-        error = sample.errors(pool(others).fit(start, free).law)
+        error = sample.errors(pool(others).fit(recipe).law)
         medians.append(float(np.median(error)))
         p90s.append(float(np.percentile(error, 90)))
     return (float(np.median(medians)), float(np.median(p90s))) if medians else (math.nan, math.nan)
@@ -190,11 +177,8 @@ def pooled_blocks(
     dtype: str,
     samples: Mapping[str, Sample],
     generations: Mapping[str, Sequence[str]],
-    start: Roofline,
-    free: Sequence[str],
+    recipe: Recipe,
     source: str,
-    limit: int = 120_000,
-    told: Apart = NEAR,
 ) -> list[Block]:
     """Blocks of every measured accelerator, of its generation, and the default of the type.
 
@@ -205,18 +189,16 @@ def pooled_blocks(
     by_generation: dict[str, Sample] = {}
     for generation, names in sorted(generations.items()):
         measured = [name for name in names if name in samples]
-        entries = {name: fitted_entry(samples[name], start, free, source, told) for name in measured}
+        entries = {name: fitted_entry(samples[name], recipe, source) for name in measured}
         blocks += [
             Block(scope="accelerators", name=n, family=family, dtype=dtype, entry=e)
             for n, e in entries.items()
         ]
         if not measured:
             continue
-        pooled = pool([samples[name].thinned(limit // len(measured)) for name in measured])
+        pooled = pool([samples[name].thinned(LARGEST_POOL // len(measured)) for name in measured])
         by_generation[generation] = pooled
-        entry = (
-            entries[measured[0]] if len(measured) == 1 else fitted_entry(pooled, start, free, source, told)
-        )
+        entry = entries[measured[0]] if len(measured) == 1 else fitted_entry(pooled, recipe, source)
         blocks.append(
             Block(
                 scope="generations",
@@ -226,12 +208,12 @@ def pooled_blocks(
                 entry={**entry, "measured_on": measured},
             )
         )
-    thin = {name: s.thinned(limit // 4) for name, s in by_generation.items()}
+    thin = {name: s.thinned(LARGEST_POOL // 4) for name, s in by_generation.items()}
     everything = pool([thin[name] for name in sorted(thin)])
-    fitted = everything.fit(start, free)
-    entry = fitted.entry(source, everything.shapes, free)
+    fitted = everything.fit(recipe)
+    entry = fitted.entry(source, everything.shapes, recipe.free)
     if len(thin) > 1:
-        median, p90 = stranger_errors(thin, start, free)
+        median, p90 = stranger_errors(thin, recipe)
         entry.update(
             median_error=rounded(median),
             p90_error=rounded(p90),

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from pdplan.errors import InputError
 from pdplan.files import read_yaml
+from pdplan.laws.kernel import Rates
 
 Columns = dict[str, NDArray[Any]]
 
@@ -84,6 +85,10 @@ class Sheet:
 
     def peak(self, dtype: str) -> float:
         return self.peaks[dtype]
+
+    def rates(self, dtype: str) -> Rates:
+        """What a kernel of this arithmetic type may reach."""
+        return Rates(peak_flop_per_s=self.peaks[dtype], bandwidth_bytes_per_s=self.bandwidth)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pdplan.cli.options import (
     CONCURRENCY,
     LENGTHS,
     MARKET,
+    MIX,
     OBJECTIVES,
     RATE,
     SIZES,
@@ -19,6 +20,7 @@ from pdplan.cli.options import (
     Flag,
     Flags,
     takes,
+    with_mix,
 )
 from pdplan.cli.output import ANSWERED, NO, emit, working
 
@@ -73,6 +75,7 @@ def compare(
         ),
     ] = None,
     *,
+    mix: MIX = False,
     modes: Annotated[
         bool,
         typer.Option(
@@ -95,7 +98,7 @@ def compare(
     from pdplan.report.comparison import comparison_report
     from pdplan.report.modes import modes_report
 
-    catalog, given = flags.catalog(), flags.given()
+    catalog, given = flags.catalog(), with_mix(flags.given(), mix)
     plans = bool(files) and not (len(files) == 1 and is_question_file(files[0]))  # type: ignore[index,arg-type]
     if modes:
         if plans:

@@ -10,6 +10,7 @@ from pdplan.cli.options import (
     HARDWARE,
     LENGTHS,
     MARKET,
+    MIX,
     MODE,
     MODEL,
     OBJECTIVES,
@@ -21,6 +22,7 @@ from pdplan.cli.options import (
     Flag,
     Flags,
     takes,
+    with_mix,
 )
 from pdplan.cli.output import ANSWERED, NO, emit, working
 
@@ -52,6 +54,8 @@ def day(
             show_default=False,
         ),
     ] = None,
+    *,
+    mix: MIX = False,
 ) -> int:
     """Rates that vary: how many workers run when, what to reserve and what to rent on demand.
 
@@ -64,7 +68,7 @@ def day(
     from pdplan.report.day import day_report
     from pdplan.search.day import plan_day
 
-    found = day_from(merged(read_day(file) if file else {}, flags.given()), flags.catalog())
+    found = day_from(merged(read_day(file) if file else {}, with_mix(flags.given(), mix)), flags.catalog())
     asked = found.asked
     with working("searching"):
         plan = plan_day(asked.question, found.day, asked.world)

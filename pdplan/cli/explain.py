@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pdplan.cli.options import COMMON, CONCURRENCY, QUESTION, Flags, takes
+from pdplan.cli.options import COMMON, CONCURRENCY, MIX, QUESTION, Flags, takes, with_mix
 from pdplan.cli.output import ANSWERED, NO, emit, terminal, write
 from pdplan.errors import InputError, nearest, quoted_list
 
@@ -26,6 +26,7 @@ def explain(
         ),
     ] = None,
     *,
+    mix: MIX = False,
     section: Annotated[
         list[str] | None,
         typer.Option(
@@ -47,7 +48,7 @@ def explain(
     Exit code 1 if the deployment cannot carry the load at all.
     """
     sections = _sections(section or ())
-    found = _found(plan, flags)
+    found = _found(plan, flags, mix)
     if found is None:
         return NO
     from dataclasses import replace
@@ -89,15 +90,17 @@ def _sections(names: "list[str] | tuple[()]") -> tuple[str, ...]:
     return tuple(wanted)
 
 
-def _found(path: str | None, flags: Flags) -> "Deployment | None":
+def _found(path: str | None, flags: Flags, mix: bool) -> "Deployment | None":
     """The plan of a file, or the one that a file or the flags ask for."""
     from pdplan.inputs import read_deployment, read_question
     from pdplan.inputs.questions import is_question_file, merged
 
     if path is None:
-        return _searched(flags.given(), flags)
+        return _searched(with_mix(flags.given(), mix), flags)
     if is_question_file(path):
-        return _searched(merged(read_question(path), flags.given()), flags)
+        return _searched(merged(read_question(path), with_mix(flags.given(), mix)), flags)
+    if mix:
+        raise InputError(f"--mix: {path} holds a plan, not a question; leave it out")
     return read_deployment(path, flags.catalog(), flags.given())
 
 

@@ -164,6 +164,23 @@ QUESTION = (
 """Everything that asks a question."""
 COMMON = (*CATALOG, *OUTPUT)
 
+MIX = Annotated[
+    bool,
+    typer.Option(
+        "--mix",
+        help="Also try pools of several kinds of workers (tried anyway where an inventory limits).",
+        show_default=False,
+    ),
+]
+"""Of every command that searches for one plan; its value goes where the others are: see `with_mix`."""
+
+
+def with_mix(values: Mapping[str, Any], mix: bool) -> dict[str, Any]:
+    """The values of the other flags, with --mix where it was given."""
+    from pdplan.inputs import Given
+
+    return {**values, "mix": Given(True, "--mix")} if mix else dict(values)
+
 
 @dataclass(frozen=True)
 class Flags:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pdplan.cli.options import ALTERNATIVES, COMMON, GOAL, QUESTION, ROBUST, Flag, Flags, takes
+from pdplan.cli.options import ALTERNATIVES, COMMON, GOAL, MIX, QUESTION, ROBUST, Flag, Flags, takes, with_mix
 from pdplan.cli.output import ANSWERED, NO, emit, say, working
 
 OWN = (
@@ -26,14 +26,7 @@ def recommend(
         ),
     ] = None,
     *,
-    mix: Annotated[
-        bool,
-        typer.Option(
-            "--mix",
-            help="Also try pools of several kinds of workers (tried anyway where an inventory limits).",
-            show_default=False,
-        ),
-    ] = False,
+    mix: MIX = False,
     certify: Annotated[
         bool,
         typer.Option(
@@ -59,7 +52,7 @@ def recommend(
     """
     from dataclasses import replace
 
-    from pdplan.inputs import Given, question_from, read_question
+    from pdplan.inputs import question_from, read_question
     from pdplan.inputs.given import Findings
     from pdplan.inputs.questions import merged
     from pdplan.report.recommendation import recommendation_report
@@ -74,9 +67,8 @@ def recommend(
         given = own["sensitivity_plot"]
         path = findings.attempt(picture_path, str(given.value), given.where)
     findings.check()
-    values = dict(merged(read_question(question) if question else {}, flags.given("sensitivity_plot")))
-    if mix:
-        values["mix"] = Given(True, "--mix")
+    own = with_mix(flags.given("sensitivity_plot"), mix)
+    values = merged(read_question(question) if question else {}, own)
     asked = question_from(values, flags.catalog())
     with working("searching"):
         found = search(replace(asked.question, certify=certify), asked.world)

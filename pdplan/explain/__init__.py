@@ -8,7 +8,7 @@ case          the plan, evaluated
 architecture  1 the model in numbers
 seed          2 the seed formulas, 3 the laws in the ideal limit
 memory_fit    4 memory
-kernels, messages, steps, phases
+kernels, messages, steps, pipeline, phases, mixed
               5 prefill, 6 decode
 waiting       7 KV transfer, 8 queueing
 outcome       9 latency, 10 rates, 11 cost
@@ -25,9 +25,10 @@ from pdplan.explain.builder import Builder
 from pdplan.explain.case import Case, case_of, write_question
 from pdplan.explain.derivation import SECTION_KEYS, Derivation, Input, Line, Section, StepTable, TermRow
 from pdplan.explain.memory_fit import write_memory
+from pdplan.explain.mixed import write_mixed
 from pdplan.explain.mixture import write_mixture
 from pdplan.explain.outcome import Found, answer, write_cost, write_latency, write_rates
-from pdplan.explain.phases import write_decode, write_mixed, write_prefill
+from pdplan.explain.phases import write_decode, write_prefill
 from pdplan.explain.seed import write_ideal, write_seed
 from pdplan.explain.waiting import write_queueing, write_transfer
 from pdplan.plan import Colocated, Mixed, Plan, role_of

@@ -80,7 +80,11 @@ class Case:
 
     def servers_per_worker(self, name: str) -> Quantity:
         plan = self.plan.pools[name]
-        return Quantity(float(plan.dp * plan.pp), "servers", f"{PLAN}: dp·pp of {name}")
+        return Quantity(float(plan.dp), "servers", f"{PLAN}: dp of {name}")
+
+    def micro_batches_per_worker(self, name: str) -> Quantity:
+        plan = self.plan.pools[name]
+        return Quantity(float(plan.dp * plan.pp), "micro-batches", f"{PLAN}: dp·pp of {name}")
 
 
 def case_of(world: World, plan: Plan, workload: Workload, slo: Slo) -> Case:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pdplan.architecture.stages import Stage, stages_of, whole
 from pdplan.evaluate import pool_memory
 from pdplan.explain.builder import Builder, Quantity, number
 from pdplan.explain.case import Case
 from pdplan.explain.sources import PLAN, Sources
-from pdplan.memory import SequencePart, WeightPart, sequence_parts, weight_parts, widest_mlp
+from pdplan.explain.writer import used_in
+from pdplan.memory import (
+    SequencePart,
+    WeightPart,
+    sequence_parts,
+    weight_parts,
+    widest_mlp,
+)
 from pdplan.pools import Pool
 
 
@@ -24,7 +32,19 @@ def write_memory(b: Builder, case: Case) -> None:
 def _write_pool(b: Builder, case: Case, name: str, pool: Pool, sources: Sources) -> None:
     budget = pool_memory(pool, case.workload)
     setting, layout = pool.setting, pool.layout
-    pp = sources.plan(number(layout.pp), "stages")
+    draft = setting.draft if pool.speculation.drafted else None
+    length = case.workload.isl + case.workload.osl
+    stage = stages_of(setting.stack.order, whole(setting.stack), int(number(layout.pp)))[
+        int(number(budget.stage))
+    ]
+    if number(layout.pp) > 1:
+        b.note(
+            f"{name}: of {number(layout.pp):g} stages, the one that holds the fewest requests: "
+            f"{stage.layers} of {setting.stack.layers} layers"
+            + (", the embedding" if stage.first else "")
+            + (", the head" if stage.last else "")
+            + "."
+        )
     usable = b.line(
         "M",
         "memory that the engine takes",
@@ -34,22 +54,14 @@ def _write_pool(b: Builder, case: Case, name: str, pool: Pool, sources: Sources)
         value=budget.usable,
         group=name,
     )
-    parts = list(weight_parts(setting.stack, setting.formats, layout))
-    draft = setting.draft if pool.speculation.drafted else None
-    if draft is not None:
-        parts += list(weight_parts(draft, setting.formats, layout))
+    parts = list(weight_parts(setting.stack, setting.formats, layout, stage))
+    if draft is not None and stage.last:
+        parts += list(weight_parts(draft, setting.formats, layout, whole(draft)))
     held = [_weight_line(b, sources, part, name) for part in parts]
-    layers = b.total("W_l", "weights of the layers, before stages", held, "B", prefix="W", group=name)
-    ends = _write_ends(b, sources, pool, name)
-    weights = b.line(
-        "W",
-        "weights on one GPU",
-        "W_l/pp+W_e",
-        {"W_l": layers, "pp": pp, "W_e": ends},
-        "B",
-        value=budget.weights,
-        group=name,
-    )
+    used = {"W_l": b.total("W_l", "weights of the layers", held, "B", prefix="W", group=name)}
+    if stage.first or stage.last:
+        used["W_e"] = _write_ends(b, sources, pool, stage, name)
+    weights = b.line("W", "weights on one GPU", "+".join(used), used, "B", value=budget.weights, group=name)
     reserve = _write_reserve(b, sources, pool, budget.reserve, name)
     left = b.line(
         "C",
@@ -63,18 +75,16 @@ def _write_pool(b: Builder, case: Case, name: str, pool: Pool, sources: Sources)
     context = b.line(
         "c", "full length of a request", "ISL+OSL", {"ISL": case.isl, "OSL": case.osl}, "tokens", group=name
     )
-    length = case.workload.isl + case.workload.osl
     kept = [
         _sequence_line(b, sources, part, context, name)
-        for part in sequence_parts(setting.stack, setting.formats, layout, length)
+        for part in sequence_parts(setting.stack, setting.formats, layout, length, stage)
     ]
-    used = {f"c_{i}": x for i, x in enumerate(kept, 1)}
-    each = b.line(
+    each = b.total(
         "c_s",
         "cache and state of one request on one GPU",
-        f"({'+'.join(used)})/pp",
-        used | {"pp": pp},
+        kept,
         "B",
+        prefix="c",
         value=budget.sequence,
         group=name,
     )
@@ -120,24 +130,26 @@ def _sequence_line(
     )
 
 
-def _write_ends(b: Builder, sources: Sources, pool: Pool, group: str) -> Quantity:
+def _write_ends(b: Builder, sources: Sources, pool: Pool, stage: Stage, group: str) -> Quantity:
+    """Embedding and head, as far as the stage has them."""
     stack, formats = pool.setting.stack, pool.setting.formats
     used = {
         "V": sources.model(stack.vocab_size, "tokens"),
         "H": sources.model(stack.hidden_size, "elements"),
-        "w_e": Quantity(
-            formats.weight_bytes("embedding"), "B", f"embedding stored as {formats.checkpoint.embedding}"
-        ),
         "tp": sources.plan(number(pool.layout.tp), "ranks"),
     }
-    expression = "V*H*w_e/tp"
-    if not stack.tie_embeddings:
-        expression = "V*H*(w_e+w_h)/tp"
+    kinds = []
+    if stage.first or stack.tie_embeddings:
+        kinds.append("w_e")
+        used["w_e"] = Quantity(
+            formats.weight_bytes("embedding"), "B", f"embedding stored as {formats.checkpoint.embedding}"
+        )
+    if stage.last and not stack.tie_embeddings:
+        kinds.append("w_h")
         used["w_h"] = Quantity(formats.weight_bytes("head"), "B", f"head stored as {formats.checkpoint.head}")
-    name = "embedding and head"
-    if number(pool.layout.pp) > 1:
-        expression, name = f"{expression}/2", f"{name}, on the first and the last stage"
-    return b.line("W_e", name, expression, used, "B", group=group)
+    name = {"w_e": "embedding", "w_h": "head"}[kinds[0]] if len(kinds) == 1 else "embedding and head"
+    width = kinds[0] if len(kinds) == 1 else f"({'+'.join(kinds)})"
+    return b.line("W_e", name, f"V*H*{width}/tp", used_in(f"V*H*{width}/tp", used), "B", group=group)
 
 
 def _write_reserve(b: Builder, sources: Sources, pool: Pool, value: object, group: str) -> Quantity:

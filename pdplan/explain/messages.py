@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pdplan.explain.builder import Quantity, number
 from pdplan.explain.sources import ENGINE_FORMAT
 from pdplan.explain.writer import Writer, used_in
+from pdplan.laws.experts import REFERENCE_RANKS, busiest_exchange_factor
 from pdplan.ops import Message
 from pdplan.step import BINDING_TERMS, Term, exchange_s
 
@@ -46,10 +47,11 @@ def message_lines(writer: Writer, term: Term, message: Message, group: str) -> Q
     skewed = message.uneven and engine.exchange_imbalance != 1
     if skewed:
         used["phi_x"] = sources.engine("exchange_imbalance")
-        kernel /= engine.exchange_imbalance
+        used["r"] = sources.plan(number(message.ranks), "ranks")
+        kernel /= number(busiest_exchange_factor(engine.exchange_imbalance, message.ranks))
     used["t"] = _LAWS[message.exchange](writer, message, group, size, kernel)
     used["L"] = sources.model(message.layers, "times")
-    busy = "phi_x*t" if skewed else "t"
+    busy = f"(1+(phi_x-1)*ln(r)/ln({REFERENCE_RANKS:g}))*t" if skewed else "t"
     expression = f"L*({busy}+t_w)" if waits else f"L*{busy}"
     return writer.line(
         group,

@@ -13,6 +13,7 @@ from typing import Any
 from pdplan.compose import build_network, economics, mixed_routes
 from pdplan.explain.builder import Builder, Quantity
 from pdplan.explain.case import Case, sources_of
+from pdplan.explain.mixed import write_mixed
 from pdplan.explain.outcome import (
     Found,
     open_rates,
@@ -24,7 +25,7 @@ from pdplan.explain.outcome import (
     write_prefill_busy,
     write_throughput,
 )
-from pdplan.explain.phases import write_decode, write_mixed, write_prefill
+from pdplan.explain.phases import write_decode, write_prefill
 from pdplan.explain.sources import OBJECTIVE, PLAN
 from pdplan.explain.waiting import write_queueing, write_transfer
 from pdplan.mixture import Mixing, Route, mixing_of

@@ -11,7 +11,8 @@ from pdplan.compose import mean_prices_usd_per_h
 from pdplan.evaluate import judged, peak_running
 from pdplan.explain.builder import Builder, Quantity
 from pdplan.explain.case import Case
-from pdplan.explain.phases import decode_tpot, mixed_tpot
+from pdplan.explain.mixed import mixed_tpot
+from pdplan.explain.phases import decode_tpot
 from pdplan.explain.sources import OBJECTIVE, PLAN, error_source, power_source, price_source
 from pdplan.uncertainty import grounds
 
@@ -51,11 +52,11 @@ def write_latency(b: Builder, case: Case, found: Found) -> None:
     )
     handling = found["handling"]
     if case.decoding == "decode":
-        fixed = {"t_h": handling, "t_x": found["exposed"], "t_d": found["tpot"]}
-        after, names = "t_x+t_d", "request handling, wait, prefill, transfer, first decode step"
+        fixed = {"t_h": handling, "t_x": found["exposed"], "t_f": found["first"]}
+        after, names = "t_x+t_f", "request handling, wait, prefill, transfer, hand-over and first decode step"
     else:
         closed = case.workload.concurrency is not None
-        fixed = {"t_h": handling, "t_d": found["tpot"] if closed else found["D"]}
+        fixed = {"t_h": handling, "t_d": found.get("t_u", found["tpot"]) if closed else found["D"]}
         after = "t_d" if closed else "t_d/2"
         half = "the step under way" if closed else "half a running step"
         names = f"request handling, wait, prefill, {half}"
@@ -204,7 +205,7 @@ def open_rates(b: Builder) -> None:
 
 def write_prefill_busy(b: Builder, case: Case, found: Found) -> None:
     """What the prefill pool can do, and how much of that is asked."""
-    used = {"c": found["servers"], "b_p": found["prompts"], "S": found["S"]}
+    used = {"c": found["servers"], "b_p": found["prompts"], "S": found.get("S_q", found["S"])}
     most = b.line("X_p", f"requests that {_pool(case, 'prefill')} can do", "c*b_p/S", used, "requests/s")
     _write_busy(b, case, "prefill", case.arrivals("prefill"), most)
 

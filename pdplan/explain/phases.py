@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pdplan.explain.builder import Builder, Quantity
 from pdplan.explain.case import Case
+from pdplan.explain.pipeline import StepLines, busy_stages, round_line
 from pdplan.explain.sources import PLAN, QUESTION
 from pdplan.explain.steps import write_step
 from pdplan.explain.writer import Known
+from pdplan.laws.speculation import tokens_per_step
 from pdplan.pools import (
     decode_step,
     decode_tpot_s,
     draft_setting,
     draft_step,
-    mixed_step,
+    first_step_s,
     prefill_service,
 )
 from pdplan.step import StepTime
@@ -38,25 +40,33 @@ def write_prefill(b: Builder, case: Case) -> dict[str, Quantity]:
         "b_p",
         "prompts of a server in one batch",
         "max(B/servers,1)",
-        {"B": batch, "servers": case.servers_per_worker("prefill")},
+        {"B": batch, "servers": case.micro_batches_per_worker("prefill")},
         "prompts",
         value=service.prompts,
     )
-    known, cut = _prompt_load(b, case, "prefill", prompts)
+    known, cut = prompt_load(b, case, "prefill", prompts)
     steps = cut["N_s"]
     known["m"] = b.line("m", "tokens of a step", "b_p*n", {"b_p": prompts, "n": known["n"]}, "tokens")
     known["o"] = prompts
-    t = write_step(b, sources, service.step, known, "prefill step")
+    lines = write_step(b, sources, service.step, known, "prefill step")
+    used = {"N_s": steps, "t": lines.total}
+    found, expression = {}, "N_s*t"
+    if lines.earlier is not None:
+        used["t_s"] = lines.slowest(b, "prefill step")
+        expression = "t+(N_s-1)*t_s"
+        found["S_q"] = b.line(
+            "S_q",
+            "what a batch takes of its server: the next one follows so much later",
+            "N_s*t_s",
+            {"N_s": steps, "t_s": used["t_s"]},
+            "s",
+            value=service.interval_s,
+        )
     total = b.line(
-        "S",
-        "service: one batch of prompts, all steps",
-        "N_s*t",
-        {"N_s": steps, "t": t},
-        "s",
-        value=service.time_s,
+        "S", "service: one batch of prompts, all steps", expression, used, "s", value=service.time_s
     )
     handling = write_handling(b, case, "prefill", steps, service.step, service.handling_s)
-    return {"S": total, "prompts": prompts, "handling": handling}
+    return found | {"S": total, "prompts": prompts, "handling": handling}
 
 
 def write_handling(
@@ -77,7 +87,7 @@ def write_handling(
     return b.line("t_h", "request handling, beside the steps of others", expression, used, "s", value=value)
 
 
-def _prompt_load(b: Builder, case: Case, name: str, prompts: Quantity) -> tuple[Known, dict[str, Quantity]]:
+def prompt_load(b: Builder, case: Case, name: str, prompts: Quantity) -> tuple[Known, dict[str, Quantity]]:
     """Chunks of a prompt: steps, tokens per prompt and step, cached tokens before them."""
     workload = case.workload
     reuse = Quantity(workload.prefix_reuse, "", QUESTION)
@@ -106,13 +116,13 @@ def _prompt_load(b: Builder, case: Case, name: str, prompts: Quantity) -> tuple[
     return {"b_p": prompts, "n": chunk, "p": past, "dp": dp}, cut
 
 
-def _answer_load(b: Builder, case: Case, name: str, running: Quantity) -> Known:
+def answer_load(b: Builder, case: Case, name: str, running: Quantity) -> Known:
     """Running sequences of a server and their context."""
     sequences = b.line(
         "b_d",
-        "running sequences of a server",
+        f"running sequences of a {'server' if case.plan.pools[name].pp == 1 else 'micro-batch'}",
         "N/servers",
-        {"N": running, "servers": case.servers_per_worker(name)},
+        {"N": running, "servers": case.micro_batches_per_worker(name)},
         "sequences",
     )
     spread = case.workload.osl_cv
@@ -147,34 +157,67 @@ def decode_tpot(b: Builder, case: Case, running: Quantity, what: str, *, detail:
     """TPOT of the decode pool at `running` sequences on each worker."""
     name, pool, sources = "decode", case.pools["decode"], case.sources["decode"]
     batch = np.asarray([running.value])
-    known = _answer_load(b, case, name, running)
+    known = answer_load(b, case, name, running)
     step = write_step(b, sources, decode_step(pool, case.workload, batch), known, what, detail=detail)
-    top, used = _with_drafts(b, case, name, running, known, {"t": step}, what, detail=detail)
+    alone = rounds(b, case, name, running, known, step, what, detail=detail)
     return b.line(
         "TPOT",
         f"time per output token, {what}",
-        top,
-        used,
+        alone.per_token,
+        alone.used,
         "s",
         value=decode_tpot_s(pool, case.workload, batch),
     )
 
 
-def _with_drafts(
+@dataclass(frozen=True, kw_only=True)
+class Alone:
+    """From a step without prefill to the next of the same sequences, as an expression."""
+
+    step: str
+    """The step and its drafts, or a round of a pipeline."""
+    per_token: str
+    used: Known
+    tokens: Quantity | None
+    """Tokens that a step yields, None where it is one."""
+    around: Quantity | None = None
+    """Micro-batches that go round, where there are stages."""
+    drafts: tuple[str, Known] = ("", {})
+
+
+def rounds(
     b: Builder,
     case: Case,
     name: str,
     running: Quantity,
     known: Known,
-    used: Known,
+    step: StepLines,
     what: str,
     *,
     detail: bool,
-) -> tuple[str, Known]:
-    """(step + drafts) / tokens per step, as an expression over t."""
+) -> Alone:
+    """(step + drafts) / tokens per step, or a pipeline's round in place of the step."""
+    tokens, drafts = _drafts(b, case, name, running, known, what, detail=detail)
+    after, used = drafts
+    expression, used = f"t{after}", used | {"t": step.total}
+    around = None
+    if step.earlier is not None:
+        around = busy_stages(b, case, name, running)
+        expression, used = "t_r", {"t_r": round_line(b, step, around, drafts, what)}
+    top = expression
+    if tokens is not None:
+        used = used | {"E": tokens}
+        top = f"({expression})/E" if after and around is None else f"{expression}/E"
+    return Alone(step=expression, per_token=top, used=used, tokens=tokens, around=around, drafts=drafts)
+
+
+def _drafts(
+    b: Builder, case: Case, name: str, running: Quantity, known: Known, what: str, *, detail: bool
+) -> tuple[Quantity | None, tuple[str, Known]]:
+    """Tokens that a step yields, and what drafting adds to it: "+k*t_draft"."""
     drafted, acceptance = case.plan.speculation.drafted, case.plan.speculation.acceptance
     if not drafted:
-        return "t", used
+        return None, ("", {})
     pool, sources = case.pools[name], case.sources[name]
     k, a = Quantity(float(drafted), "tokens", PLAN), sources.acceptance()
     expected = "(1-a**(k+1))/(1-a)" if acceptance < 1 else "k+1"
@@ -185,10 +228,9 @@ def _with_drafts(
         {"a": a, "k": k} if acceptance < 1 else {"k": k},
         "tokens",
     )
-    used = used | {"E": tokens}
     setting, step = draft_setting(pool), draft_step(pool, case.workload, np.asarray([running.value]))
     if setting is None or step is None:
-        return "t/E", used
+        return tokens, ("", {})
     single = known | {
         "m": known["b_d"],
         "o": known["b_d"],
@@ -197,7 +239,7 @@ def _with_drafts(
     draft = write_step(
         b, replace(sources, setting=setting), step, single, f"draft for the {what}", detail=detail
     )
-    return "(t+k*t_draft)/E", used | {"k": k, "t_draft": draft}
+    return tokens, ("+k*t_draft", {"k": k, "t_draft": draft.total})
 
 
 def write_decode(b: Builder, case: Case) -> dict[str, Quantity]:
@@ -213,7 +255,29 @@ def write_decode(b: Builder, case: Case) -> dict[str, Quantity]:
     )
     tpot = decode_tpot(b, case, running, "decode step", detail=True)
     write_little(b, case, tpot)
-    return {"tpot": tpot, "N": running, "t_decode": tpot}
+    return {"tpot": tpot, "N": running, "t_decode": tpot, "first": _write_first_step(b, case, tpot, running)}
+
+
+def _write_first_step(b: Builder, case: Case, tpot: Quantity, running: Quantity) -> Quantity:
+    """The first step of an answer, with the steps of others that the hand-over waits for."""
+    pool, drafted = case.pools["decode"], case.plan.speculation.drafted
+    used = {"TPOT": tpot, "h": case.sources["decode"].engine("handover_steps", "steps")}
+    if not used["h"].value:
+        return tpot
+    passing = "h"
+    if drafted:
+        tokens = float(tokens_per_step(drafted, case.plan.speculation.acceptance))
+        passing, used = "h*E", used | {"E": Quantity(tokens, "tokens", "as above")}
+    if case.workload.concurrency is not None:
+        passing, used = f"{passing}*(1-exp(-N))", used | {"N": running}
+    return b.line(
+        "t_f",
+        "hand-over, during which others step, and first decode step",
+        f"TPOT*(1+{passing})",
+        used,
+        "s",
+        value=first_step_s(pool, case.workload, running.value, tpot.value),
+    )
 
 
 def write_little(b: Builder, case: Case, tpot: Quantity) -> None:
@@ -233,102 +297,3 @@ def write_little(b: Builder, case: Case, tpot: Quantity) -> None:
         value=case.metrics.running[name],
         note="the batch was solved so that this holds",
     )
-
-
-def mixed_tpot(b: Builder, case: Case, running: Quantity, what: str, *, detail: bool) -> dict[str, Quantity]:
-    """TPOT of a colocated pool at `running` sequences on each worker, prefills beside them."""
-    name, pool, sources = "colocated", case.pools["colocated"], case.sources["colocated"]
-    mixed = mixed_step(pool, case.workload, np.asarray([running.value]))
-    known = _answer_load(b, case, name, running)
-    plain = write_step(b, sources, mixed.decode, known, f"{what} without prefill", detail=detail)
-    prompts = Quantity(1.0, "prompts", "one prompt is worked on by a server at a time")
-    prefill, cut = _prompt_load(b, case, name, prompts)
-    steps = cut["N_s"]
-    beside = bool(sources.setting.constants.engine.mixes_prefill)
-    if beside:
-        used = {"b_d": known["b_d"], "q": known["q"], "b_p": prompts, "n": prefill["n"]}
-        both = known | prefill
-        both["m"] = b.line("m", "tokens of a step with a chunk", "b_d*q+b_p*n", used, "tokens")
-        used.pop("n")
-        both["o"] = b.line("o", "rows of the LM head", "b_d*q+b_p", used, "rows")
-        title, extra = f"{what} with a chunk of prompt", "N_s*(t_c-t)"
-    else:
-        both = prefill
-        both["m"] = b.line("m", "tokens of a chunk", "b_p*n", {"b_p": prompts, "n": prefill["n"]}, "tokens")
-        both["o"] = prompts
-        title, extra = f"{what}: chunk of prompt on its own", "N_s*t_c"
-    chunked = write_step(b, sources, mixed.prefill, both, title, detail=detail)
-    used = {"N_s": steps, "t_c": chunked} | ({"t": plain} if beside else {})
-    added = b.line(
-        "t_x", "what a prompt adds to the steps of its server", extra, used, "s", value=mixed.prefill_extra_s
-    )
-    service = b.line(
-        "S",
-        "service: a prompt, all its chunks",
-        "N_s*t_c",
-        {"N_s": steps, "t_c": chunked},
-        "s",
-        value=mixed.prefill_service_s,
-    )
-    work = added
-    if beside:
-        used_q = cut | {"t_x": added, "t": plain}
-        work = b.line(
-            "S_q",
-            "what a prompt takes of its server: those that wait together share steps",
-            "t_x+N_s*t/max(floor(M/n_0),1)",
-            used_q,
-            "s",
-            value=mixed.prefill_work_s,
-        )
-    top, alone = _with_drafts(b, case, name, running, known, {"t": plain}, what, detail=detail)
-    tokens = alone.get("E")
-    used = alone | {"N": running, "OSL": case.osl, "servers": case.servers_per_worker(name), "t_x": added}
-    tpot = b.line(
-        "TPOT",
-        f"time per output token, {what}: its own steps and the prefills of others",
-        f"{top}+N/OSL/servers*t_x",
-        used,
-        "s",
-        value=mixed.tpot_s,
-    )
-    found = {
-        "tpot": tpot,
-        "S": service,
-        "S_q": work,
-        "t_decode": plain,
-        "t_x": added,
-        "D": tpot,
-        "t_p": plain,
-    }
-    found |= {"M": cut["M"], "n_0": cut["n_0"]}
-    if detail:
-        if tokens is not None:
-            found["D"] = b.line(
-                "D", "a step on average", "E*TPOT", {"E": tokens, "TPOT": tpot}, "s", value=mixed.mean_s
-            )
-            expression = top.removesuffix("/E").strip("()")
-            found["t_p"] = b.line(
-                "t_p", "a step without prefill, drafts included", expression, alone, "s", value=mixed.plain_s
-            )
-        found["handling"] = write_handling(b, case, name, steps, mixed.prefill, mixed.handling_s)
-    return found
-
-
-def write_mixed(b: Builder, case: Case) -> dict[str, Quantity]:
-    """A colocated worker at its mean batch."""
-    b.section(
-        "mixed",
-        case.titled("Decode beside prefill", "colocated"),
-        "One worker serves both phases: a step without prefill, a step with a chunk of a prompt, and what "
-        "the prefills of others add to each output token.",
-    )
-    running = b.given(
-        "N", case.metrics.running["colocated"], "sequences", "solved so that Little's law below holds"
-    )
-    found = mixed_tpot(b, case, running, "step", detail=True)
-    write_little(b, case, found["tpot"])
-    return found | {
-        "N": running,
-        "prompts": Quantity(1.0, "prompts", "a server works on one prompt at a time"),
-    }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pdplan.explain.builder import Builder, Quantity, number
 from pdplan.explain.derivation import StepTable, TermRow
 from pdplan.explain.kernels import op_lines
 from pdplan.explain.messages import message_lines
+from pdplan.explain.pipeline import StepLines, write_stages
 from pdplan.explain.sources import Sources, described
 from pdplan.explain.writer import Known, Writer
 from pdplan.ops import Message, Op
@@ -23,13 +25,14 @@ def write_step(
     title: str,
     *,
     detail: bool = True,
-) -> Quantity:
-    """Write a step's table, its terms' lines where `detail` is wanted, and the sum; returns the sum.
+) -> StepLines:
+    """Write a step's table, its terms' lines where `detail` is wanted, the sum, and its stages.
 
     `known` holds the step's load: m tokens, o rows of the LM head, and of b_d, q, first,
     last (decode) and b_p, n, p (prefill) what there is; b_d and b_p count its sequences.
     """
-    terms = [t for t in step.terms if number(t.total_s) > 0]
+    counts = [number(t.total_s) > 0 for t in step.terms]
+    terms = [t for t, some in zip(step.terms, counts, strict=True) if some]
     names = _distinct(terms)
     b.table(
         StepTable(
@@ -45,9 +48,13 @@ def write_step(
         for term, name in zip(terms, names, strict=True)
     ]
     slowest = max(BINDING_TERMS, key=lambda kind: number(step.part_s(kind)))
-    return b.total(
+    total = b.total(
         "t", f"{title}: sum of the terms", parts, "s", value=step.total_s, binding=slowest, detail=True
     )
+    rest = iter(parts)
+    written = [next(rest) if some else None for some in counts]
+    stages = write_stages(b, sources, step, written, dict(known), title)
+    return StepLines(total=total) if stages is None else replace(stages, total=total)
 
 
 def _lines(writer: Writer, term: Term, group: str) -> Quantity:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pdplan.evaluate import kv_transfer
+from pdplan.architecture.stages import whole
 from pdplan.explain.builder import Builder, Quantity, number
 from pdplan.explain.case import Case
 from pdplan.explain.sources import PLAN, QUESTION, network_constant
@@ -10,6 +10,7 @@ from pdplan.laws.kv_transfer import Network, goodput_bytes_per_s
 from pdplan.layout import Layout
 from pdplan.memory import sequence_parts
 from pdplan.queueing import service_spread_factor
+from pdplan.transfer import kv_transfer
 
 
 def write_transfer(b: Builder, case: Case, service: Quantity) -> dict[str, Quantity]:
@@ -53,9 +54,8 @@ def write_transfer(b: Builder, case: Case, service: Quantity) -> dict[str, Quant
         "",
         value=case.metrics.utilisation["network"],
     )
-    wait = _write_wait(
-        b, case, lanes, offered, sent, wire, Quantity(0.0, "", "transfers of one size"), found.wait_s
-    )[1]
+    spread = Quantity(case.workload.arrival_cv, "", QUESTION), Quantity(0.0, "", "transfers of one size")
+    wait = _write_wait(b, lanes, offered, sent, wire, spread, found.wait_s)[1]
     overlap = case.sources["prefill"].engine("transfer_overlap")
     used = {"o": overlap, "t_k": alone, "L": layers, "S": service, "W": wait}
     exposed = b.line(
@@ -96,7 +96,9 @@ def _write_size(b: Builder, case: Case, value: float) -> Quantity:
     sources = case.sources["prefill"]
     setting = sources.setting
     lines = []
-    for part in sequence_parts(setting.stack, setting.formats, Layout(), case.workload.isl):
+    for part in sequence_parts(
+        setting.stack, setting.formats, Layout(), case.workload.isl, whole(setting.stack)
+    ):
         entries = number(part.entries)
         used = {
             "L": sources.model(part.count, "layers"),
@@ -147,15 +149,17 @@ def _write_goodput(b: Builder, case: Case, network: Network) -> Quantity:
 
 def _write_wait(
     b: Builder,
-    case: Case,
     servers: Quantity,
     offered: Quantity,
     arrivals: Quantity,
     service: Quantity,
-    service_cv: Quantity,
+    spread: tuple[Quantity, Quantity],
     value: object,
 ) -> tuple[Quantity, Quantity]:
-    """Erlang C and the mean wait (Allen–Cunneen, with Cosmetatos' correction for even service)."""
+    """Erlang C and the mean wait (Allen–Cunneen, with Cosmetatos' correction for even service).
+
+    `spread`: coefficients of variation of gaps between arrivals, and of service.
+    """
     waits = b.line(
         "C",
         "share of arrivals that wait, Erlang C",
@@ -164,17 +168,17 @@ def _write_wait(
         "",
         note="a^c/c! / ((1−a/c)·Σ_{k<c} a^k/k! + a^c/c!); 1 where a ≥ c",
     )
-    factor = _write_spread(b, case, servers, offered, service_cv)
+    factor = _write_spread(b, servers, offered, spread)
     used = {"C": waits, "c": servers, "S": service, "lam": arrivals, "v": factor}
     wait = b.line("W", "mean wait", "C/(c/S-lam)*v", used, "s", value=value)
     return waits, wait
 
 
 def _write_spread(
-    b: Builder, case: Case, servers: Quantity, offered: Quantity, service_cv: Quantity
+    b: Builder, servers: Quantity, offered: Quantity, spread: tuple[Quantity, Quantity]
 ) -> Quantity:
     """Mean wait over that of M/M/c: how even arrivals and services are."""
-    cv = Quantity(case.workload.arrival_cv, "", QUESTION)
+    cv, service_cv = spread
     busy = min(offered.value / servers.value, 1.0)
     value = service_spread_factor(servers.value, busy, cv.value, service_cv.value)
     both = {"c_a": cv, "c_s": service_cv}
@@ -200,6 +204,8 @@ def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[s
         case.titled("Waiting for prefill", name),
         "A closed loop: the wait follows from Little's law over the whole loop."
         if closed
+        else "Arrivals at a server, which decodes as well, meet a G/G/1 queue of its own."
+        if name == "colocated"
         else "Arrivals meet the servers of the pool as a G/G/c queue.",
     )
     service, prompts = found["S"], found["prompts"]
@@ -218,7 +224,7 @@ def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[s
         arrivals = b.line("lam_b", "batches of prompts", "lam/b_p", used, "1/s")
     offered = b.line("a", "servers busy, mean", f"lam*{queued}", {"lam": arrivals, queued: work}, "erlang")
     b.line("rho", "utilisation of the servers", "a/c", {"a": offered, "c": servers}, "")
-    cv = Quantity(case.workload.isl_cv, "", QUESTION)
+    cv, gaps = Quantity(case.workload.isl_cv, "", QUESTION), Quantity(case.workload.arrival_cv, "", QUESTION)
     value = case.metrics.parts["wait for prefill"]
     engine = case.pools[name].setting.constants.engine
     mixes = not closed and name == "colocated" and bool(engine.mixes_prefill)
@@ -227,11 +233,23 @@ def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[s
             "C", "share of requests that wait: the busy share", "min(a/c,1)", {"a": offered, "c": servers}, ""
         )
         wait = _write_closed_wait(b, case, found, service, value)
-    elif mixes:
-        queue = _write_wait(b, case, servers, offered, arrivals, work, cv, None)
-        waits, wait, differing = _write_shared_steps(b, case, found, servers, queue, value)
+    elif name == "colocated":
+        own = {"lam": arrivals, "c": servers}
+        arrivals = b.line("lam_i", "arrivals at one server", "lam/c", own, "1/s")
+        gaps = b.line(
+            "c_i",
+            "spread of their gaps: between a random share of all arrivals and every c-th",
+            "sqrt(c_a**2/c+(1-1/c)/2)",
+            {"c_a": gaps, "c": servers},
+            "",
+        )
+        busy = b.line("a_i", "its prompts, mean", f"lam*{queued}", {"lam": arrivals, queued: work}, "erlang")
+        one = Quantity(1.0, "servers", "each server has a queue of its own")
+        waits, wait = _write_wait(b, one, busy, arrivals, work, (gaps, cv), None if mixes else value)
+        if mixes:
+            waits, wait, differing = _write_shared_steps(b, found, (arrivals, gaps), (waits, wait), value)
     else:
-        waits, wait = _write_wait(b, case, servers, offered, arrivals, work, cv, value)
+        waits, wait = _write_wait(b, servers, offered, arrivals, work, (gaps, cv), value)
     differing = differing if mixes else wait
     percentile = Quantity(case.slo.percentile, "", "the SLO")
     used = {"S": service, "W": differing, "C": waits, "pct": percentile}
@@ -252,29 +270,30 @@ def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[s
 
 def _write_shared_steps(
     b: Builder,
-    case: Case,
     found: dict[str, Quantity],
-    servers: Quantity,
+    arriving: tuple[Quantity, Quantity],
     queue: tuple[Quantity, Quantity],
     value: object,
 ) -> tuple[Quantity, Quantity, Quantity]:
     """Who waits, the mean wait, and that with what prompts add to the step under way, where steps mix."""
     busy_share, wait = queue
-    extra, mean, plain = found["t_x"], found["D"], found["t_p"]
-    each = {"lam": case.rate, "c": servers}
+    mean, plain = found["D"], found["t_p"]
+    arrivals, gaps = arriving
+    each = {"lam": arrivals}
     ahead = b.line(
         "W_a",
         "wait for prompts ahead, whose steps decode besides",
         "W*S/S_q",
-        {"W": wait, "S": found["S"], "S_q": found["S_q"]},
+        {"W": wait, "S": found["S_s"], "S_q": found["S_q"]},
         "s",
     )
-    busy = b.line("rho_x", "share of time that prompts add", "min(lam/c*t_x,1)", each | {"t_x": extra}, "")
+    used = each | {"t_x": found["x_s"]}
+    busy = b.line("rho_x", "share of time that prompts add", "min(lam*t_x,1)", used, "")
     joining = b.line(
         "mu",
         "prompts that come after it, before its step starts",
-        "lam/c*(D/2+W_a)/(1+rho_x)",
-        each | {"D": mean, "W_a": ahead, "rho_x": busy},
+        "c_i**2*lam*(D/2+W_a)/(1+rho_x)",
+        each | {"c_i": gaps, "D": mean, "W_a": ahead, "rho_x": busy},
         "prompts",
     )
     room = b.line(
@@ -288,14 +307,14 @@ def _write_shared_steps(
         "W",
         "mean wait, prompts that join the step included",
         "W_a+t_x*h*(1-h/max(h+mu,1e-12))",
-        {"W_a": ahead, "t_x": extra, "h": room, "mu": joining},
+        {"W_a": ahead, "t_x": found["t_x"], "h": room, "mu": joining},
         "s",
         value=value,
     )
     waits = b.line(
         "C",
         "share of arrivals that meet prompts: of the time, that in steps with prompts",
-        "max(C,1-(1-rho_x)*exp(-lam/c*D))",
+        "max(C,1-(1-rho_x)*exp(-lam*D))",
         {"C": busy_share, "rho_x": busy} | each | {"D": mean},
         "",
     )
@@ -320,11 +339,11 @@ def _write_closed_wait(
         "X": case.rate,
         "S": service,
         "t_h": found["handling"],
-        "t_d": found["tpot"],
     }
-    rest = "t_h+t_d"
-    if name != "colocated":
-        rest, used = "t_h+t_d+t_x", used | {"t_x": found["exposed"]}
+    if name == "colocated":
+        rest, used = "t_h+t_d", used | {"t_d": found.get("t_u", found["tpot"])}
+    else:
+        rest, used = "t_h+t_f+t_x", used | {"t_f": found["first"], "t_x": found["exposed"]}
     return b.line(
         "W",
         "wait: time outside decode, less what it is spent on",

@@ -226,6 +226,8 @@ def _refuse_loops(pools: Mapping[str, Parts], values: Values) -> None:
 def _check_shares(document: Document, name: str, parts: Parts, findings: Findings) -> None:
     shares = [share for _, _, share in parts]
     given = [share for share in shares if share is not None]
+    if findings.messages and len(given) < len(shares):
+        return  # a share that cannot be read is told already
     if given and len(given) < len(shares):
         findings.say(
             document.where((name,)), "some kinds of workers have a share, others none; give all or none"

@@ -13,6 +13,7 @@ from pdplan.inputs.given import Findings, Given, Values, given_in
 from pdplan.inputs.quantities import count_from
 from pdplan.inputs.questions import merged, question_from, with_paths
 from pdplan.inputs.schemas import MarketKeys, NetworkKeys, Quantity, QuestionKeys
+from pdplan.inputs.spelling import as_keys
 from pdplan.search.fleet import Budgets, Wanted
 from pdplan.units import parse_duration_s, parse_money
 from pdplan.validation import validate
@@ -58,6 +59,7 @@ def read_fleet(path: str | Path, catalog: Catalog, flags: Values | None = None) 
 
 def fleet_from(document: Document, catalog: Catalog, flags: Values | None = None) -> AskedFleet:
     """The fleet of a document; raises InputError with everything that is wrong with it."""
+    document = as_keys(document)
     keys = validate(FleetKeys, document)
     findings = Findings()
     top = with_paths(

@@ -165,7 +165,9 @@ def _roles(values: Values, entries: Entries, findings: Findings) -> dict[str, An
     if "hardware" not in values:
         absent = [key for key in ROLE_KEYS if key not in values]
         some = ", ".join(POPULAR_HARDWARE)
-        if len(absent) == 2:
+        if len(absent) == 2 and "inventory" in values and values["inventory"].value:
+            pass  # what is wrong with the inventory that should name them is told where it is read
+        elif len(absent) == 2:
             findings.messages.append(
                 f"hardware is missing; give one or more accelerators, e.g. --hardware h200 "
                 f"(`pdplan hardware list` shows all: {some}, ...)"

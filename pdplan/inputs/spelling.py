@@ -12,6 +12,8 @@ from pdplan.yaml_events import Place
 
 _NAMES_INSIDE = ("prices", "reserved_prices", "inventory")
 """Mappings whose keys are names from the catalog: these keep their hyphens."""
+_NAMED = "deployments"
+"""Where it is a mapping its keys are names, too, and what stands below them are keys again."""
 _FLAG_TO_KEY = {"price": "prices", "reserved_price": "reserved_prices"}
 _FLAGS_ONLY = ("format", "catalog", "certify", "section", "brief", "ideal", "output", "points", "cost")
 """Flags that say where and how to print; a file of inputs has no keys for them."""
@@ -47,12 +49,31 @@ def _renamed(
     for key, value in data.items():
         name = _key(key, data, aliases)
         below = place.children.get(key) if place else None
-        if isinstance(value, dict) and name not in _NAMES_INSIDE:
-            value, below = _renamed(value, below, {})
+        if name not in _NAMES_INSIDE:
+            value, below = _inside(value, below, name == _NAMED)
         found[name] = value
         if below:
             children[name] = below
     return found, place._replace(children=children) if place else None
+
+
+def _inside(value: Any, place: Place | None, named: bool) -> tuple[Any, Place | None]:
+    """A value with the keys of the mappings in it renamed; `named`: its own keys are names."""
+    if isinstance(value, dict) and not named:
+        return _renamed(value, place, {})
+    members = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
+    children = dict(place.children) if place else {}
+    renamed = {}
+    for key, member in members:
+        renamed[key], below = _inside(member, children.get(key), False)
+        if below:
+            children[key] = below
+    if not renamed:
+        return value, place
+    new = renamed if isinstance(value, dict) else list(renamed.values())
+    return new, place._replace(children=children) if place else None
 
 
 def _by_name(text: str) -> dict[str, str] | str:

@@ -143,16 +143,24 @@ def all_gather_time_s(gathered_bytes: ArrayLike, ranks: ArrayLike, links: Links)
     return np.where(inside > 1, local, 0.0) + np.where(domains > 1, across, 0.0)
 
 
-def expert_exchange_time_s(
-    tokens_per_rank: ArrayLike,
-    per_token: int,
-    bytes_per_token: float,
-    ranks: ArrayLike,
-    links: Links,
-    deduplicate: bool = True,
-    group_limit: int | None = None,
-    ranks_per_domain: ArrayLike | None = None,
-) -> Array:
+@dataclass(frozen=True, kw_only=True)
+class Routed:
+    """Tokens on their way to the ranks of their experts, or back. All arrays broadcast."""
+
+    tokens: ArrayLike
+    """That one rank sends."""
+    per_token: ArrayLike
+    """Experts of a token."""
+    bytes_per_token: ArrayLike
+    """Of one copy."""
+    ranks: ArrayLike
+    group_limit: int | None = None
+    """Domains that a token's experts lie in at most."""
+    ranks_per_domain: ArrayLike | None = None
+    """The domain size, unless the ranks are spaced out (each expert shared by several accelerators)."""
+
+
+def expert_exchange_time_s(routed: Routed, links: Links, deduplicate: bool = True) -> Array:
     """Dispatch (or combine) of an expert-parallel layer: all-to-all of routed tokens [s].
 
     t = α + max(bytes_up / bw_up, bytes_out / bw_out), for each rank, with d domains of i ranks:
@@ -161,31 +169,31 @@ def expert_exchange_time_s(
       high-throughput kernels (deduplicate=True; prefill) send a token once to a domain, and
       once to a rank there; with g = min(d, group_limit) domains that a token may reach:
         bytes_out = T·(d−1)/d·g·(1 − (1−1/g)^k)·b,  bytes_up = T·(i−1)/i·r·(1 − (1−1/r)^k)·b
-    Uniform routing; one rank costs nothing. Arguments broadcast. `ranks_per_domain` is the
-    domain size unless the ranks are spaced out (each expert shared by several accelerators).
+    Uniform routing; one rank costs nothing.
     Source: DeepEP (docs/legacy.md): low-latency and normal kernels.
 
     >>> h800 = Links(scale_up_bytes_per_s=200e9, scale_out_bytes_per_s=50e9, domain_size=8,
     ...              expert_efficiency=0.8, expert_latency_s=37e-6)
-    >>> t = expert_exchange_time_s(128, 8, 7168, 8, h800, deduplicate=False)
-    >>> round(float(t) * 1e6)  # DeepEP: 77 us
+    >>> sent = Routed(tokens=128, per_token=8, bytes_per_token=7168, ranks=8)
+    >>> round(float(expert_exchange_time_s(sent, h800, deduplicate=False)) * 1e6)  # DeepEP: 77 us
     77
     """
-    t = np.asarray(tokens_per_rank, dtype=float)
-    r = np.asarray(ranks, dtype=float)
-    inside, domains = _spread(ranks, links.domain_size if ranks_per_domain is None else ranks_per_domain)
+    r, k = np.asarray(routed.ranks, dtype=float), np.asarray(routed.per_token, dtype=float)
+    own = routed.ranks_per_domain
+    inside, domains = _spread(r, links.domain_size if own is None else own)
     remote = 1.0 - 1.0 / domains
     if deduplicate:
-        reached = domains if group_limit is None else np.minimum(domains, group_limit)
-        copies_out = remote * _distinct(reached, per_token)
-        copies_up = (1.0 - 1.0 / inside) * _distinct(r, per_token)
+        reached = domains if routed.group_limit is None else np.minimum(domains, routed.group_limit)
+        copies_out = remote * _distinct(reached, k)
+        copies_up = (1.0 - 1.0 / inside) * _distinct(r, k)
         efficiency, start = links.bulk_expert_efficiency, links.bulk_expert_latency_s
     else:  # what crosses the network arrives at its rank directly
-        copies_out = per_token * remote
-        copies_up = per_token * (1.0 - 1.0 / inside) / domains
+        copies_out = k * remote
+        copies_up = k * (1.0 - 1.0 / inside) / domains
         efficiency, start = links.expert_efficiency, links.expert_latency_s
-    up = t * copies_up * bytes_per_token / (links.scale_up_bytes_per_s * efficiency)
-    out = t * copies_out * bytes_per_token / links.out
+    sent = np.asarray(routed.tokens, dtype=float) * np.asarray(routed.bytes_per_token, dtype=float)
+    up = copies_up * sent / (links.scale_up_bytes_per_s * efficiency)
+    out = copies_out * sent / links.out
     latency = start + np.where(domains > 1, links.scale_out_latency_s, 0.0)
     return np.where(r > 1, latency + np.maximum(up, out), 0.0)
 
@@ -216,7 +224,7 @@ def _streamed(seconds: Array, links: Links) -> Array:
     return np.minimum(2.0 * seconds, links.ring_bulk_latency_s + seconds)
 
 
-def _distinct(places: Array, per_token: int) -> Array:
+def _distinct(places: Array, per_token: Array) -> Array:
     """Expected distinct ones of `places` that `per_token` uniform choices hit: n·(1 − (1−1/n)^k)."""
     return places * (1.0 - (1.0 - 1.0 / places) ** per_token)
 

@@ -2,12 +2,62 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pdplan.laws.roofline import Array, Roofline, compute_time_s, memory_time_s, rounded_roofline_time_s
+
+
+class Counted(Protocol):
+    """What a law needs to know of a kernel: `Counts`, or an op of a forward step. All arrays broadcast."""
+
+    @property
+    def flop(self) -> ArrayLike: ...
+    @property
+    def stored_bytes(self) -> ArrayLike: ...
+    @property
+    def activation_bytes(self) -> ArrayLike: ...
+    @property
+    def rows(self) -> Any: ...
+    @property
+    def groups(self) -> Any: ...
+    @property
+    def depth(self) -> Any: ...
+    @property
+    def input_bytes(self) -> Any: ...
+    @property
+    def scores(self) -> Any: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What one kernel does; None where something has no meaning."""
+
+    flop: ArrayLike
+    stored_bytes: ArrayLike
+    """Weights or cache: always cross the memory bus."""
+    activation_bytes: ArrayLike = 0.0
+    """Cross it as far as they do not stay on chip."""
+    rows: ArrayLike | None = None
+    """Rows of the product, see `tile_filling`; so `groups`."""
+    groups: ArrayLike | None = None
+    depth: ArrayLike | None = None
+    """Inner dimension of the product [1]."""
+    scores: ArrayLike | None = None
+    """(query, key, head) triples whose exponential attention takes."""
+    input_bytes: ArrayLike | None = None
+    """16-bit bytes of the input, for the quantisation pass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """What the data sheet allows: arithmetic of the kernel's type, memory."""
+
+    peak_flop_per_s: ArrayLike
+    bandwidth_bytes_per_s: ArrayLike
 
 
 class KernelTime(NamedTuple):
@@ -35,20 +85,7 @@ def tile_filling(rows: ArrayLike, groups: ArrayLike | None, row_tile: float) -> 
     return np.asarray(np.maximum(r + half, 2.0 * half) / r)
 
 
-def kernel_time(
-    flop: ArrayLike,
-    stored_bytes: ArrayLike,
-    activation_bytes: ArrayLike,
-    peak_flop_per_s: ArrayLike,
-    bandwidth_bytes_per_s: ArrayLike,
-    law: Roofline,
-    *,
-    rows: ArrayLike | None = None,
-    groups: ArrayLike | None = None,
-    depth: ArrayLike | None = None,
-    input_bytes: ArrayLike | None = None,
-    scores: ArrayLike | None = None,
-) -> KernelTime:
+def kernel_time(counts: Counted, rates: Rates, law: Roofline) -> KernelTime:
     """Seconds of one kernel from its counts; what step and calibration both call.
 
     t = t0 + t_in + (t_c^p + t_m^p + t_d^p)^(1/p),
@@ -56,29 +93,30 @@ def kernel_time(
     t_m = (stored + traffic · activations) / (η_m · bandwidth),
     t_in = input traffic · input bytes / (η_m · bandwidth).
 
-    rows, groups: see `tile_filling`. depth: inner dimension of the product [1]. input_bytes:
-    16-bit bytes of its input, for the quantisation pass; scores: (query, key, head) triples whose
-    exponential attention takes. None where these have no meaning.
     All arrays broadcast. `compute_s` holds t_c alone, `memory_s` t_m + t_in.
 
-    >>> ideal = kernel_time(140e9, 70e9, 1e9, 1979e12, 4.8e12, Roofline())
-    >>> float(ideal.total_s)
+    >>> h200 = Rates(peak_flop_per_s=1979e12, bandwidth_bytes_per_s=4.8e12)
+    >>> float(kernel_time(Counts(flop=140e9, stored_bytes=70e9), h200, Roofline()).total_s)
     0.014583333333333334
     """
-    work = np.asarray(flop, dtype=float)
-    if law.score_flop and scores is not None:
-        work = work + law.score_flop * np.asarray(scores, dtype=float)
-    if law.row_tile and rows is not None:
-        work = work * tile_filling(rows, groups, law.row_tile)
-    moved = np.asarray(stored_bytes, dtype=float)
+    work = np.asarray(counts.flop, dtype=float)
+    if law.score_flop and counts.scores is not None:
+        work = work + law.score_flop * np.asarray(counts.scores, dtype=float)
+    if law.row_tile and counts.rows is not None:
+        work = work * tile_filling(counts.rows, counts.groups, law.row_tile)
+    moved = np.asarray(counts.stored_bytes, dtype=float)
     if law.activation_traffic:
-        moved = moved + law.activation_traffic * np.asarray(activation_bytes, dtype=float)
-    compute = compute_time_s(work, peak_flop_per_s, law)
-    memory = memory_time_s(moved, bandwidth_bytes_per_s, law)
-    chain = law.depth_s * np.asarray(depth, dtype=float) if law.depth_s and depth is not None else None
+        moved = moved + law.activation_traffic * np.asarray(counts.activation_bytes, dtype=float)
+    compute = compute_time_s(work, rates.peak_flop_per_s, law)
+    memory = memory_time_s(moved, rates.bandwidth_bytes_per_s, law)
+    chain = (
+        law.depth_s * np.asarray(counts.depth, dtype=float)
+        if law.depth_s and counts.depth is not None
+        else None
+    )
     total = rounded_roofline_time_s(compute, memory, law.exponent, law.overhead_s, chain_s=chain)
-    if law.input_traffic and input_bytes is not None:
-        passed = law.input_traffic * np.asarray(input_bytes, dtype=float)
-        before = memory_time_s(passed, bandwidth_bytes_per_s, law)
+    if law.input_traffic and counts.input_bytes is not None:
+        passed = law.input_traffic * np.asarray(counts.input_bytes, dtype=float)
+        before = memory_time_s(passed, rates.bandwidth_bytes_per_s, law)
         return KernelTime(total + before, compute, memory + before)
     return KernelTime(total, compute, memory)

@@ -145,7 +145,7 @@ def run_group(
     prefill = None
     if first.prefill is not None:
         prefill = _pool(setting(sender), [run.prefill or run.decode for run in group])
-        prefill = replace(prefill, max_batch=prefill.servers_per_worker)
+        prefill = replace(prefill, max_batch=prefill.micro_batches_per_worker)
     return RunGroup(decode=decode, prefill=prefill, workload=workload, world=world)
 
 
@@ -212,14 +212,14 @@ def _within_memory(pool: Pool, workload: Workload) -> Pool:
     """The batch that memory holds. A measured run did fit: where not even two sequences a server seem to,
     what the tool knows of the engine's memory is wrong there, and no limit is set."""
     held = pool_memory(pool, workload).max_sequences
-    enough = held >= 2.0 * pool.servers_per_worker
+    enough = held >= 2.0 * pool.micro_batches_per_worker
     if workload.concurrency is None:
-        return replace(pool, max_batch=np.maximum(held, pool.servers_per_worker))
-    each = np.maximum(np.asarray(workload.concurrency) / pool.workers, pool.servers_per_worker)
+        return replace(pool, max_batch=np.maximum(held, pool.micro_batches_per_worker))
+    each = np.maximum(np.asarray(workload.concurrency) / pool.workers, pool.micro_batches_per_worker)
     return replace(pool, max_batch=np.where(enough, held, each))
 
 
 def _within_slots(pool: Pool, group: list[Run]) -> Pool:
     """The batch that the server was started with, where its script says so."""
     slots = [math.inf if run.decode.max_batch is None else run.decode.max_batch for run in group]
-    return replace(pool, max_batch=np.minimum(pool.max_batch, np.maximum(slots, pool.servers_per_worker)))
+    return replace(pool, max_batch=np.minimum(pool.max_batch, np.maximum(slots, pool.micro_batches_per_worker)))

@@ -6,7 +6,7 @@ is for the busiest rank, broadcasts over layouts and loads, and is for one layer
 """
 
 from pdplan.ops.forward import forward_ops
-from pdplan.ops.kinds import Family, Message, Op, Routing
+from pdplan.ops.kinds import Block, Family, Message, Op, Routing
 from pdplan.ops.products import shards
 
-__all__ = ["Family", "Message", "Op", "Routing", "forward_ops", "shards"]
+__all__ = ["Block", "Family", "Message", "Op", "Routing", "forward_ops", "shards"]

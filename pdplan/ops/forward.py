@@ -10,37 +10,44 @@ from pdplan.formats import Formats
 from pdplan.layout import Layout, Load
 from pdplan.ops.attention import mixer_ops
 from pdplan.ops.experts import expert_messages, expert_ops
-from pdplan.ops.kinds import Message, Op, Routing
-from pdplan.ops.products import all_reduce, edge_messages, elementwise, gemm, head_ops, norm_all_reduce
+from pdplan.ops.kinds import Forward, Routing
+from pdplan.ops.products import (
+    all_reduce,
+    elementwise,
+    gemm,
+    head_ops,
+    hops_message,
+    logits_message,
+    norm_all_reduce,
+)
 
 
-def forward_ops(
-    stack: Stack, formats: Formats, layout: Layout, load: Load, routing: Routing
-) -> tuple[list[Op], list[Message]]:
+def forward_ops(stack: Stack, formats: Formats, layout: Layout, load: Load, routing: Routing) -> Forward:
     """Every op and message of one forward step of one worker.
 
     A step runs all layers, stage after stage where there are pipeline stages, so
     pp appears only in its hops; the caller hands over the load of one micro-batch.
     """
-    ops: list[Op] = []
-    messages: list[Message] = []
+    found = Forward()
     hidden, tokens = stack.hidden_size, load.tokens
-    for mixer, count in stack.mixers:
-        ops += mixer_ops(mixer, count, hidden, formats, layout, load)
+    for number, (mixer, count) in enumerate(stack.mixers):
+        messages = [all_reduce("attention all-reduce", count, tokens, hidden, layout)]
         if isinstance(mixer, GroupedQuery) and mixer.qk_norm_full:
-            messages.append(norm_all_reduce(count, tokens, layout))
-        messages.append(all_reduce("attention all-reduce", count, tokens, hidden, layout))
-    for block, count in stack.feed_forwards:
+            messages.insert(0, norm_all_reduce(count, tokens, layout))
+        found.add(("mixer", number), mixer_ops(mixer, count, hidden, formats, layout, load), messages)
+    for number, (block, count) in enumerate(stack.feed_forwards):
         if isinstance(block, Experts):
-            ops += expert_ops(block, count, hidden, formats, layout, tokens, routing)
-            messages += expert_messages(block, count, hidden, layout, load, routing)
+            ops = expert_ops(block, count, hidden, formats, layout, tokens, routing)
+            messages = expert_messages(block, count, hidden, layout, load, routing)
+            found.add(("feed_forward", number), ops, messages)
         else:
-            ops += [gemm(m, count, formats, layout, tokens) for m in block.matrices(hidden)]
-            messages.append(all_reduce("MLP all-reduce", count, tokens, hidden, layout))
+            products = [gemm(m, count, formats, layout, tokens) for m in block.matrices(hidden)]
+            message = all_reduce("MLP all-reduce", count, tokens, hidden, layout)
+            found.add(("feed_forward", number), products, [message])
     if stack.projections:
         joint = Matrix(name="draft input", rows=2 * hidden, columns=hidden, part="dense")
-        ops.append(gemm(joint, stack.projections, formats, layout, tokens))
-    ops.append(elementwise(stack, layout, tokens))
-    ops += head_ops(stack, formats, layout, load)
-    messages += edge_messages(stack, layout, load)
-    return ops, messages
+        found.add(("layers", 0), [gemm(joint, stack.projections, formats, layout, tokens)])
+    found.add(("layers", 0), [elementwise(stack, layout, tokens)])
+    found.add(("last", 0), head_ops(stack, formats, layout, load), [logits_message(stack, layout, load)])
+    found.add(("hop", 0), [], [hops_message(stack, layout, load)])
+    return found

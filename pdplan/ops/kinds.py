@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -88,6 +88,29 @@ class Message:
     """The numbers that `message_bytes` was made of, by symbol, for `explain`."""
     counted: str = ""
     """The arithmetic over `inputs` that gave `message_bytes`."""
+
+
+Block = tuple[Literal["mixer", "feed_forward", "layers", "last", "hop"], int]
+"""What an op or message belongs to: one of the stack's mixers or feed-forward blocks by its place there, all
+layers alike, the last stage of a pipeline, or the way from a stage to the next."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forward:
+    """Every op and message of one forward step, and the block that each belongs to."""
+
+    ops: list[Op] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    op_blocks: list[Block] = field(default_factory=list)
+    message_blocks: list[Block] = field(default_factory=list)
+
+    def add(self, block: Block, ops: Iterable[Op], messages: Iterable[Message] = ()) -> None:
+        for found, blocks, more in (
+            (self.ops, self.op_blocks, ops),
+            (self.messages, self.message_blocks, messages),
+        ):
+            found.extend(more)  # type: ignore[arg-type]
+            blocks += [block] * (len(found) - len(blocks))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -121,25 +121,27 @@ def head_ops(stack: Stack, formats: Formats, layout: Layout, load: Load) -> list
     return [gemm(head, 1, formats, layout, load.outputs)]
 
 
-def edge_messages(stack: Stack, layout: Layout, load: Load) -> list[Message]:
-    return [
-        Message(
-            name="logits all-gather",
-            exchange="all_gather",
-            layers=1,
-            message_bytes=load.outputs * stack.vocab_size * ACTIVATION_BYTES,
-            ranks=layout.tp,
-            inputs={"o": load.outputs, "V": stack.vocab_size, "a": ACTIVATION_BYTES},
-            counted="o*V*a",
-        ),
-        Message(
-            name="pipeline hops",
-            exchange="stage_hop",
-            layers=1,
-            message_bytes=load.tokens * stack.hidden_size * ACTIVATION_BYTES / layout.tp,
-            ranks=layout.pp,
-            spread=layout.tp * layout.dp,
-            inputs={"m": load.tokens, "H": stack.hidden_size, "a": ACTIVATION_BYTES, "tp": layout.tp},
-            counted="m*H*a/tp",
-        ),
-    ]
+def logits_message(stack: Stack, layout: Layout, load: Load) -> Message:
+    return Message(
+        name="logits all-gather",
+        exchange="all_gather",
+        layers=1,
+        message_bytes=load.outputs * stack.vocab_size * ACTIVATION_BYTES,
+        ranks=layout.tp,
+        inputs={"o": load.outputs, "V": stack.vocab_size, "a": ACTIVATION_BYTES},
+        counted="o*V*a",
+    )
+
+
+def hops_message(stack: Stack, layout: Layout, load: Load) -> Message:
+    """The hidden state on its way through all stages of a pipeline."""
+    return Message(
+        name="pipeline hops",
+        exchange="stage_hop",
+        layers=1,
+        message_bytes=load.tokens * stack.hidden_size * ACTIVATION_BYTES / layout.tp,
+        ranks=layout.pp,
+        spread=layout.tp * layout.dp,
+        inputs={"m": load.tokens, "H": stack.hidden_size, "a": ACTIVATION_BYTES, "tp": layout.tp},
+        counted="m*H*a/tp",
+    )

@@ -20,8 +20,8 @@ def break_even_blocks(found: BreakEven) -> list[Block]:
     words = f"looked for at {looked}"
     if found.counted != "goodput":
         words += "; of the cost's steps only the nearest are told"
-    if found.question.mode == "any" and all(turn.what != "mode" for turn in found.turns):
-        other = "colocated" if found.base.plan.mode == "disaggregated" else "disaggregated"
+    other = "colocated" if found.base.plan.mode == "disaggregated" else "disaggregated"
+    if found.question.mode == "any" and other not in found.modes:
         words += f"; nowhere was a {other} plan better"
     if not found.turns:
         return [Paragraph(f"none: {words}", title="Break-even points")]

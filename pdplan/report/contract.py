@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -14,6 +15,7 @@ from pdplan.question import Candidate, Choices, Infeasible, OtherKind, Question
 from pdplan.report.contract_version import SCHEMA_VERSION
 from pdplan.report.market import market_json
 from pdplan.uncertainty import INTERVAL, error_bars, slo_of
+from pdplan.units import format_money
 from pdplan.workload import Slo, Workload
 
 _RENAMED = {"parts", "problem"}
@@ -194,7 +196,20 @@ def infeasible_json(infeasible: Infeasible | None) -> dict[str, Any] | None:
             name: {"found": found, "allowed": allowed} for name, (found, allowed) in infeasible.misses.items()
         },
         "relax": list(infeasible.relax),
+        "relax_usd_per_h": [None if math.isnan(usd) else usd for usd in infeasible.relax_usd_per_h],
     }
+
+
+def relax_words(infeasible: Infeasible) -> tuple[str, ...]:
+    """What would help, each with the cost of the plan that it allows where that is known."""
+    costs = infeasible.relax_usd_per_h
+    if len(costs) != len(infeasible.relax):
+        return infeasible.relax
+    words = []
+    for k, (flags, usd) in enumerate(zip(infeasible.relax, costs, strict=True)):
+        cheapest = ", the cheapest of these" if k == 0 and len(costs) > 1 else ""
+        words.append(flags if math.isnan(usd) else f"{flags} (a plan of {format_money(usd)}/h{cheapest})")
+    return tuple(words)
 
 
 def record(candidate: Candidate) -> dict[str, Any]:

@@ -7,7 +7,14 @@ from typing import Any
 
 from pdplan.plan import Metrics
 from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, Table, table
-from pdplan.report.contract import candidate_json, header, infeasible_json, plan_json, question_json
+from pdplan.report.contract import (
+    candidate_json,
+    header,
+    infeasible_json,
+    plan_json,
+    question_json,
+    relax_words,
+)
 from pdplan.report.parts import notes_block
 from pdplan.report.recommendation import wanted_words
 from pdplan.report.words import counted, per_cent, percentile_name, plan_words, serving_words
@@ -160,7 +167,7 @@ def _costs_table(found: DayPlan) -> Table:
         ("the same on demand only", found.usd_all_on_demand),
         ("fixed fleet on demand", found.usd_fixed_on_demand),
     ]
-    if found.usd_fixed < found.usd_fixed_on_demand:
+    if found.usd_fixed < found.usd_fixed_on_demand * (1 - 1e-9):
         others.append(("fixed fleet reserved", found.usd_fixed))
     rows += [(what, f"${usd:,.2f}", f"{usd / found.usd:.2f} times this day") for what, usd in others]
     return table("Costs", "|>|", rows)
@@ -171,7 +178,7 @@ def _no_answer(found: DayPlan) -> list[Block]:
     binding = infeasible.binding if infeasible else "no layout meets the limits"
     return [
         Headline(f"The highest rate, {format_rate(found.day.peak)}, cannot be served: {binding}", "bad"),
-        Bullets(title="What would help", items=infeasible.relax if infeasible else ()),
+        Bullets(title="What would help", items=relax_words(infeasible) if infeasible else ()),
     ]
 
 
@@ -183,6 +190,7 @@ def _periods(found: DayPlan, schedule: Schedule) -> list[dict[str, Any]]:
             "hours": found.day.hours[k],
             "rate_requests_per_s": found.day.rates[k],
             "workers": {name: int(n[k]) for name, n in schedule.workers.items()},
+            **({"shares": shares} if (shares := schedule.shares_at(k)) else {}),
             "gpus": {hw: int(schedule.gpus(hw)[k]) for hw in found.reserve},
             "on_demand_gpus": {hw: int(r.on_demand[k]) for hw, r in found.reserve.items()},
             **_metrics_json(metrics),

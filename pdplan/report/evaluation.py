@@ -20,6 +20,7 @@ from pdplan.report.contract import (
     world_json,
 )
 from pdplan.report.market import bill_blocks, bill_json
+from pdplan.report.mixture import routes_blocks, routes_json
 from pdplan.report.parts import (
     confidence_blocks,
     error_bars_block,
@@ -30,6 +31,7 @@ from pdplan.report.parts import (
     ttft_paragraph,
 )
 from pdplan.report.words import cost_words, plan_words, serving_words, slo_words, workload_words
+from pdplan.routes import routes_of
 from pdplan.uncertainty import slo_of
 from pdplan.units import format_rate
 
@@ -41,6 +43,7 @@ def evaluation_report(deployment: Deployment, metrics: Metrics) -> Report:
     """The report of one plan's metrics."""
     plan, slo = deployment.plan, slo_of(deployment.plan, deployment.slo)
     throughput = deployment.workload.concurrency is not None
+    routes = routes_of(deployment.world, plan, deployment.workload, slo)
     data = {
         **header(deployment.catalog_sha256),
         "inputs": {
@@ -50,6 +53,7 @@ def evaluation_report(deployment: Deployment, metrics: Metrics) -> Report:
         },
         "plan": plan_json(plan),
         "metrics": metrics_json(metrics),
+        **routes_json(routes),
         "bill": bill_json(plan_bill(deployment.world, plan)),
         "error_bars": error_bars_json(plan, metrics, deployment.world.calibration, throughput=throughput),
         **pessimistic_json(plan, metrics, slo),
@@ -66,6 +70,7 @@ def evaluation_report(deployment: Deployment, metrics: Metrics) -> Report:
         Paragraph(f"{serving_words(plan)}; for {workload_words(deployment.workload)}, {slo_words(slo)}"),
         pools_table(plan, metrics),
         objectives_table(metrics, slo),
+        *routes_blocks(routes, slo),
         *confidence_blocks(plan, metrics, slo),
         error_bars_block(plan, metrics, deployment.world.calibration, throughput=throughput),
         figures_table(metrics),

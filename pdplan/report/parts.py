@@ -21,10 +21,12 @@ def pools_table(plan: Plan, metrics: Metrics) -> Table:
     """Who runs where, and how busy it is."""
     rows: list[tuple[Cell | str, ...]] = []
     chunked = any(pool.chunk_tokens for pool in plan.pools.values())
+    mixed = isinstance(plan, Mixed)
     for name, pool in plan.pools.items():
         rows.append(
             (
-                name + share_words(plan, name),
+                name,
+                *([_share_words(plan, name)] if mixed else []),
                 pool.hardware,
                 f"{pool.workers:,}",
                 pool.label,
@@ -37,15 +39,16 @@ def pools_table(plan: Plan, metrics: Metrics) -> Table:
         )
     network = metrics.utilisation.get("network")
     if network is not None:
-        rows.append(("network", "", "", "", *([""] if chunked else []), "", "", "", _busy(network)))
-    chunk = ">chunk|" if chunked else ""
-    return table("Pools", f"pool|accelerator|>workers|layout|{chunk}>GPUs|>max batch|>running|>busy", rows)
+        blanks = [""] * (6 + mixed + chunked)
+        rows.append(("network", *blanks, _busy(network)))
+    chunk, requests = ">chunk|" if chunked else "", ">requests|" if mixed else ""
+    columns = f"pool|{requests}accelerator|>workers|layout|{chunk}>GPUs|>?max batch|>?running|>busy"
+    return table("Pools", columns, rows)
 
 
-def share_words(plan: Plan, name: str) -> str:
+def _share_words(plan: Plan, name: str) -> str:
     """Of a part of a mixed pool, the share of the requests that the router has to send it."""
-    share = plan.named_parts[name].share if isinstance(plan, Mixed) else 1.0
-    return f", {per_cent(share)} of requests" if share < 1 else ""
+    return per_cent(plan.named_parts[name].share) if isinstance(plan, Mixed) else ""
 
 
 def objectives_table(metrics: Metrics, slo: Slo) -> Table:

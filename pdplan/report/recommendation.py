@@ -28,9 +28,10 @@ from pdplan.report.contract import (
     plan_json,
     question_json,
     record,
+    relax_words,
 )
 from pdplan.report.market import bill_blocks, bill_json
-from pdplan.report.mixture import mixture_json, mixture_words
+from pdplan.report.mixture import mixture_json, mixture_words, routes_blocks, routes_json
 from pdplan.report.parts import (
     confidence_blocks,
     error_bars_block,
@@ -58,6 +59,7 @@ from pdplan.report.words import (
     slo_words,
     workload_words,
 )
+from pdplan.routes import RouteMetrics, routes_of
 from pdplan.uncertainty import slo_of
 from pdplan.units import format_duration, format_money, format_percent, format_rate
 
@@ -91,6 +93,7 @@ def recommendation_report(
         "binding": found.binding or (found.infeasible.binding if found.infeasible else ""),
         "certificate": _certificate_json(found.certificate),
         "mixture": mixture_json(found.mixture),
+        **routes_json(_routes(found)),
         "robustness": robustness_json(found),
         "infeasible": infeasible_json(found.infeasible),
         **(why.json() if why else {"sensitivity": None, "break_even": None}),
@@ -147,6 +150,15 @@ def wanted_words(question: Question) -> str:
 # ------------------------------------------------------------------------ inside
 
 
+def _routes(found: Recommendation) -> tuple[RouteMetrics, ...]:
+    """What the requests on each route of a mixed plan see."""
+    best = found.best
+    if best is None:
+        return ()
+    workload = found.question.workload.at_rate(best.metrics.requests_per_s)
+    return routes_of(found.world, best.plan, workload, slo_of(best.plan, found.question.slo))
+
+
 def _answer(found: Recommendation, best: Candidate) -> list[Block]:
     question, slo = found.question, slo_of(best.plan, found.question.slo)
     blocks: list[Block] = [
@@ -154,6 +166,7 @@ def _answer(found: Recommendation, best: Candidate) -> list[Block]:
         Paragraph(f"{serving_words(best.plan)}; {wanted_words(question)}"),
         pools_table(best.plan, best.metrics),
         objectives_table(best.metrics, slo),
+        *routes_blocks(_routes(found), slo),
         *confidence_blocks(best.plan, best.metrics, slo),
         error_bars_block(best.plan, best.metrics, found.world.calibration, throughput=question.wants_goodput),
         figures_table(best.metrics),
@@ -286,7 +299,7 @@ def _no_answer(found: Recommendation) -> list[Block]:
             for name, (value, allowed) in infeasible.misses.items()
         ]
         blocks.append(table("By how much", "limit|>found|>allowed|margin", rows))
-    blocks.append(Bullets(title="What would help", items=infeasible.relax))
+    blocks.append(Bullets(title="What would help", items=relax_words(infeasible)))
     return blocks
 
 

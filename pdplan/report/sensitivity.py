@@ -163,7 +163,7 @@ def _table(found: Sensitivity, share: str) -> Table:
         )
         for swing in found.swings
     ]
-    columns = f"input|>as asked|>{share} less|>{share} more|>in fractions|>plan holds to"
+    columns = f"~input|>?as asked|>{share} less|>{share} more|>?in fractions|>plan holds to"
     return table(f"{share} less or more of one input, all else as asked", columns, rows)
 
 

@@ -17,8 +17,8 @@ from pdplan.errors import InputError
 from pdplan.laws.roofline import Array
 from pdplan.plan import Metrics, Mixed, Plan
 from pdplan.question import Candidate, Choices, Question, Recommendation
-from pdplan.search.certificate import colocated_rates, decode_rates, prefill_rates
-from pdplan.search.kinds import Kind, of_kind, of_mode
+from pdplan.search.certificate import Types, colocated_rates, decode_rates, prefill_rates
+from pdplan.search.kinds import Kind, kind_of, of_kind, of_mode
 from pdplan.search.objective import ttft_limit_s
 from pdplan.search.recommend import Space, build_space, ranked_plans, without_idle_limits
 from pdplan.search.robust import as_planned
@@ -110,8 +110,9 @@ class Answers:
     def answer(self, question: Question, world: World) -> Answer:
         """The optimum, that of the kind beside it: other kinds, and the other mode, have to be better."""
         question, space = self._space(question, world)
-        same = self._better(question, world, of_kind(space, self._kind), None)
-        best = self._of_modes(question, world, space, same)
+        best = same = self._of_modes(question, world, space, None)
+        if best is None or kind_of(best.plan) != self._kind:
+            same = self._better(question, world, of_kind(space, self._kind), None)
         if best and same and not _wins(best, same, question, space):
             best = same
         return Answer(best=best, of_kind=same, fractional=fractional_amount(space, question))
@@ -182,12 +183,10 @@ def fractional_amount(space: Space, question: Question) -> float:
     workload, slo = question.workload, question.slo
     each: list[float] = []
 
-    def least(types: tuple[Array, Array, Array], allowed: Array | bool = True) -> float:
-        cost, gpus, rate = types
-        amounts = np.where(
-            np.broadcast_to(allowed, rate.shape), gpus if question.wants_goodput else cost, np.inf
-        )
-        return float(np.min(amounts / np.maximum(rate, 1e-300), initial=np.inf))
+    def least(types: Types, allowed: Array | bool = True) -> float:
+        each = types.gpus if question.wants_goodput else types.cost
+        amounts = np.where(np.broadcast_to(allowed, types.rate.shape), each, np.inf)
+        return float(np.min(amounts / np.maximum(types.rate, 1e-300), initial=np.inf))
 
     senders = [
         least(prefill_rates(c), c.service.time_s <= ttft_limit_s(slo, workload.osl, c.service.time_s * 0))

@@ -41,6 +41,8 @@ class BreakEven:
     turns: tuple[Turn, ...]
     looked: tuple[Looked, ...]
     searches: int
+    modes: frozenset[str] = frozenset()
+    """Of the best plans wherever was looked."""
 
 
 def break_even(
@@ -54,9 +56,11 @@ def break_even(
     question = found.question
     answers = answers or Answers(kind_of(base.plan))
     turns: list[Turn] = []
+    modes: set[str] = set()
     looked: list[Looked] = []
     for line, of_price in _lines(found, only, answers):
         turns += line.price_turns() if of_price else line.turns()
+        modes |= line.modes
         looked.append(Looked(input=line.varied, low=line.value(-line.reach), high=line.value(line.reach)))
     return BreakEven(
         question=question,
@@ -66,6 +70,7 @@ def break_even(
         turns=tuple(turns),
         looked=tuple(looked),
         searches=answers.asked,
+        modes=frozenset(modes),
     )
 
 

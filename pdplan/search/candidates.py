@@ -15,8 +15,8 @@ from pdplan.evaluate import peak_running, pool_memory
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout
 from pdplan.plan import PoolPlan, Serving
-from pdplan.pools import Pool, PrefillService, pool_tpot_s, prefill_service
-from pdplan.queueing import mean_for_peak
+from pdplan.pools import Pool, PrefillService, handover_tokens, pool_tpot_s, prefill_service
+from pdplan.queueing import mean_for_peak, peak_count
 from pdplan.roots import increasing_root
 from pdplan.search.layouts import layouts
 from pdplan.step import Setting
@@ -125,7 +125,7 @@ def fitting_candidates(
         chunk_tokens=chunk_tokens,
     )
     # Every attention rank and stage needs a sequence of its own to be worth having.
-    return everything.take(np.flatnonzero(held >= np.maximum(pool.servers_per_worker, 1.0)))
+    return everything.take(np.flatnonzero(held >= np.maximum(pool.micro_batches_per_worker, 1.0)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +143,7 @@ class PrefillChoices:
         picked = replace(
             service,
             time_s=service.time_s[index],
+            interval_s=service.interval_s[index],
             prompts=service.prompts[index],
             steps=np.broadcast_to(service.steps, service.time_s.shape)[index],
             handling_s=np.broadcast_to(service.handling_s, service.time_s.shape)[index],
@@ -166,7 +167,7 @@ def prefill_choices(fitting: Candidates, workload: Workload) -> PrefillChoices:
     index, prompts_each = np.concatenate(indices), np.concatenate(batches)
     chosen = fitting.take(index)
     held = chosen.pool.max_batch
-    batch = prompts_each * chosen.pool.servers_per_worker
+    batch = prompts_each * chosen.pool.micro_batches_per_worker
     pool = replace(chosen.pool, max_batch=batch, speculation=Speculation())
     chosen = replace(chosen, pool=pool).take(np.flatnonzero(batch <= held))
     service = prefill_service(chosen.pool, workload)
@@ -174,6 +175,7 @@ def prefill_choices(fitting: Candidates, workload: Workload) -> PrefillChoices:
     service = replace(
         service,
         time_s=np.broadcast_to(service.time_s, shape),
+        interval_s=np.broadcast_to(service.interval_s, shape),
         prompts=np.broadcast_to(service.prompts, shape),
     )
     return PrefillChoices(candidates=chosen, service=service)
@@ -196,6 +198,11 @@ class DecodeChoices:
 
     def __len__(self) -> int:
         return len(self.candidates)
+
+    @property
+    def first_steps(self) -> float:
+        """The first decode step of a disaggregated request, hand-over included, over TPOT."""
+        return 1.0 + handover_tokens(self.candidates.pool)
 
     def take(self, index: Any) -> DecodeChoices:
         return replace(
@@ -220,19 +227,22 @@ def decode_choices(
     """
     pool = fitting.pool
     lowest = np.full(len(fitting), 1e-6)
-    fastest = np.broadcast_to(pool_tpot_s(pool, workload, lowest, colocated), lowest.shape)
     most = np.asarray(pool.max_batch, dtype=float)
+
+    def tpot_s(running: Array) -> Array:
+        return np.broadcast_to(pool_tpot_s(pool, workload, running, colocated), running.shape)
+
+    fastest, slowest = tpot_s(np.stack([lowest, most]))
     if tpot_limit_s is None:
-        limit = most
+        limit, tpot = most, slowest
     else:
-        limit = increasing_root(
-            lambda running: (
-                np.broadcast_to(pool_tpot_s(pool, workload, running, colocated), running.shape) - tpot_limit_s
-            ),
-            lowest,
-            most,
-        )
-    tpot = np.broadcast_to(pool_tpot_s(pool, workload, limit, colocated), lowest.shape)
+
+        def surplus(tpot: Array) -> Array:
+            return most * (tpot / tpot_limit_s - 1.0)  # in sequences, as the root is: one tolerance for both
+
+        ends = (surplus(fastest), surplus(slowest))
+        limit = increasing_root(lambda running: surplus(tpot_s(running)), lowest, most, ends=ends)
+        tpot = tpot_s(limit)
     everything = DecodeChoices(
         candidates=fitting,
         limit=limit,
@@ -259,20 +269,21 @@ def largest_rate(choices: DecodeChoices, workers: Array, workload: Workload, slo
     return np.asarray(mean / (workload.osl * slo.tpot_factor * np.maximum(tpot, 1e-300)))
 
 
+def least_workers(choices: DecodeChoices, rate: float | Array, slo: Slo) -> Array:
+    """Fewer workers cannot serve `rate` even without fluctuation: a bound that costs nothing."""
+    return np.maximum(np.ceil(slo.tpot_factor * rate / choices.rate_per_worker * (1 - 1e-12)), 1.0)
+
+
 def workers_for_rate(choices: DecodeChoices, rate: float | Array, workload: Workload, slo: Slo) -> Array:
     """The least number of workers whose batch percentile stays within the limit at `rate`.
 
-    Capacity per worker grows with the number of workers (the pool's fluctuation is
-    shared), so the least number lies between rate/best and rate/capacity(lowest).
+    Without fluctuation n workers carry n·limit sequences, and the rate makes
+    M = f · λ · OSL · TPOT(limit) of them at most: n ≥ M/limit. Fewer run, faster, so that a percentile
+    of M below n·limit is enough: n ≤ (M + z·√M)/limit. Few numbers lie between the two.
     """
-    low = np.maximum(np.ceil(slo.tpot_factor * rate / choices.rate_per_worker * (1 - 1e-12)), 1.0)
-    enough = largest_rate(choices, low, workload, slo) >= rate
-    if np.all(enough):
-        return low
-    capacity = largest_rate(choices, low, workload, slo)
-    high = np.where(enough, low, np.ceil(low * rate / np.maximum(capacity, 1e-12)) + 1)
-    while np.any(short := largest_rate(choices, high, workload, slo) < rate):
-        high = np.where(short, high * 2, high)  # at one worker a tiny capacity may bound poorly
+    low = least_workers(choices, rate, slo)
+    mean = slo.tpot_factor * rate * choices.limit / choices.rate_per_worker
+    high = np.maximum(low, np.ceil(peak_count(mean, slo.z) / choices.limit * (1 + 1e-9)))
     return bisect_integers(lambda n: largest_rate(choices, n, workload, slo) >= rate, low, high)
 
 

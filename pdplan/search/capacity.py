@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pdplan.evaluate import prefill_wait_s, queued_latency, serve_colocated
+from pdplan.evaluate import serve_colocated
+from pdplan.latency import prefill_latency
 from pdplan.laws.roofline import Array
 from pdplan.pools import pool_tpot_s, solve_running
 from pdplan.queueing import mean_for_peak
@@ -85,6 +86,14 @@ class Curve:
         merged = {**dict(zip(self.counts, self.rates, strict=True)), **{n: self.rate_at(n) for n in new}}
         every = tuple(sorted(merged))
         return replace(self, counts=every, rates=np.array([merged[n] for n in every]))
+
+    def at_counts(self, counts: Iterable[int]) -> Curve:
+        """The curve with its rates at these counts alone, in one call."""
+        every = tuple(counts)
+        workers, same = np.array(every, dtype=float), np.zeros(len(every), dtype=int)
+        return replace(
+            self, counts=every, rates=_rates(self.role, self.type.take(same), workers, self.limits)
+        )
 
     def rate_at(self, workers: int) -> float:
         """Requests/s of any number of workers."""
@@ -238,10 +247,8 @@ def _prefill_rates(choices: PrefillChoices, workers: Array, limits: Limits) -> A
         return capacity
 
     def good(rate: Array) -> Array:
-        wait = prefill_wait_s(pool.servers, service, rate, limits.workload)
-        offered = rate * service.time_s / service.prompts
         fixed = np.asarray(limits.after_prefill_s + service.handling_s)
-        latency = queued_latency(pool.servers, offered, wait, service.time_s, fixed, limits.workload)
+        latency = prefill_latency(pool.servers, service, rate, limits.workload, fixed)
         return np.asarray(latency.quantile_s(limits.slo.percentile) <= limits.ttft_s)
 
     return _highest(good, capacity)
@@ -255,7 +262,7 @@ def _within_tpot(choices: DecodeChoices, limits: Limits) -> DecodeChoices:
 
     def surplus(running: Array) -> Array:
         tpot = pool_tpot_s(pool, workload, running, choices.colocated)
-        return np.broadcast_to(tpot, running.shape) - limits.tpot_s
+        return choices.limit * (np.broadcast_to(tpot, running.shape) / limits.tpot_s - 1.0)
 
     lowest = np.full(len(choices), 1e-6)
     return replace(choices, limit=increasing_root(surplus, lowest, np.asarray(choices.limit, dtype=float)))

@@ -12,7 +12,12 @@ from pdplan.laws.roofline import Array
 from pdplan.plan import Colocated, Metrics, Serving
 from pdplan.pools import solve_running
 from pdplan.question import Candidate
-from pdplan.search.candidates import DecodeChoices, batch_to_configure, workers_for_rate
+from pdplan.search.candidates import (
+    DecodeChoices,
+    batch_to_configure,
+    least_workers,
+    workers_for_rate,
+)
 from pdplan.search.objective import Objective, serves
 from pdplan.search.space import Space
 from pdplan.uncertainty import slo_on
@@ -29,9 +34,14 @@ def search_colocated(world: World, workload: Workload, slo: Slo, space: Space) -
     that order, with more workers where TTFT asks for them, until no bound is below the best.
     """
     assert workload.rate is not None
-    choices, objective, serving = space.colocated, space.objective, space.serving
+    choices, objective, serving = dict(space.colocated), space.objective, space.serving
     bounds: list[tuple[float, float, str, int, float]] = []
-    for hardware, found in choices.items():
+    for hardware, found in space.colocated.items():
+        if np.isfinite(objective.ceiling):  # who is too dear without any fluctuation need not be sized
+            least = least_workers(found, workload.rate, slo_on(slo, serving, hardware))
+            cost = objective.pool_cost(hardware, found.candidates.pool.layout.gpus, least)
+            found = found.take(np.flatnonzero(cost <= objective.ceiling * (1 + 1e-9)))
+            choices[hardware] = found
         if len(found):
             workers = workers_for_rate(found, workload.rate, workload, slo_on(slo, serving, hardware))
             cost = objective.pool_cost(hardware, found.candidates.pool.layout.gpus, workers)
@@ -92,12 +102,14 @@ def _size(
         if not len(keep):
             return []
         choices, low, high, good = choices.take(keep), low[keep], high[keep], good[keep]
-        high = np.where(good, low, high)
+        high, step = np.where(good, low, high), 1.0
         while np.any(low < high):
-            middle = np.floor((low + high) / 2)
+            # A few more than the bound mostly do: strides double before what is left is halved.
+            middle = np.minimum(np.floor((low + high) / 2), low + step)
             _, ok, _ = evaluate_workers(choices, middle, workload, slo, money)
             high = np.where(ok & (low < high), middle, high)
             low = np.where(ok | (low >= high), low, middle + 1)
+            step *= 2.0
         metrics, good, batch = evaluate_workers(choices, high, workload, slo, money)
         low = high
     cost = objective.pool_cost(choices.candidates.hardware, choices.candidates.pool.layout.gpus, low)
@@ -119,5 +131,6 @@ def evaluate_workers(
     rate = np.asarray(workload.rate, dtype=float) * slo.tpot_factor  # so many run, should steps take longer
     running = solve_running(pool, workload, rate, colocated=True)
     batch = batch_to_configure(pool, running, choices.limit, slo)
-    metrics = evaluate_colocated(replace(pool, max_batch=batch), workload, slo, money)
+    known = running if slo.tpot_factor == 1.0 else None
+    metrics = evaluate_colocated(replace(pool, max_batch=batch), workload, slo, money, known)
     return metrics, np.broadcast_to(serves(metrics, slo), np.shape(workers)), batch

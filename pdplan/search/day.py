@@ -10,7 +10,7 @@ one more is used falls below reserved price / on-demand price.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -114,7 +114,7 @@ class DayPlan:
 
 def plan_day(question: Question, day: Day, world: World) -> DayPlan:
     """The cheapest day of `question`, whose rate is the highest of the day."""
-    peak = recommend(replace(question, mix=False), world)
+    peak = recommend(question, world)
     if peak.best is None:
         return DayPlan(question=question, world=world, day=day, peak=peak, schedule=None, reserve={})
     names = sorted({*question.prefill_hardware, *question.decode_hardware, *question.colocated_hardware})

@@ -20,27 +20,29 @@ from pdplan.compose import World, build_network, default_bandwidth
 from pdplan.evaluate import (
     Economics,
     evaluate_disaggregated,
-    kv_transfer,
-    prefill_wait_s,
-    queued_latency,
 )
+from pdplan.latency import prefill_latency
 from pdplan.laws.kv_transfer import Network
 from pdplan.laws.roofline import Array
 from pdplan.plan import Disaggregated, Serving
-from pdplan.pools import Pool, decode_tpot_s, solve_running
+from pdplan.pools import Pool, decode_tpot_s, first_step_s, solve_running
 from pdplan.question import Candidate
+from pdplan.queueing import mean_for_peak
 from pdplan.search.candidates import (
     Candidates,
     DecodeChoices,
     PrefillChoices,
     batch_to_configure,
     bisect_integers,
+    least_workers,
     workers_for_rate,
 )
 from pdplan.search.extra import cheapest_extra
 from pdplan.search.limits import Limits
 from pdplan.search.objective import Objective, Workers, serves, ttft_limit_s
 from pdplan.search.space import Space
+from pdplan.search.worker_types import WorkerTypes
+from pdplan.transfer import kv_transfer
 from pdplan.uncertainty import slo_on
 from pdplan.workload import Slo, Workload
 
@@ -61,16 +63,21 @@ class SizedDecode:
     choices: DecodeChoices
     workers: Array
     cost: Array
+    running: Array
+    """Sequences on each worker."""
     tpot_mean_s: Array
     tpot_slo_s: Array
+    first_step_s: Array
 
     def take(self, index: Any) -> SizedDecode:
         return SizedDecode(
             choices=self.choices.take(index),
             workers=self.workers[index],
             cost=self.cost[index],
+            running=self.running[index],
             tpot_mean_s=self.tpot_mean_s[index],
             tpot_slo_s=self.tpot_slo_s[index],
+            first_step_s=self.first_step_s[index],
         )
 
     @property
@@ -100,16 +107,34 @@ def decode_of(
 ) -> SizedDecode:
     """So many decode workers of each type; `spare` ones are paid for and not counted on."""
     pool = choices.candidates.with_workers(workers)
-    running = solve_running(pool, workload, rate, colocated=False)
+    # So many workers are enough: no more run than those whose percentile is the limit.
+    most = np.minimum(mean_for_peak(workers * choices.limit, slo.z) / workers * (1 + 1e-9), pool.max_batch)
+    running = solve_running(replace(pool, max_batch=most), workload, rate, colocated=False)
     peak = running + slo.z * np.sqrt(running * workers) / workers
     shape = np.shape(workers)
+    tpot = decode_tpot_s(pool, workload, running)
     return SizedDecode(
         choices=choices,
         workers=workers,
         cost=(workers + spare) * choices.candidates.unit_cost,
-        tpot_mean_s=np.broadcast_to(decode_tpot_s(pool, workload, running), shape),
+        running=np.broadcast_to(running, shape),
+        tpot_mean_s=np.broadcast_to(tpot, shape),
         tpot_slo_s=np.broadcast_to(decode_tpot_s(pool, workload, np.minimum(peak, choices.limit)), shape),
+        first_step_s=np.broadcast_to(first_step_s(pool, workload, running, tpot), shape),
     )
+
+
+def _sized(
+    types: WorkerTypes, choices: DecodeChoices, workload: Workload, slo: Slo, spare: int
+) -> SizedDecode:
+    """`size_decode`, remembered: prices, and limits of TTFT and latency, change no decode pool."""
+    assert workload.rate is not None
+    found = types.remembered(
+        (float(workload.rate), workload.osl, slo.z, slo.tpot_factor),
+        choices.rate_per_worker,
+        lambda: size_decode(choices, workload.rate, workload, slo),
+    )
+    return replace(found, choices=choices, cost=(found.workers + spare) * choices.candidates.unit_cost)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +161,14 @@ class PairProblem:
         return replace(self, workload=self.workload.at_rate(np.asarray(self.rate)[index]))
 
 
+def least_prefill(prefill: PrefillChoices, rate: float | Array) -> Array:
+    """Prefill workers with strictly more capacity than load: fewer never do."""
+    per_worker = prefill.service.rate_per_server * prefill.candidates.pool.servers_per_worker
+    return np.asarray(np.floor(rate / per_worker) + 1.0)
+
+
 def least_prefill_workers(
-    problem: PairProblem, prefill: PrefillChoices, decode: Pool | None, tpot_mean_s: Array, limit_s: Array
+    problem: PairProblem, prefill: PrefillChoices, decode: Pool | None, first_step_s: Array, limit_s: Array
 ) -> Array:
     """Least prefill workers with which TTFT meets its limit, infinite where none do.
 
@@ -145,21 +176,16 @@ def least_prefill_workers(
     """
     service, candidates, rate = prefill.service, prefill.candidates, problem.rate
     handling = service.handling_s
-    per_worker = service.rate_per_server * candidates.pool.servers_per_worker
-    low = np.floor(rate / per_worker) + 1.0  # strictly more capacity than load
+    low = least_prefill(prefill, rate)
 
     def good(workers: Array) -> Array:
         pool = candidates.with_workers(workers)
-        fixed = tpot_mean_s + handling
+        fixed = first_step_s + handling
         if decode is not None:
             transfer = kv_transfer(pool, decode, problem.workload, problem.network, rate, service.time_s)
             fixed = fixed + transfer.exposed_s
-        wait = prefill_wait_s(pool.servers, service, rate, problem.workload)
-        offered = rate * service.time_s / service.prompts
         jitter = 0.0 if decode is None else problem.network.jitter_s
-        latency = queued_latency(
-            pool.servers, offered, wait, service.time_s, fixed, problem.workload, jitter_s=jitter
-        )
+        latency = prefill_latency(pool.servers, service, rate, problem.workload, fixed, jitter)
         return np.asarray(latency.quantile_s(problem.slo.percentile) <= limit_s)
 
     high = low * 2 + 64  # queues of this many servers are as good as empty
@@ -186,10 +212,11 @@ def bound_prefill(
         nothing = np.zeros(0, dtype=int)
         return BoundedPrefill(choices=prefill.take(nothing), workers=np.zeros(0), cost=np.zeros(0))
     fastest = min(float(d.choices.fastest_tpot_s.min()) for d in pools)
+    first = min(float(d.choices.fastest_tpot_s.min()) * d.choices.first_steps for d in pools)
     osl, hardware = problem.workload.osl, prefill.candidates.hardware
     slos = [slo_on(problem.slo, problem.serving, hardware, d.hardware) for d in pools]
     loosest = max(float(ttft_limit_s(slo, osl, np.asarray(fastest))) for slo in slos)
-    bound = least_prefill_workers(problem, prefill, None, np.asarray(fastest), np.asarray(loosest))
+    bound = least_prefill_workers(problem, prefill, None, np.asarray(first), np.asarray(loosest))
     possible = np.flatnonzero(np.isfinite(bound))
     prefill, bound = prefill.take(possible), bound[possible]
     candidates = prefill.candidates
@@ -255,14 +282,15 @@ def _size_block(
 ) -> list[Candidate]:
     """Size a block of pairs and evaluate those that work."""
     limit = ttft_limit_s(problem.slo, problem.workload.osl, decode.tpot_slo_s)
-    workers = least_prefill_workers(problem, prefill, decode.pool, decode.tpot_mean_s, limit)
+    workers = least_prefill_workers(problem, prefill, decode.pool, decode.first_step_s, limit)
     found = _candidates(problem, prefill, workers, decode)
+    best = min([best, *(problem.objective.cost(c) for c in found)])
     extra = extra_decode_workers(problem, prefill, workers, decode, least, best)
     index = np.flatnonzero(extra)
     if len(index):
         more, part = _with_extra(problem, decode.take(index), extra[index]), prefill.take(index)
         limit = ttft_limit_s(problem.slo, problem.workload.osl, more.tpot_slo_s)
-        again = least_prefill_workers(problem, part, more.pool, more.tpot_mean_s, limit)
+        again = least_prefill_workers(problem, part, more.pool, more.first_step_s, limit)
         found += _candidates(problem, part, again, more)
     return found
 
@@ -285,7 +313,7 @@ def extra_decode_workers(
         part = problem.take(cases)
         more = _with_extra(part, decode.take(cases), extra)
         limit = ttft_limit_s(problem.slo, problem.workload.osl, more.tpot_slo_s)
-        return least_prefill_workers(part, prefill.take(cases), more.pool, more.tpot_mean_s, limit)
+        return least_prefill_workers(part, prefill.take(cases), more.pool, more.first_step_s, limit)
 
     def cost(cases: Array, senders: Array, extra: Array) -> Array:
         receiving = decode.choices.candidates.take(cases)
@@ -318,12 +346,20 @@ def _candidates(
         return []
     prefill, decode, workers = prefill.take(index), decode.take(index), workers[index]
     prefill_pool = prefill.candidates.with_workers(workers)
-    rate = problem.rate * problem.slo.tpot_factor  # as many run as at this rate, should steps take longer
-    running = solve_running(decode.pool, problem.workload, rate, colocated=False)
+    running = decode.running
+    if problem.slo.tpot_factor != 1.0:  # as many run as at a rate so much higher, should steps take longer
+        slower = problem.rate * problem.slo.tpot_factor
+        running = solve_running(decode.pool, problem.workload, slower, colocated=False)
     batch = batch_to_configure(decode.pool, running, decode.choices.limit, problem.slo)
     decode_pool = replace(decode.pool, max_batch=batch)
     metrics = evaluate_disaggregated(
-        prefill_pool, decode_pool, problem.workload, problem.slo, problem.network, problem.economics
+        prefill_pool,
+        decode_pool,
+        problem.workload,
+        problem.slo,
+        problem.network,
+        problem.economics,
+        decode.running,
     )
     good = np.flatnonzero(np.broadcast_to(serves(metrics, problem.slo), np.shape(workers)))
     senders = Workers(prefill.candidates.hardware, prefill.candidates.pool.layout.gpus, workers)
@@ -350,10 +386,11 @@ def search_disaggregated(world: World, workload: Workload, slo: Slo, space: Spac
     The cheapest of all is certainly among them, unless it costs more than the objective's ceiling.
     """
     assert workload.rate is not None
-    prefills, decodes, objective = space.prefill, space.decode, space.objective
-    rate, spare = workload.rate, objective.spare_workers
+    objective = space.objective
+    prefills, decodes = _below_ceiling(space, workload.rate, slo)
+    spare = objective.spare_workers
     sized = {
-        hw: size_decode(choices, rate, workload, slo_on(slo, space.serving, hw, hw), spare=spare)
+        hw: _sized(space.types, choices, workload, slo_on(slo, space.serving, hw, hw), spare)
         for hw, choices in decodes.items()
         if len(choices)
     }
@@ -403,6 +440,38 @@ def search_disaggregated(world: World, workload: Workload, slo: Slo, space: Spac
             break
         found += pairs
     return found
+
+
+def _below_ceiling(
+    space: Space, rate: float | Array, slo: Slo
+) -> tuple[dict[str, PrefillChoices], dict[str, DecodeChoices]]:
+    """The worker types of which as few as can possibly do cost no more than the ceiling.
+
+    Without queues and fluctuation this takes no evaluation; most types of the dearer mode end here.
+    """
+    objective, ceiling = space.objective, space.objective.ceiling * (1 + 1e-9)
+    if objective.thorough or not np.isfinite(ceiling):  # the next best may cost more than what is known
+        return space.prefill, space.decode
+    sent = {
+        hw: objective.pool_cost(hw, c.candidates.pool.layout.gpus, least_prefill(c, rate))
+        for hw, c in space.prefill.items()
+    }
+    received = {
+        hw: objective.pool_cost(
+            hw, c.candidates.pool.layout.gpus, least_workers(c, rate, slo_on(slo, space.serving, hw, hw))
+        )
+        for hw, c in space.decode.items()
+    }
+    # Pools that share nodes may cost less together than apart, but no less than one of them.
+    apart = float(objective.is_plain)
+    least_p, least_d = (
+        apart * min((float(c.min(initial=np.inf)) for c in costs.values()), default=np.inf)
+        for costs in (sent, received)
+    )
+    return (
+        {hw: c.take(np.flatnonzero(sent[hw] + least_d <= ceiling)) for hw, c in space.prefill.items()},
+        {hw: c.take(np.flatnonzero(received[hw] + least_p <= ceiling)) for hw, c in space.decode.items()},
+    )
 
 
 def _within_inventory(sized: SizedDecode, objective: Objective) -> SizedDecode:

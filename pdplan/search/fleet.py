@@ -19,8 +19,10 @@ from pdplan.market import Tariff, bill_of
 from pdplan.plan import Plan
 from pdplan.question import Question
 from pdplan.search.capacity import TOLERANCE, Curve
+from pdplan.search.certificate import Bound
+from pdplan.search.narrowed import bound_of, keep_promising
 from pdplan.search.programme import Column, Option, Programme, Solution, ranges_of, solve
-from pdplan.search.ways import Deployment, deployment_of, find_ways, kind_key
+from pdplan.search.ways import Deployment, deployment_of, find_ways, joined, kind_key
 
 ROUNDS = 4
 """Times that the programmes are solved, each with more exact counts."""
@@ -64,19 +66,37 @@ class Bracket:
 def cheapest_fleet(wanted: Sequence[Wanted], budgets: Budgets) -> Bracket | None:
     """The cheapest plans of all deployments within inventory and budgets; None where none were found."""
     found = [deployment_of(each.question, each.world, budgets.max_gpus) for each in wanted]
+    everything = [deployment.space for deployment in found]
+    large = _narrowed(found, budgets)
+    best = _bracketed(found, budgets, large)
+    if best is None and large is not None and np.isfinite(large.amount):
+        for deployment, space in zip(found, everything, strict=True):
+            deployment.space, deployment.known = space, {}
+        best = _bracketed(found, budgets, None)
+    return best
+
+
+def _bracketed(found: Sequence[Deployment], budgets: Budgets, large: Bound | None) -> Bracket | None:
+    """Plans and bound from both sides; the bound of a `large` fleet holds for what was dropped, too."""
+    if large is not None and not np.isfinite(large.amount):
+        return None
+    for deployment in found:
+        find_ways(deployment)
     end = time.process_time() + budgets.time_limit_s
     best: Bracket | None = None
-    bound = 0.0
+    bound = large.amount if large else 0.0
     if not all(deployment.ways for deployment in found):
         return None
     for _ in range(ROUNDS):
         if best is not None and (best.gap <= CLOSED or time.process_time() > end):
             break
-        relaxed = _solved(found, budgets, True, end)
-        if relaxed is None:
-            break
-        bound = max(bound, relaxed.solution.bound)
-        safe = _solved(found, budgets, False, end)
+        relaxed = None
+        if large is None:
+            relaxed = _solved(found, budgets, True, end)
+            if relaxed is None:
+                break
+            bound = max(bound, relaxed.solution.bound)
+        safe = _solved(found, budgets, False, end, few=large is not None)
         changed: set[int] = set()
         for chosen in (relaxed, safe):
             if chosen is None or not chosen.whole:
@@ -109,6 +129,9 @@ class Shortage:
 def least_shortage(wanted: Sequence[Wanted], budgets: Budgets) -> Shortage | None:
     """What is missing at least; None where no number of accelerators would do."""
     found = [deployment_of(each.question, each.world, np.inf, endless=True) for each in wanted]
+    _narrowed(found, replace(budgets, max_gpus=np.inf, max_usd_per_h=np.inf), missing=True)
+    for deployment in found:
+        find_ways(deployment)
     if not all(deployment.ways for deployment in found):
         return None
     end = time.process_time() + budgets.time_limit_s
@@ -147,18 +170,34 @@ class _Solved:
 
     def kinds(self, deployment: int) -> list[tuple[Curve, int]]:
         """Kinds of workers of a deployment, and how many of each."""
-        return [
+        return joined(
             (self.curves[self.columns[k].kind], n)
             for k, n in self.solution.counts.items()
             if self.deployments[k] == deployment
-        ]
+        )
+
+
+def _narrowed(deployments: Sequence[Deployment], budgets: Budgets, missing: bool = False) -> Bound | None:
+    """The bound of a large fleet, whose deployments then keep the kinds of workers that may pay."""
+    found = bound_of(deployments, _tariffs(deployments), budgets.max_gpus, budgets.max_usd_per_h, missing)
+    if found is None or not found.prices:
+        return found
+    for deployment in deployments:
+        keep_promising(deployment, found.prices)
+    return found
 
 
 def _solved(
-    deployments: Sequence[Deployment], budgets: Budgets, relaxed: bool, end: float, missing: bool = False
+    deployments: Sequence[Deployment],
+    budgets: Budgets,
+    relaxed: bool,
+    end: float,
+    missing: bool = False,
+    few: bool = False,
 ) -> _Solved | None:
+    """The optimum of one of the two programmes; `few`: of the kinds that fractions of workers use."""
     built = _columns(deployments, relaxed)
-    large = len(built.columns) > MANY_COLUMNS
+    large = len(built.columns) > MANY_COLUMNS or few
     if large and not relaxed:
         built = _columns(deployments, relaxed, _kinds_of_fractions(deployments, budgets, end, missing))
     programme = Programme(
@@ -237,7 +276,7 @@ def _kinds_of_fractions(
     deployments: Sequence[Deployment], budgets: Budgets, end: float, missing: bool
 ) -> frozenset[KindOfWay]:
     """The kinds of workers that the optimum in fractions of workers uses: few, and nearly the best."""
-    found = _solved(deployments, budgets, True, end, missing)
+    found = _solved(deployments, budgets, True, end, missing, few=True)
     if found is None:
         return frozenset()
     used = (found.columns[k] for k in found.solution.support)

@@ -15,7 +15,7 @@ from pdplan.first_token import first_token
 from pdplan.laws.kv_transfer import exposed_transfer_time_s, transfer_time_s
 from pdplan.laws.roofline import Array
 from pdplan.memory import request_cache_bytes
-from pdplan.pools import decode_tpot_s, mixed_step
+from pdplan.pools import decode_tpot_s, first_step_s, mixed_step
 from pdplan.question import Question
 from pdplan.search.candidates import Candidates, PrefillChoices
 from pdplan.search.objective import ttft_limit_s
@@ -76,7 +76,7 @@ def batches(candidates: Candidates) -> Array:
     Shape (grid, worker types). The grid does not depend on the accelerator.
     """
     most = np.floor(np.asarray(candidates.pool.max_batch, dtype=float) + HAIR)
-    servers = candidates.pool.servers_per_worker
+    servers = candidates.pool.micro_batches_per_worker
     octaves = max(np.log2(np.max(most / servers) / SMALL_BATCHES), 0.0)
     larger = SMALL_BATCHES * 2 ** (np.arange(1, np.ceil(octaves * STEPS_PER_OCTAVE) + 1) / STEPS_PER_OCTAVE)
     each = np.concatenate([np.arange(1, SMALL_BATCHES + 1), np.round(larger)])
@@ -175,14 +175,15 @@ def _pairs(
             exposed = exposed_transfer_time_s(alone, service.time_s[types], layers, overlap)
             fixed = handling[types] + service.time_s[types] + exposed
             tpot = decode.tpot_s[rows]
-            budget = ttft_limit_s(slo, workload.osl, tpot) - tpot
+            first = first_step_s(decode.candidates.pool, workload, decode.batch[rows], tpot)
+            budget = ttft_limit_s(slo, workload.osl, tpot) - first
             weighted = weights[0] * np.maximum(gpu_s[types], floor)
             chosen = _lightest_within(fixed, weighted, budget)
             decode_gpu_s = np.maximum(decode.gpu_s[rows], floor)
             yield Saturated(
                 mode="disaggregated",
                 tpot_s=tpot,
-                ttft_s=fixed[chosen] + tpot,
+                ttft_s=fixed[chosen] + first,
                 weighted=weighted[chosen] + weights[1] * decode_gpu_s,
                 gpu_s=decode_gpu_s,
                 batch=decode.batch[rows],

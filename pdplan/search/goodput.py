@@ -92,7 +92,7 @@ def _colocated(
     choices, workers = choices.take(usable), workers[usable]
     if not len(choices):
         return []
-    bound = np.minimum(largest_rate(choices, workers, workload, slo), MAX_RATE_PER_S)
+    bound = np.minimum(largest_rate(choices, workers, workload, slo) * (1 - 1e-9), MAX_RATE_PER_S)
     order = np.argsort(-bound, kind="stable")
     found: list[Candidate] = []
     for start in range(0, len(order), BLOCK):
@@ -109,7 +109,8 @@ def _colocated(
             asked = workload.at_rate(np.maximum(rate, 1e-9))
             running = solve_running(pool, asked, asked.rate * slo.tpot_factor, colocated=True)
             batch = batch_to_configure(pool, running, some.limit, slo)
-            return evaluate_colocated(replace(pool, max_batch=batch), asked, slo, money), batch
+            known = running if slo.tpot_factor == 1.0 else None
+            return evaluate_colocated(replace(pool, max_batch=batch), asked, slo, money, known), batch
 
         def beyond(rate: Array, which: Array, at: MetricsAt = metrics_at) -> Array:
             return excess(at(rate, which)[0], slo)

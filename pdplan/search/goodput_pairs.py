@@ -217,7 +217,8 @@ class _Pair:
         one_stock = sending.hardware == receiving.hardware
         both = of_p + of_d if one_stock else np.concatenate([of_p[:2] + of_d[:2], np.maximum(of_p, of_d)[2:]])
         quickest = self.decode.fastest_tpot_s
-        in_time = self.prefill.service.time_s[:, None] + quickest <= ttft_limit_s(
+        first = quickest * self.decode.first_steps
+        in_time = self.prefill.service.time_s[:, None] + first <= ttft_limit_s(
             self.slo, self.workload.osl, quickest
         )
         one = np.ones(1)
@@ -277,7 +278,7 @@ class _Pair:
             fine[index] = self.good(split(number).take(index), decoding(number)[index])
             return fine
 
-        last = largest_allowed(serves_all, largest_allowed(keeps_up, most))
+        last = largest_allowed(serves_all, largest_allowed(keeps_up, most), near=True)
         after = np.minimum(last + 1.0, most)
         numbers = [last, after, self.most_receivers(gpus_p, gpus_d, split(after).sending)]
         if near is not None:
@@ -319,7 +320,10 @@ class _Pair:
         batch = batch_to_configure(pool, running, receiving.limit, self.slo)
         prefill = self.prefill.take(split.senders).candidates.with_workers(split.sending)
         decoding = replace(pool, max_batch=batch)
-        metrics = evaluate_disaggregated(prefill, decoding, asked, self.slo, self.network, self.economics)
+        known = running if self.slo.tpot_factor == 1.0 else None
+        metrics = evaluate_disaggregated(
+            prefill, decoding, asked, self.slo, self.network, self.economics, known
+        )
         return metrics, batch
 
     def at_highest_rate(self, split: _Split) -> list[Candidate]:
@@ -333,9 +337,9 @@ class _Pair:
         decode = self.decode.take(split.receivers)
         high = np.minimum(
             largest_rate(decode, split.receiving, self.workload, self.slo),
-            split.sending * self.capacity[split.senders] * (1 - 1e-9),
+            split.sending * self.capacity[split.senders],
         )
-        high = np.minimum(high, MAX_RATE_PER_S)
+        high = np.minimum(high * (1 - 1e-9), MAX_RATE_PER_S)
 
         def beyond(rate: Array, which: Array) -> Array:
             return excess(self.metrics_at(split.take(which), rate)[0], self.slo)

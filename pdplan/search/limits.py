@@ -73,18 +73,26 @@ class Limits:
         return np.asarray((gpus <= self.gpus) & ~dear)
 
 
-def largest_allowed(allowed: Callable[[Array], Array], high: Array) -> Array:
+def largest_allowed(allowed: Callable[[Array], Array], high: Array, near: bool = False) -> Array:
     """The largest whole n up to `high` that is allowed, elementwise, 0 where none is.
 
-    What allows n workers allows fewer, too.
+    What allows n workers allows fewer, too. `near`: n is likely to be within a few √high of `high`.
 
     >>> largest_allowed(lambda n: n * 3 <= 10, np.array([2.0, 9.0]))
     array([2., 3.])
+    >>> largest_allowed(lambda n: n <= 997, np.array([2.0, 1000.0]), near=True)
+    array([  2., 997.])
     """
     high = np.maximum(np.asarray(high, dtype=float), 0.0)
     low = np.zeros(np.shape(high))
     whole = allowed(high)
     low = np.where(whole, high, low)
+    step = np.ceil(np.sqrt(high) / 4)
+    while near and np.any((high - low > 0) & (low == 0) & (step < high)):
+        try_ = np.where((low == 0) & (step < high), high - step, low)
+        good = allowed(try_)
+        low, high = np.where(good, try_, low), np.where(good | (try_ <= low), high, try_ - 1)
+        step = step * 4
     while np.any(high - low > 0):
         middle = np.ceil((low + high) / 2)
         good = allowed(middle)

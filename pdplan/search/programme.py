@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -86,6 +87,10 @@ class Solution:
     gap: float
     missing: Mapping[str, float] = field(default_factory=dict)
     """By accelerator, where that was sought."""
+    gpus: float = 0.0
+    """Accelerators in all."""
+    prices: Mapping[str, float] = field(default_factory=dict)
+    """By accelerator, what one more of them is worth: its price, and its scarcity. In fractions alone."""
 
 
 def solve(programme: Programme, time_limit_s: float = 20.0) -> Solution | None:
@@ -93,6 +98,8 @@ def solve(programme: Programme, time_limit_s: float = 20.0) -> Solution | None:
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import coo_array
 
+    if not programme.columns:
+        return None
     layout = _Layout(programme)
     rows = _Rows()
     _one_option_each(programme, layout, rows)
@@ -100,10 +107,12 @@ def solve(programme: Programme, time_limit_s: float = 20.0) -> Solution | None:
     _ranges(programme, layout, rows)
     cost = _accelerators(programme, layout, rows)
     matrix = coo_array((rows.values, (rows.rows, rows.columns)), shape=(len(rows.low), layout.size)).tocsr()
+    if not programme.whole:
+        return _in_fractions(programme, layout, rows, matrix, cost)
     found = milp(
         cost,
         constraints=[LinearConstraint(matrix, np.array(rows.low), np.array(rows.high))],
-        integrality=layout.integral if programme.whole else np.zeros(layout.size),
+        integrality=layout.integral,
         bounds=Bounds(np.zeros(layout.size), layout.most),
         options={"time_limit": time_limit_s, "mip_rel_gap": _gap_to_close(programme)},
     )
@@ -120,11 +129,45 @@ def solve(programme: Programme, time_limit_s: float = 20.0) -> Solution | None:
         objective=float(found.fun),
         bound=float(min(bound, found.fun)),
         gap=float(found.mip_gap or 0.0),
+        gpus=float(sum(found.x[k] for many in layout.lots.values() for k in many)),
         missing={hw: float(round(found.x[k])) for hw, k in layout.missing.items() if found.x[k] > 0.5},
     )
 
 
 # ------------------------------------------------------------------------ inside
+
+
+def _in_fractions(
+    programme: Programme, layout: _Layout, rows: _Rows, matrix: Any, cost: Array
+) -> Solution | None:
+    """The optimum where nothing has to be whole, with the price of what is scarce."""
+    from scipy.optimize import linprog
+    from scipy.sparse import vstack
+
+    low, high = np.array(rows.low), np.array(rows.high)
+    equal = low == high
+    above, below = np.flatnonzero(np.isfinite(low) & ~equal), np.flatnonzero(np.isfinite(high) & ~equal)
+    found = linprog(
+        cost,
+        A_ub=vstack([-matrix[above], matrix[below]]),
+        b_ub=np.concatenate([-low[above], high[below]]),
+        A_eq=matrix[np.flatnonzero(equal)],
+        b_eq=low[equal],
+        bounds=np.column_stack([np.zeros(layout.size), layout.most]),
+        method="highs",
+    )
+    if found.x is None:
+        return None
+    worth = dict(zip(above.tolist(), -found.ineqlin.marginals, strict=False))
+    return Solution(
+        counts={},
+        support=frozenset(k for k in range(len(programme.columns)) if found.x[layout.x[k]] > TRACE),
+        objective=float(found.fun),
+        bound=float(found.fun),
+        gap=0.0,
+        gpus=float(sum(found.x[k] for many in layout.lots.values() for k in many)),
+        prices={hw: float(worth[row]) for hw, row in rows.stock.items()},
+    )
 
 
 def _gap_to_close(programme: Programme) -> float:
@@ -176,6 +219,8 @@ class _Rows:
     values: list[float] = field(default_factory=list)
     low: list[float] = field(default_factory=list)
     high: list[float] = field(default_factory=list)
+    stock: dict[str, int] = field(default_factory=dict)
+    """The row of each accelerator that says: no more than are taken."""
 
     def add(self, terms: Mapping[int, float], low: float = -np.inf, high: float = np.inf) -> None:
         for column, value in terms.items():
@@ -246,6 +291,7 @@ def _accelerators(programme: Programme, layout: _Layout, rows: _Rows) -> Array:
         if programme.missing:
             taken[layout.missing[hardware]] = 1.0
             cost[layout.missing[hardware]] = 1.0
+        rows.stock[hardware] = len(rows.low)
         if hardware in layout.units:
             unit = {layout.units[hardware]: float(tariff.unit)}
             rows.add({**{k: -g for k, g in used[hardware].items()}, **unit}, low=0.0)

@@ -15,6 +15,9 @@ from pdplan.workload import Slo
 RELATIVE_TOLERANCE = 1e-6
 """Rates are found to this share of themselves, from below."""
 
+NEAR = 0.7
+"""What is left of the capacity at the ends of a bracket: within such a logarithm lines are straight."""
+
 Excess = Callable[[Array, Array], Array]
 """(rates, which deployments) -> not positive where a rate is served, infinite where none near it can be."""
 
@@ -58,7 +61,8 @@ def highest_rate(excess_at: Excess, high: Array, floor: float = 0.0) -> Array:
             break
         a, b, fa, fb, last, end = (x[open_] for x in (low, high, below, above, side, top))
         left_a, left_b = np.log1p(-a / end), np.log1p(-b / end)
-        straight = np.isfinite(fa) & np.isfinite(fb)
+        # Far from the root it may be a cliff.
+        straight = np.isfinite(fa) & np.isfinite(fb) & (left_a - left_b < NEAR)
         rise = np.where(straight, fb - fa, 1.0)
         left = np.where(straight, left_a - np.where(straight, fa, 0.0) * (left_b - left_a) / rise, 0.0)
         left = np.where(straight, left, (left_a + left_b) / 2)

@@ -1,24 +1,24 @@
-"""The one entry of the search: a question in, the cheapest plan and its context out."""
+"""The one entry of the search: a question in, the cheapest plan and its context out.
+
+What only some questions need is imported where they need it: a cold start is half imports.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from pdplan.compose import World
+from pdplan.plan import Plan
 from pdplan.question import Candidate, Certificate, OtherKind, Question, Recommendation
-from pdplan.search.certificate import certify
 from pdplan.search.colocated import search_colocated
 from pdplan.search.disaggregated import search_disaggregated
-from pdplan.search.goodput import most_goodput
-from pdplan.search.infeasible import explain_infeasible
 from pdplan.search.kinds import differences, kind_of, second_kind
 from pdplan.search.objective import HAIR, Objective, distinct, rank, rank_goodput
 from pdplan.search.reasons import binding_sentence, notes_for, plan_notes, why_after
 from pdplan.search.robust import as_planned, robustness_of
-from pdplan.search.shortage import also_short, explain_shortage, limited_hardware, unlimited
 from pdplan.search.space import Space, build_space, spaces
 from pdplan.workload import MAX_RATE_PER_S
 
@@ -38,6 +38,9 @@ def recommend(question: Question, world: World) -> Recommendation:
         found = with_mixes(found, world, answer_of)
     if found.best is not None:
         return found
+    from pdplan.search.infeasible import explain_infeasible
+    from pdplan.search.shortage import also_short, explain_shortage, limited_hardware, unlimited
+
     question = found.question
     shortage = explain_shortage(question, world, answer_of)
     if shortage is not None:
@@ -72,15 +75,22 @@ def answer_of(question: Question, world: World) -> Recommendation:
     others = [c for c in ranked[1:] if c.plan.mode != best.plan.mode]
     kinds = (second_kind(question, world, space, ranked) for space in every)
     other_kind = best_first([c for c in kinds if c is not None], question, objective)
+    known: dict[tuple[Plan, float], Candidate] = {}
+
+    def planned(candidate: Candidate) -> Candidate:
+        """As planned; a plan that stands in several places of the answer is evaluated once."""
+        key = (candidate.plan, float(candidate.metrics.requests_per_s))
+        if key not in known:
+            known[key] = as_planned(candidate, question, world)
+        return known[key]
+
     return replace(
         answer,
-        best=as_planned(best, question, world),
+        best=planned(best),
         notes=(*answer.notes, *plan_notes(best.plan, world), *_capped(best, question)),
-        alternatives=tuple(
-            as_planned(c, question, world) for c in distinct(ranked, question.alternatives + 1)[1:]
-        ),
-        best_other_mode=as_planned(others[0], question, world) if others else None,
-        best_other_kind=_beside(best, other_kind[0], question, world, objective) if other_kind else None,
+        alternatives=tuple(planned(c) for c in distinct(ranked, question.alternatives + 1)[1:]),
+        best_other_mode=planned(others[0]) if others else None,
+        best_other_kind=_beside(best, other_kind[0], planned, question, objective) if other_kind else None,
         binding=binding_sentence(best, question, objective),
         certificate=_certificate(best, question, every),
         robustness=robustness_of(best, question, world),
@@ -93,10 +103,14 @@ def _capped(best: Candidate, question: Question) -> Iterator[str]:
 
 
 def _beside(
-    best: Candidate, other: Candidate, question: Question, world: World, objective: Objective
+    best: Candidate,
+    other: Candidate,
+    planned: Callable[[Candidate], Candidate],
+    question: Question,
+    objective: Objective,
 ) -> OtherKind:
     return OtherKind(
-        candidate=as_planned(other, question, world),
+        candidate=planned(other),
         differs_in=differences(kind_of(best.plan), kind_of(other.plan)),
         why=why_after(best, other, question, objective),
     )
@@ -127,6 +141,8 @@ def without_idle_limits(question: Question) -> Question:
 def _plans(question: Question, world: World, space: Space, known: Sequence[Candidate]) -> list[Candidate]:
     """Candidates of one space; of those that cannot beat what is `known` of their mode, not all."""
     if question.wants_goodput:
+        from pdplan.search.goodput import most_goodput
+
         return most_goodput(question, world, space, known)
     found: list[Candidate] = []
     workload, slo = question.sizing_workload, question.slo
@@ -148,15 +164,15 @@ def _certificate(best: Candidate, question: Question, every: Sequence[Space]) ->
     """The lowest bound over the variants of the question: a plan has the formats of one."""
     if not question.certify or question.wants_goodput:
         return None
+    from pdplan.search.certificate import certify
+
     lowest = min(
         (
             certify(
                 space.objective.cost(best),
                 question.sizing_workload,
-                space.prefill,
-                space.decode,
-                space.colocated,
-                question.max_gpus,
+                space,
+                question.max_gpus or np.inf,
                 question.spare_workers,
             )
             for space in every

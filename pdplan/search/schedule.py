@@ -44,14 +44,28 @@ from pdplan.workload import Workload
 class Schedule:
     """Workers of each pool by rate, spare ones included, and what they do."""
 
-    plan: Equal
+    plan: Plan
     """The worker types, with the workers of the highest rate and a max_batch that suits every rate."""
     workers: dict[str, Array]
     metrics: tuple[Metrics, ...]
     """By rate, all workers up."""
+    plans: tuple[Plan, ...] = ()
+    """By rate, of mixed pools: which kinds run, and how they share the requests."""
 
     def plan_at(self, index: int) -> Plan:
+        if self.plans:
+            return self.plans[index]
+        assert not isinstance(self.plan, Mixed)
         return _with_workers(self.plan, {name: int(n[index]) for name, n in self.workers.items()})
+
+    def shares_at(self, index: int) -> dict[str, float]:
+        """Of mixed pools, by kind of worker: its share of the requests; nothing where no pool is mixed."""
+        if not isinstance(self.plan, Mixed):
+            return {}
+        plan = self.plans[index]
+        running = [name for name in self.plan.pools if self.workers[name][index]]
+        parts = plan.named_parts.values() if isinstance(plan, Mixed) else ()
+        return dict(zip(running, (part.share for part in parts), strict=False)) or dict.fromkeys(running, 1.0)
 
     def gpus(self, hardware: str) -> Array:
         """Accelerators of one kind, by rate."""
@@ -64,9 +78,12 @@ class Schedule:
 
 def schedule(plan: Plan, question: Question, world: World, objective: Objective, rates: Array) -> Schedule:
     """Least workers of the plan's types for each of `rates`; the plan itself carries the highest."""
+    if isinstance(plan, Mixed):
+        from pdplan.search.mixed_schedule import schedule_mix
+
+        return schedule_mix(plan, question, world, objective, rates)
     question = replace(question, slo=slo_of(plan, question.slo))
     sizing = question.workload.at_rate(rates / (1.0 - question.headroom))
-    assert not isinstance(plan, Mixed), "a day is planned with equal workers in each pool"
     if isinstance(plan, Colocated):
         found, batch = _colocated(plan, question, world, objective, sizing)
     else:
@@ -181,7 +198,7 @@ def _least_pair(
 
     def senders(decode: SizedDecode) -> Array:
         limit = ttft_limit_s(problem.slo, problem.workload.osl, decode.tpot_slo_s)
-        return least_prefill_workers(problem, prefill, decode.pool, decode.tpot_mean_s, limit)
+        return least_prefill_workers(problem, prefill, decode.pool, decode.first_step_s, limit)
 
     workers = senders(decode)
     extra = extra_decode_workers(problem, prefill, workers, decode, np.ones(len(workers)))

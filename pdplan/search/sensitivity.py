@@ -112,6 +112,7 @@ def sensitivity(
     question, world, counted = found.question, found.world, counted_in(found)
     answers = answers or Answers(kind_of(base.plan))
     sized = with_spare_workers(base.plan, -question.spare_workers)
+    now = 0.0 if question.wants_goodput else _excess(sized, question, world)
     swings = []
     for varied in chosen_inputs(found, only):
         low, high = (
@@ -120,7 +121,7 @@ def sensitivity(
         )
         holds = None
         if varied.harder and not question.wants_goodput:
-            holds = _holds_to(varied, sized, question, world)
+            holds = _holds_to(varied, sized, question, world, now)
         swings.append(Swing(input=varied, low=low, high=high, holds_to=holds))
     amount = amount_of(base.metrics, counted)
     swings.sort(key=lambda s: (-s.width(amount), -s.fractional_width(), s.input.key))
@@ -151,30 +152,39 @@ def _end(varied: VariedInput, value: float, problem: Problem, answers: Answers, 
     )
 
 
-def _holds_to(varied: VariedInput, plan: Plan, question: Question, world: World) -> float:
-    """The last value, going harder, at which a plan sized without spare workers keeps every limit."""
+def _excess(plan: Plan, question: Question, world: World) -> float:
+    """How far beyond its limits a plan is, or within them where negative: a logarithm."""
+    metrics = evaluate_plan(world, plan, question.sizing_workload, question.slo)
+    if not np.all(meets(metrics, question.slo)):
+        return max(log(max(limit_shares(metrics, question.slo), default=1.0)), 0.0) or HOPELESS
+    return min(log(max(limit_shares(metrics, question.slo), default=0.0) or exp(-HOPELESS)), 0.0)
+
+
+def _holds_to(varied: VariedInput, plan: Plan, question: Question, world: World, now: float) -> float:
+    """The last value, going harder, at which a plan sized without spare workers keeps every limit.
+
+    `now`: how far within its limits it is today.
+    """
 
     def excess(factor: float) -> float:
-        q, w = varied.put(question, world, varied.at(factor))
-        metrics = evaluate_plan(w, plan, q.sizing_workload, q.slo)
-        if not np.all(meets(metrics, q.slo)):
-            return max(log(max(limit_shares(metrics, q.slo), default=1.0)), 0.0) or HOPELESS
-        return min(log(max(limit_shares(metrics, q.slo), default=0.0) or exp(-HOPELESS)), 0.0)
+        return _excess(plan, *varied.put(question, world, varied.at(factor)))
 
-    factor = _last_good(excess, varied.harder)
+    factor = _last_good(excess, varied.harder, now)
     if factor is None:
         return float("inf") if varied.harder > 0 else 0.0
     return varied.at(factor)
 
 
-def _last_good(excess: Callable[[float], float], direction: int) -> float | None:
+def _last_good(excess: Callable[[float], float], direction: int, now: float) -> float | None:
     """The factor on 1, in a direction, up to which `excess` is not positive; None where to FARTHEST.
+
+    `now` is the excess at 1.
 
     Straight lines between the ends of a bracket on logarithmic scales, each guess tried a hair to
     the side that was not moved last, and a plain halving now and then: excess may jump.
     """
     low, high = 0.0, log(FARTHEST)
-    below, above = min(excess(1.0), -1e-9), excess(FARTHEST**direction)
+    below, above = min(now, -1e-9), excess(FARTHEST**direction)
     if above <= 0:
         return None
     hair, moved_low, tries = log(PRECISION) / 2, False, 0

@@ -58,17 +58,19 @@ def explain_shortage(question: Question, world: World, search: Search) -> Infeas
         if together is None:
             return None
         ways, plans = [_needs(together, world, limited)], [together]
-    ways_and_plans = sorted(
-        zip(ways, plans, strict=True), key=lambda w: sum(w[0].values()) - _there(w[0], world)
-    )
-    needs, nearest = ways_and_plans[0]
+    ways_and_plans = list(zip(ways, plans, strict=True))
+    needs, nearest = min(ways_and_plans, key=lambda w: sum(w[0].values()) - _there(w[0], world))
+    # Few more of one accelerator may cost more than many of another: the user sees what either comes to.
+    costs = [plan_bill(world, plan.plan).usd_per_h for plan in plans]
+    by_cost = sorted(zip(costs, ways, strict=True), key=lambda w: (math.isnan(w[0]), w[0]))
     workload = asked.workload
     metrics = evaluate_plan(world, nearest.plan, workload, question.slo)
     return Infeasible(
         binding="; ".join(_words(name, count, world) for name, count in needs.items()),
         nearest=Candidate(plan=nearest.plan, metrics=metrics),
         misses={f"inventory_{name}": (float(count), _stock(world, name)) for name, count in needs.items()},
-        relax=tuple(inventory_flags(way, world) for way, _ in ways_and_plans),
+        relax=tuple(inventory_flags(way, world) for _, way in by_cost),
+        relax_usd_per_h=tuple(cost for cost, _ in by_cost),
     )
 
 

@@ -8,7 +8,7 @@ combination is a question of its own, and the search takes the best over all of 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 import numpy as np
@@ -42,6 +42,8 @@ class Space:
     fitting: dict[str, Candidates]
     """Of every accelerator, whatever its role, with the engine's own chunk size."""
     enumerated: int
+    types: WorkerTypes = field(default_factory=WorkerTypes)
+    """What other questions have evaluated already."""
 
 
 def variants(question: Question) -> Iterator[Question]:
@@ -135,5 +137,6 @@ def build_space(question: Question, world: World, types: WorkerTypes | None = No
         decode=decode,
         colocated=pools,
         fitting=fitting,
+        types=types,
         enumerated=sum(f.enumerated for f in fitting.values()) * (int(disaggregated) * 2 + int(colocated)),
     )

@@ -110,6 +110,11 @@ class Line:
             self._points[at] = _Point(at, best, amount)
         return self._points[at]
 
+    @property
+    def modes(self) -> set[str]:
+        """Of the best plans at all places that were looked at."""
+        return {point.mode for point in self._points.values() if point.mode}
+
     def _snapped(self, at: float) -> float:
         """Of whole numbers, the one place of each."""
         return log(self.value(at) / self.varied.value) if self.varied.whole else at
@@ -118,9 +123,10 @@ class Line:
         """The places to either side of a turn where the answers must differ."""
         if not self.varied.whole:
             return at - ASIDE, at + ASIDE
-        value = self.varied.value * exp(at)
-        step = max(value * (exp(ASIDE) - 1), 1.0)
-        return log(max(value - step, 0.5) / self.varied.value), log((value + step) / self.varied.value)
+        value = self.value(at)  # the first number of the upper side
+        step = max(round(value * (exp(ASIDE) - 1)), 1)
+        below, above = max(value - step, 1.0), value + step - 1
+        return log(below / self.varied.value), log(above / self.varied.value)
 
     # -------------------------------------------------------------------- modes, amounts, feasibility
 
@@ -136,7 +142,9 @@ class Line:
 
     def _grid_turns(self, what: Turning, feature: Callable[[Plan], object]) -> Iterator[Turn]:
         """Where neighbours on the grid have plans that differ in a feature."""
-        steps = round(self.reach / log(2) * self._scale.steps_per_octave)
+        # Which layouts a number of accelerators divides into tips the modes often.
+        finer = 2 if self.varied.unit == "gpus" else 1
+        steps = round(self.reach / log(2) * max(self._scale.steps_per_octave, finer))
         grid = [self.reach * k / steps for k in range(-steps, steps + 1)]
         for low, high in self._uneven(grid):
             if low.best and high.best and feature(low.best.plan) != feature(high.best.plan):

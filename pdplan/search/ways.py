@@ -7,7 +7,7 @@ what KV transfers take, which is left free once a plan was found to need it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -97,7 +97,7 @@ class Deployment:
 
     def leave_for_transfers(self, plan: Plan) -> bool:
         """Leave of TTFT what the plan's transfers take; whether that is more than was left already."""
-        needed = _transfer_s(self.world, plan, self.workload, self.slo)
+        needed = longest_transfer_s(self.world, plan, self.workload, self.slo)
         if needed <= self.transfer_s:
             return False
         self.transfer_s = needed
@@ -113,17 +113,32 @@ def kind_key(curve: Curve) -> KindKey:
     return curve.role, curve.hardware, repr(layout), curve.limits.tpot_s
 
 
+def joined(chosen: Iterable[tuple[Curve, int]]) -> list[tuple[Curve, int]]:
+    """Kinds that differ in their batch alone as one kind, the one that serves most for each worker.
+
+    A larger pool serves more for each of its workers, so all of that kind serve no less than both did.
+    """
+    groups: dict[tuple[str, str, str], list[tuple[Curve, int]]] = {}
+    for curve, count in chosen:
+        layout = repr(curve.type.candidates.plan(0, 1, 1))
+        groups.setdefault((curve.role, curve.hardware, layout), []).append((curve, count))
+    found = []
+    for many in groups.values():
+        total = sum(count for _, count in many)
+        best = max(many, key=lambda kind: kind[0].rate_at(total)) if len(many) > 1 else many[0]
+        found.append((best[0], total))
+    return found
+
+
 def deployment_of(question: Question, world: World, max_gpus: float, endless: bool = False) -> Deployment:
-    """A deployment with all its ways; `endless`: as if there were any number of accelerators."""
+    """A deployment, its ways yet to be found; `endless`: as if there were any number of accelerators."""
     space = build_space(question, world)
     limits = [float(g) for g in (question.max_gpus, max_gpus) if g is not None]
     most = {
         hw: min([*limits, np.inf if endless else tariff.most])
         for hw, tariff in space.objective.tariffs.items()
     }
-    found = Deployment(question=question, world=world, space=space, most_gpus=most)
-    find_ways(found)
-    return found
+    return Deployment(question=question, world=world, space=space, most_gpus=most)
 
 
 def find_ways(deployment: Deployment) -> None:
@@ -157,9 +172,10 @@ def _disaggregated(
     steps = max(deployment.workload.osl - 1.0, 0.0)
     decode = _curves(deployment, "decode", receiving, _limits(deployment, np.inf, 0.0, high))
     ceiling = _limits(deployment, np.inf, 0.0, low)
-    first = min(least_mean_tpot_s(c, ceiling) for c in receiving.values())
-    early = _limits(deployment, _ttft_s(deployment.slo, low * steps), first, np.inf)
-    late = _limits(deployment, _ttft_s(deployment.slo, high * steps), high + deployment.transfer_s, np.inf)
+    first = min(least_mean_tpot_s(c, ceiling) * c.first_steps for c in receiving.values())
+    longest = high * max(c.first_steps for c in receiving.values()) + deployment.transfer_s
+    early = _limits(deployment, ttft_before_s(deployment.slo, low * steps), first, np.inf)
+    late = _limits(deployment, ttft_before_s(deployment.slo, high * steps), longest, np.inf)
     relaxed = _curves(deployment, "prefill", sending, early)
     safe = relaxed if early == late else _curves(deployment, "prefill", sending, late)
     if not decode or not relaxed:
@@ -197,7 +213,7 @@ def _limits(deployment: Deployment, ttft_s: float, after_prefill_s: float, tpot_
     )
 
 
-def _ttft_s(slo: Slo, answer_s: float) -> float:
+def ttft_before_s(slo: Slo, answer_s: float) -> float:
     """What TTFT may take before an answer of so many seconds; infinite without a limit."""
     limit = np.inf if slo.ttft_s is None else slo.ttft_s
     if slo.request_latency_s is not None:
@@ -227,7 +243,7 @@ def _networked(world: World, hardware: str) -> bool:
     return bool(default_bandwidth(world, hardware, hardware) or world.network.bandwidth_bytes_per_s)
 
 
-def _transfer_s(world: World, plan: Plan, workload: Workload, slo: Slo) -> float:
+def longest_transfer_s(world: World, plan: Plan, workload: Workload, slo: Slo) -> float:
     """The longest KV transfer of a plan, its wait included, that a request waits for."""
     if isinstance(plan, Mixed):
         served = [route.served for route in mixed_routes(world, plan, workload, slo)]

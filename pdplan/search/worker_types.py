@@ -58,6 +58,10 @@ class WorkerTypes:
         key = ("decode", id(fitting), _lengths(workload), tpot_limit_s, colocated)
         return self._get(key, fitting, lambda: decode_choices(fitting, workload, tpot_limit_s, colocated))
 
+    def remembered(self, key: Hashable, owner: object, make: Callable[[], T]) -> T:
+        """What is made of worker types, under what else it depends on; `owner` is what they have alone."""
+        return self._get((key, id(owner)), owner, make)
+
     def _get(self, key: Hashable, owner: object, make: Callable[[], T]) -> T:
         """What was made under a key; its owner is kept, so that no other object takes its id."""
         if key not in self._known:

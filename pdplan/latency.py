@@ -1,0 +1,62 @@
+"""Time to first token as a distribution: a queue, a service, and what is the same for every request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pdplan.laws.roofline import Array
+from pdplan.pools import PrefillService
+from pdplan.queueing import erlang_c, mean_wait_s, normal_quantile, response_quantile_s
+from pdplan.workload import Workload
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """A queue's wait, a service and what is the same for every request."""
+
+    waits: Array
+    """Share of the requests that wait."""
+    wait_s: Array
+    """Mean over all of them."""
+    service_s: Array
+    service_cv: float
+    fixed_s: Array
+    burst_s: Array = field(default_factory=lambda: np.zeros(()))
+    """What an opening burst adds to the mean (it is no part of the steady distribution)."""
+    jitter_s: float = 0.0
+    """Standard deviation of the network's latency: adds z·jitter to the tail, nothing to the mean."""
+
+    @property
+    def mean_s(self) -> Array:
+        return self.wait_s + self.service_s + self.fixed_s + self.burst_s
+
+    def quantile_s(self, probability: ArrayLike) -> Array:
+        late = np.maximum(normal_quantile(probability), 0.0) * self.jitter_s if self.jitter_s else 0.0
+        return (
+            self.fixed_s
+            + late
+            + response_quantile_s(probability, self.waits, self.wait_s, self.service_s, self.service_cv)
+        )
+
+
+def prefill_latency(
+    servers: ArrayLike,
+    service: PrefillService,
+    rate: ArrayLike,
+    workload: Workload,
+    fixed_s: Array,
+    jitter_s: float = 0.0,
+) -> Latency:
+    """Behind the queue of a prefill pool in an open loop: G/G/c, batches of prompts arrive together."""
+    arrivals = np.asarray(rate, dtype=float) / service.prompts
+    return Latency(
+        waits=erlang_c(servers, service.offered(rate)),
+        wait_s=mean_wait_s(servers, arrivals, service.interval_s, workload.arrival_cv, workload.isl_cv),
+        service_s=service.time_s,
+        service_cv=workload.isl_cv,
+        fixed_s=fixed_s,
+        jitter_s=jitter_s,
+    )
