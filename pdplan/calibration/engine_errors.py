@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from pdplan.calibration.engines import Sample, fit
+from pdplan.calibration.engine_fit import Sample, fit
 from pdplan.catalog.store import Catalog
 from pdplan.efficiency import CONSTANTS_DIRECTORY
 from pdplan.files import read_text

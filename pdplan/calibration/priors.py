@@ -152,9 +152,9 @@ def write_priors(path: Path, found: Widths, ranges: Mapping[str, tuple[float, fl
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    from pdplan.calibration.engine_fit import STEP
     from pdplan.calibration.engine_parts import doubtful
     from pdplan.calibration.engine_ttft import TTFT
-    from pdplan.calibration.engines import STEP
 
     parser = argparse.ArgumentParser(
         prog="python -m pdplan.calibration.priors", description=__doc__.splitlines()[0]
