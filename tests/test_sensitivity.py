@@ -376,3 +376,15 @@ def test_nothing_is_said_of_what_does_not_turn():
     one = dict.fromkeys(("colocated_hardware", "prefill_hardware", "decode_hardware"), ("h100",))
     alone = recommend(replace(q, **one), found.world)
     assert {at.input.key for at in break_even(alone).looked} == {"rate", "isl", "osl"}
+
+
+def test_a_budget_of_dollars_has_an_amount_in_fractions_as_one_of_accelerators_has():
+    """As many dollars as accelerators cost buy the same fractions; nothing in whole workers serves more."""
+    w = world((MODEL,), ("h100",), prices={"h100": 2.5})
+    asked = {"isl": 2000, "osl": 300, "rate": None, "ttft": 1, "tpot": 0.02, "max_gpus_per_worker": 2}
+    found = [
+        sensitivity(recommend(question(MODEL, ("h100",), **asked, **budget), w), only=["tpot"])
+        for budget in ({"max_gpus": 8}, {"max_usd_per_h": 20.0})
+    ]
+    assert found[0].fractional == pytest.approx(found[1].fractional)
+    assert found[1].amount <= found[1].fractional

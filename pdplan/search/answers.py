@@ -186,16 +186,38 @@ def fractional_amount(space: Space, question: Question) -> float:
     """The best amount with workers in fractions and no queues: a bound that moves without steps.
 
     min_i c_i/μ_i + min_j c_j/r_j per request/s for two pools, min_k c_k/r_k for one, times the
-    rate; for goodput the accelerators over the least accelerators per request/s. μ and r are what a
-    worker serves without queues and fluctuations, within the TPOT limit; prefill types that miss
-    the TTFT limit without any queue are left out. $/h, accelerators or W as the objective counts.
+    rate; for goodput the accelerators over the least accelerators per request/s, or the dollars over the
+    least dollars, whichever is less. μ and r are what a worker serves without queues and fluctuations,
+    within the TPOT limit; prefill types that miss the TTFT limit without any queue are left out. $/h,
+    accelerators or W as the objective counts.
     """
+    if question.wants_goodput:
+        prices, limits = space.limits.dollars.unit_price, space.limits
+        most = [
+            limit / _least_per_request(space, question, each)
+            for limit, each in (
+                (limits.gpus, dict.fromkeys(prices, 1.0)),
+                (limits.usd_per_h, prices),
+            )
+            if np.isfinite(limit)
+        ]
+        found = min(most, default=np.nan)
+        return float(found * (1.0 - question.headroom)) if found > 0 else float("nan")
+    lowest = _least_per_request(space, question, space.objective.unit_price)
+    if not np.isfinite(lowest):
+        return float("nan")
+    amount = lowest * float(question.sizing_workload.rate)
+    return amount / 1e3 if question.objective == "energy" else amount
+
+
+def _least_per_request(space: Space, question: Question, unit: Mapping[str, float]) -> float:
+    """What a request/s takes at least of something of which an accelerator takes `unit`; perhaps infinite."""
     workload, slo = question.workload, question.slo
-    each: list[float] = []
 
     def least(types: Types, allowed: Array | bool = True) -> float:
-        each = types.gpus if question.wants_goodput else types.cost
-        amounts = np.where(np.broadcast_to(allowed, types.rate.shape), each, np.inf)
+        amounts = np.where(
+            np.broadcast_to(allowed, types.rate.shape), types.gpus * unit[types.hardware], np.inf
+        )
         return float(np.min(amounts / np.maximum(types.rate, 1e-300), initial=np.inf))
 
     senders = [
@@ -204,13 +226,7 @@ def fractional_amount(space: Space, question: Question) -> float:
         if len(c)
     ]
     receivers = [least(decode_rates(c)) for c in space.decode.values() if len(c)]
+    each = [least(colocated_rates(c, workload)) for c in space.colocated.values() if len(c)]
     if senders and receivers:
         each.append(min(senders) + min(receivers))
-    each += [least(colocated_rates(c, workload)) for c in space.colocated.values() if len(c)]
-    lowest = min(each, default=np.inf)
-    if not np.isfinite(lowest) or (question.wants_goodput and question.max_gpus is None):
-        return float("nan")
-    if question.wants_goodput:
-        return float(question.max_gpus or 0) / lowest * (1.0 - question.headroom)
-    amount = lowest * float(question.sizing_workload.rate)
-    return amount / 1e3 if question.objective == "energy" else amount
+    return min(each, default=np.inf)
