@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import isnan
 from typing import Literal
 
 import numpy as np
@@ -109,35 +110,44 @@ class Answers:
 
     def answer(self, question: Question, world: World) -> Answer:
         """The optimum, that of the kind beside it: other kinds, and the other mode, have to be better."""
-        question, space = self._space(question, world)
-        best = same = self._of_modes(question, world, space, None)
+        question = self._next(question)
+        best, spaces = self._of_modes(question, world)
+        same, space = best, spaces[0]
         if best is None or kind_of(best.plan) != self._kind:
             same = self._better(question, world, of_kind(space, self._kind), None)
         if best and same and not _wins(best, same, question, space):
             best = same
-        return Answer(best=best, of_kind=same, fractional=fractional_amount(space, question))
+        fractional = [amount for s in spaces if not isnan(amount := fractional_amount(s, question))]
+        least = max if question.wants_goodput else min
+        return Answer(best=best, of_kind=same, fractional=least(fractional, default=float("nan")))
 
     def optimum(self, question: Question, world: World) -> Candidate | None:
         """The best plan alone; the mode of the kind wins where both are equal."""
-        question, space = self._space(question, world)
-        return self._of_modes(question, world, space, None)
+        return self._of_modes(self._next(question), world)[0]
 
     def of_mode(self, question: Question, world: World, mode: str) -> Candidate | None:
         """The best plan of one mode."""
-        question, space = self._space(question, world)
-        return self._better(question, world, of_mode(space, mode), None)
+        question = self._next(question)
+        return self._better(question, world, self._space(question, world, mode), None)
 
-    def _space(self, question: Question, world: World) -> tuple[Question, Space]:
+    def _next(self, question: Question) -> Question:
         self.asked += 1
-        question = without_idle_limits(question)
-        return question, build_space(question, world, self._types)
+        return without_idle_limits(question)
 
-    def _of_modes(
-        self, question: Question, world: World, space: Space, known: Candidate | None
-    ) -> Candidate | None:
+    def _space(self, question: Question, world: World, mode: str, ceiling: float = np.inf) -> Space:
+        """The worker types of one mode; of another than was asked for there are none."""
+        alone = question if question.mode != "any" else replace(question, mode=mode)  # type: ignore[arg-type]
+        return of_mode(build_space(alone, world, self._types, ceiling), mode)
+
+    def _of_modes(self, question: Question, world: World) -> tuple[Candidate | None, list[Space]]:
+        """The best plan, and the worker types of each mode: of the second those that could be better."""
+        known: Candidate | None = None
+        spaces: list[Space] = []
         for mode in self._modes:
-            known = self._better(question, world, of_mode(space, mode), known)
-        return known
+            ceiling = spaces[0].objective.cost(known) if known else np.inf
+            spaces.append(self._space(question, world, mode, ceiling))
+            known = self._better(question, world, spaces[-1], known)
+        return known, spaces
 
     def _better(
         self, question: Question, world: World, space: Space, known: Candidate | None

@@ -219,12 +219,19 @@ class DecodeChoices:
 
 
 def decode_choices(
-    fitting: Candidates, workload: Workload, tpot_limit_s: float | None, colocated: bool
+    fitting: Candidates,
+    workload: Workload,
+    tpot_limit_s: float | None,
+    colocated: bool,
+    at_least: Array | None = None,
 ) -> DecodeChoices:
     """The largest batch of every worker type: TPOT(limit) = tpot_limit, or the memory's.
 
-    Types that are too slow at any batch are dropped.
+    Types that are too slow at any batch are dropped, as are those that serve less than `at_least`
+    each [requests/s]: for these one step is looked at, not the limit solved for.
     """
+    if at_least is not None:
+        fitting = fitting.take(np.flatnonzero(_serve(fitting, workload, tpot_limit_s, colocated, at_least)))
     pool = fitting.pool
     lowest = np.full(len(fitting), 1e-6)
     most = np.asarray(pool.max_batch, dtype=float)
@@ -254,6 +261,20 @@ def decode_choices(
     if tpot_limit_s is None:
         return everything
     return everything.take(np.flatnonzero(fastest < tpot_limit_s))
+
+
+def _serve(
+    fitting: Candidates, workload: Workload, tpot_limit_s: float | None, colocated: bool, rate: Array
+) -> Array:
+    """Where a worker serves `rate` within memory and TPOT, were there no fluctuation.
+
+    rate·OSL·TPOT ≤ limit sequences run then; what a worker serves rises with how many run.
+    """
+    most = np.asarray(fitting.pool.max_batch, dtype=float)
+    within = np.inf if tpot_limit_s is None else rate * workload.osl * tpot_limit_s
+    running = np.maximum(np.minimum(within, most), 1e-6)
+    tpot = np.broadcast_to(pool_tpot_s(fitting.pool, workload, running, colocated), most.shape)
+    return np.asarray(running >= rate * workload.osl * tpot * (1 - 1e-9))
 
 
 def largest_rate(choices: DecodeChoices, workers: Array, workload: Workload, slo: Slo) -> Array:

@@ -112,15 +112,16 @@ def decode_of(
     running = solve_running(replace(pool, max_batch=most), workload, rate, colocated=False)
     peak = running + slo.z * np.sqrt(running * workers) / workers
     shape = np.shape(workers)
-    tpot = decode_tpot_s(pool, workload, running)
+    loads = np.stack(np.broadcast_arrays(running, np.minimum(peak, choices.limit)))
+    tpot_mean, tpot_slo = np.broadcast_to(decode_tpot_s(pool, workload, loads), loads.shape)
     return SizedDecode(
         choices=choices,
         workers=workers,
         cost=(workers + spare) * choices.candidates.unit_cost,
         running=np.broadcast_to(running, shape),
-        tpot_mean_s=np.broadcast_to(tpot, shape),
-        tpot_slo_s=np.broadcast_to(decode_tpot_s(pool, workload, np.minimum(peak, choices.limit)), shape),
-        first_step_s=np.broadcast_to(first_step_s(pool, workload, running, tpot), shape),
+        tpot_mean_s=tpot_mean,
+        tpot_slo_s=tpot_slo,
+        first_step_s=np.broadcast_to(first_step_s(pool, workload, running, tpot_mean), shape),
     )
 
 

@@ -21,7 +21,7 @@ from pdplan.search.certificate import Bound, Types, least_cost, wants_of
 from pdplan.search.space import Space
 from pdplan.search.ways import Deployment
 
-MANY, LARGE_GPUS = 3, 1000.0
+MANY, LARGE_GPUS = 3, 200.0
 """Deployments, and accelerators of each on average, from which on a fleet is large."""
 WAY, KIND = 1.05, 1.02
 """Ways and kinds of workers within such a factor of the cheapest are kept: queues differ by less."""

@@ -14,6 +14,7 @@ from itertools import product
 import numpy as np
 
 from pdplan.compose import World, kv_precision_for
+from pdplan.laws.roofline import Array
 from pdplan.plan import Serving
 from pdplan.question import Choices, Question
 from pdplan.search.candidates import (
@@ -26,7 +27,7 @@ from pdplan.search.limits import Limits, limits_of
 from pdplan.search.objective import Objective, build_objective, tpot_limit_s
 from pdplan.search.worker_types import WorkerTypes
 from pdplan.uncertainty import slo_on
-from pdplan.workload import NO_SPECULATION
+from pdplan.workload import NO_SPECULATION, Slo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +73,13 @@ def spaces(question: Question, world: World) -> Iterator[tuple[Question, Space]]
         yield variant, build_space(variant, world, types)
 
 
-def build_space(question: Question, world: World, types: WorkerTypes | None = None) -> Space:
-    """Enumerate and evaluate the worker types of every role; `types` remembers those of other questions."""
+def build_space(
+    question: Question, world: World, types: WorkerTypes | None = None, ceiling: float = np.inf
+) -> Space:
+    """Enumerate and evaluate the worker types of every role; `types` remembers those of other questions.
+
+    Decode and colocated types of which a whole pool costs more than `ceiling` may be left out.
+    """
     types = types or WorkerTypes()
     workload, slo = question.workload, question.slo
     serving = Serving(
@@ -117,7 +123,13 @@ def build_space(question: Question, world: World, types: WorkerTypes | None = No
         # What prefills has no part in the error of TPOT.
         limits_s = {hw: tpot_limit_s(slo_on(slo, serving, hw, hw), workload.osl) for hw in receivers}
         decode = {
-            hw: types.decode(fitting[hw], workload, limits_s[hw], False).priced(price[hw])
+            hw: types.decode(
+                fitting[hw],
+                workload,
+                limits_s[hw],
+                False,
+                _needed(question, objective, fitting[hw], slo_on(slo, serving, hw, hw), ceiling),
+            ).priced(price[hw])
             for hw in receivers
             if len(fitting[hw])
         }
@@ -125,7 +137,13 @@ def build_space(question: Question, world: World, types: WorkerTypes | None = No
         mixing = {hw: fit(hw, serving, question.chunk_tokens) for hw in alone}
         limits_s = {hw: tpot_limit_s(slo_on(slo, serving, hw), workload.osl) for hw in alone}
         pools = {
-            hw: types.decode(found, workload, limits_s[hw], True).priced(price[hw])
+            hw: types.decode(
+                found,
+                workload,
+                limits_s[hw],
+                True,
+                _needed(question, objective, found, slo_on(slo, serving, hw), ceiling),
+            ).priced(price[hw])
             for hw, found in mixing.items()
             if len(found)
         }
@@ -140,3 +158,18 @@ def build_space(question: Question, world: World, types: WorkerTypes | None = No
         types=types,
         enumerated=sum(f.enumerated for f in fitting.values()) * (int(disaggregated) * 2 + int(colocated)),
     )
+
+
+def _needed(
+    question: Question, objective: Objective, found: Candidates, slo: Slo, ceiling: float
+) -> Array | None:
+    """Requests/s that a worker of each type has to serve for a pool of them to cost no more than a ceiling.
+
+    None where that says nothing: without a rate, or where the cost is not price times number.
+    """
+    if question.wants_goodput or not objective.is_plain or not np.isfinite(ceiling):
+        return None
+    each = found.pool.layout.gpus * objective.unit_price[found.hardware]
+    workers = ceiling * (1 + 1e-9) / each - objective.spare_workers
+    rate = float(question.sizing_workload.rate) * slo.tpot_factor
+    return np.where(workers > 0, rate / np.where(workers > 0, workers, 1.0), np.inf)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from pdplan.compose import World
+from pdplan.laws.roofline import Array
 from pdplan.plan import Serving
 from pdplan.search.candidates import (
     Candidates,
@@ -52,10 +53,17 @@ class WorkerTypes:
         return self._get(key, fitting, lambda: prefill_choices(fitting, workload))
 
     def decode(
-        self, fitting: Candidates, workload: Workload, tpot_limit_s: float | None, colocated: bool
+        self,
+        fitting: Candidates,
+        workload: Workload,
+        tpot_limit_s: float | None,
+        colocated: bool,
+        at_least: Array | None = None,
     ) -> DecodeChoices:
-        """`decode_choices` of what `fitting` returned."""
+        """`decode_choices` of what `fitting` returned; those that serve `at_least` so much are not kept."""
         key = ("decode", id(fitting), _lengths(workload), tpot_limit_s, colocated)
+        if at_least is not None and key not in self._known:
+            return decode_choices(fitting, workload, tpot_limit_s, colocated, at_least)
         return self._get(key, fitting, lambda: decode_choices(fitting, workload, tpot_limit_s, colocated))
 
     def remembered(self, key: Hashable, owner: object, make: Callable[[], T]) -> T:
