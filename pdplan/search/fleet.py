@@ -196,10 +196,10 @@ def _solved(
     few: bool = False,
 ) -> _Solved | None:
     """The optimum of one of the two programmes; `few`: of the kinds that fractions of workers use."""
-    built = _columns(deployments, relaxed)
+    built = columns_of(deployments, relaxed)
     large = len(built.columns) > MANY_COLUMNS or few
     if large and not relaxed:
-        built = _columns(deployments, relaxed, _kinds_of_fractions(deployments, budgets, end, missing))
+        built = columns_of(deployments, relaxed, _kinds_of_fractions(deployments, budgets, end, missing))
     programme = Programme(
         options=built.options,
         columns=built.columns,
@@ -224,7 +224,7 @@ def _solved(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Built:
+class Columns:
     """Ways as columns."""
 
     options: list[Option]
@@ -236,10 +236,11 @@ KindOfWay = tuple[int, str, str]
 """Option, role, and the kind of worker in words."""
 
 
-def _columns(
+def columns_of(
     deployments: Sequence[Deployment], relaxed: bool, only: frozenset[KindOfWay] | None = None
-) -> _Built:
-    built = _Built(options=[], columns=[], curves=[])
+) -> Columns:
+    """Every kind of worker of every way, a column for each count or range of counts; `only` some kinds."""
+    built = Columns(options=[], columns=[], curves=[])
     for number, deployment in enumerate(deployments):
         rate = float(deployment.workload.rate or 0.0)
         for way in deployment.ways:

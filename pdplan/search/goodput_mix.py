@@ -8,6 +8,7 @@ plan; with rates that are never more it gives a plan, whose goodput is then foun
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -17,8 +18,9 @@ from pdplan.compose import World, plan_meets
 from pdplan.goodput import highest_rate
 from pdplan.plan import Plan
 from pdplan.question import Question
-from pdplan.search.capacity import TOLERANCE, Curve
-from pdplan.search.programme import Column, Option, Programme, ranges_of, solve
+from pdplan.search.capacity import Curve
+from pdplan.search.fleet import columns_of
+from pdplan.search.programme import Programme, solve
 from pdplan.search.ways import Deployment, deployment_of, find_ways
 
 ROUNDS = 4
@@ -27,7 +29,7 @@ CLOSED = 2e-3
 PRECISION = 1e-3
 """To which the programme's highest rate is found."""
 TIME_LIMIT_S = 10.0
-"""Of each programme."""
+"""Of each programme; rounds end after as long in all, in processor time."""
 
 Kinds = list[tuple[Curve, int]]
 
@@ -52,7 +54,7 @@ def most_goodput_of_mix(question: Question, world: World, known: float) -> MostO
     asked = replace(question, workload=question.workload.at_rate(most), headroom=0.0, mix=True)
     deployment = deployment_of(asked, world, np.inf)
     best: MostOfMix | None = None
-    bound = most
+    bound, end = most, time.process_time() + TIME_LIMIT_S
     for _ in range(ROUNDS):
         find_ways(deployment)
         if not deployment.ways:
@@ -85,7 +87,7 @@ def most_goodput_of_mix(question: Question, world: World, known: float) -> MostO
             best = replace(best, bound=max(bound, best.requests_per_s))
             if best.bound <= best.requests_per_s * (1 + CLOSED):
                 break
-        if not changed:
+        if not changed or time.process_time() > end:
             break
     return best
 
@@ -138,32 +140,12 @@ def _highest(
 
 def _solved(deployment: Deployment, question: Question, relaxed: bool, rate: float) -> Kinds | None:
     """The cheapest numbers of workers that serve a rate within the budget."""
-    options: list[Option] = []
-    columns: list[Column] = []
-    curves: list[Curve] = []
-    for way in deployment.ways:
-        options.append(Option(deployment=0, roles=way.roles, rate=rate))
-        for role, many in (way.relaxed if relaxed else way.safe).items():
-            for curve in many:
-                curves.append(curve)
-                rates = curve.rates * (1 + TOLERANCE) if relaxed else curve.rates
-                columns += [
-                    Column(
-                        option=len(options) - 1,
-                        role=role,
-                        kind=len(curves) - 1,
-                        low=low,
-                        high=high,
-                        rate_each=each,
-                        gpus_each=float(curve.gpus_each),
-                        hardware=curve.hardware,
-                    )
-                    for low, high, each in ranges_of(curve.counts, rates, relaxed)
-                ]
+    at = replace(deployment.question, workload=deployment.question.workload.at_rate(rate))
+    built = columns_of([replace(deployment, question=at)], relaxed)
     solution = solve(
         Programme(
-            options=options,
-            columns=columns,
+            options=built.options,
+            columns=built.columns,
             tariffs=deployment.space.objective.tariffs,
             spare_workers=[question.spare_workers],
             own_max_gpus=[float(question.max_gpus or np.inf)],
@@ -171,4 +153,6 @@ def _solved(deployment: Deployment, question: Question, relaxed: bool, rate: flo
         ),
         TIME_LIMIT_S,
     )
-    return None if solution is None else [(curves[columns[k].kind], n) for k, n in solution.counts.items()]
+    if solution is None:
+        return None
+    return [(built.curves[built.columns[k].kind], n) for k, n in solution.counts.items()]
