@@ -11,7 +11,7 @@ from helpers import question, world
 from pdplan.market import Lot, Tariff
 from pdplan.search import recommend
 from pdplan.search.certificate import Types, Wants, certify, least_cost
-from pdplan.search.recommend import build_space
+from pdplan.search.space import build_space
 
 
 @pytest.mark.parametrize("rate", [2.0, 15.0, 120.0])

@@ -6,6 +6,7 @@ disaggregated  pairs of prefill and decode pools, best bound first
 colocated      one pool for both
 goodput        the same turned round: the most requests for a number of accelerators, or dollars
 goodput_pairs  of two pools: is there a plan at a rate that takes no more than the budget?
+ranked         the plans of one space, best first
 recommend      the one entry
 """
 

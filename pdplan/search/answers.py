@@ -21,8 +21,9 @@ from pdplan.question import Candidate, Choices, Question, Recommendation
 from pdplan.search.certificate import Types, colocated_rates, decode_rates, prefill_rates
 from pdplan.search.kinds import Kind, kind_of, of_kind, of_mode
 from pdplan.search.objective import ttft_limit_s
-from pdplan.search.recommend import Space, build_space, ranked_plans, without_idle_limits
+from pdplan.search.ranked import ranked_plans, without_idle_limits
 from pdplan.search.robust import as_planned
+from pdplan.search.space import Space, build_space
 from pdplan.search.worker_types import WorkerTypes
 
 Counted = Literal["cost", "gpus", "energy", "goodput"]

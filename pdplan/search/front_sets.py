@@ -19,7 +19,7 @@ from pdplan.pools import decode_tpot_s, first_step_s, mixed_step
 from pdplan.question import Question
 from pdplan.search.candidates import Candidates, PrefillChoices
 from pdplan.search.objective import ttft_limit_s
-from pdplan.search.recommend import Space
+from pdplan.search.space import Space
 from pdplan.uncertainty import slo_on
 from pdplan.workload import Slo, Workload
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +18,8 @@ from pdplan.layout import Layout
 from pdplan.plan import Plan, PoolPlan
 from pdplan.question import Candidate, Question
 from pdplan.search.candidates import DecodeChoices, PrefillChoices
-
-if TYPE_CHECKING:
-    from pdplan.search.recommend import Space
+from pdplan.search.ranked import best_first, ranked_plans
+from pdplan.search.space import Space
 
 FAMILIES = ("tensor parallel", "pipeline", "attention-dp", "pipeline with attention-dp")
 """Of a worker, by pp > 1 and dp > 1. A worker of one accelerator is tensor parallel over one."""
@@ -92,8 +91,6 @@ def second_kind(
     `ranked` is what the search found, with the best of the other mode. Exact: what is better than the
     first of another kind in it is searched for, each pool in turn without its kind.
     """
-    from pdplan.search.recommend import best_first, ranked_plans
-
     best, kind = ranked[0], kind_of(ranked[0].plan)
     known = next((c for c in ranked if kind_of(c.plan) != kind), None)
     ceiling, beyond = np.inf, 0.0

@@ -5,7 +5,7 @@ What only some questions need is imported where they need it: a cold start is ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,16 +13,13 @@ import numpy as np
 from pdplan.compose import World
 from pdplan.plan import Plan
 from pdplan.question import Candidate, Certificate, OtherKind, Question, Recommendation
-from pdplan.search.colocated import search_colocated
-from pdplan.search.disaggregated import search_disaggregated
 from pdplan.search.kinds import differences, kind_of, second_kind
-from pdplan.search.objective import HAIR, Objective, distinct, rank, rank_goodput
+from pdplan.search.objective import HAIR, Objective, distinct
+from pdplan.search.ranked import best_first, plans_of, without_idle_limits
 from pdplan.search.reasons import binding_sentence, notes_for, plan_notes, why_after
 from pdplan.search.robust import as_planned, robustness_of
-from pdplan.search.space import Space, build_space, spaces
+from pdplan.search.space import Space, spaces
 from pdplan.workload import MAX_RATE_PER_S
-
-__all__ = ["Space", "best_first", "build_space", "ranked_plans", "recommend", "without_idle_limits"]
 
 
 def recommend(question: Question, world: World) -> Recommendation:
@@ -33,7 +30,7 @@ def recommend(question: Question, world: World) -> Recommendation:
     """
     found = answer_of(question, world)
     if question.mix or (question.mix is None and world.market.limited):
-        from pdplan.search.mix import with_mixes  # it needs the space that is built here
+        from pdplan.search.mix import with_mixes
 
         found = with_mixes(found, world, answer_of)
     if found.best is not None:
@@ -57,7 +54,7 @@ def answer_of(question: Question, world: World) -> Recommendation:
     found: list[Candidate] = []
     every: list[Space] = []
     for _, space in spaces(question, world):
-        found += _plans(question, world, space, found)
+        found += plans_of(question, world, space, found)
         every.append(space)
     objective = every[0].objective
     ranked = best_first(found, question, objective)
@@ -114,50 +111,6 @@ def _beside(
         differs_in=differences(kind_of(best.plan), kind_of(other.plan)),
         why=why_after(best, other, question, objective),
     )
-
-
-def ranked_plans(question: Question, world: World, space: Space) -> list[Candidate]:
-    """What the search finds in a space, best first, without spare workers.
-
-    The first of each mode is the best of that mode; nothing where no plan keeps the limits.
-    """
-    return best_first(_plans(question, world, space, ()), question, space.objective)
-
-
-def best_first(found: Iterable[Candidate], question: Question, objective: Objective) -> list[Candidate]:
-    """Plans in the order of what the question asks for; equal ones: see `rank`."""
-    if question.wants_goodput:
-        return rank_goodput(found, objective, question.slo, question.choices)
-    return rank(found, objective, question.slo, question.choices)
-
-
-def without_idle_limits(question: Question) -> Question:
-    """An answer of one token has no time per token after the first: its TPOT limit says nothing."""
-    if question.workload.osl > 1 or question.slo.tpot_s is None:
-        return question
-    return replace(question, slo=replace(question.slo, tpot_s=None))
-
-
-def _plans(question: Question, world: World, space: Space, known: Sequence[Candidate]) -> list[Candidate]:
-    """Candidates of one space; of those that cannot beat what is `known` of their mode, not all."""
-    if question.wants_goodput:
-        from pdplan.search.goodput import most_goodput
-
-        return most_goodput(question, world, space, known)
-    found: list[Candidate] = []
-    workload, slo = question.sizing_workload, question.slo
-    if space.prefill and space.decode:
-        found += search_disaggregated(world, workload, slo, _below(space, known, "disaggregated"))
-    if space.colocated:
-        found += search_colocated(world, workload, slo, _below(space, known, "colocated"))
-    return found
-
-
-def _below(space: Space, known: Sequence[Candidate], mode: str) -> Space:
-    """The space where plans dearer than the cheapest known of the mode are of no interest."""
-    cheapest = min((space.objective.cost(c) for c in known if c.plan.mode == mode), default=np.inf)
-    ceiling = min(space.objective.ceiling, cheapest)
-    return replace(space, objective=replace(space.objective, ceiling=ceiling))
 
 
 def _certificate(best: Candidate, question: Question, every: Sequence[Space]) -> Certificate | None:

@@ -20,7 +20,7 @@ from pdplan.pools import decode_tpot_s
 from pdplan.question import Question
 from pdplan.search.candidates import DecodeChoices, PrefillChoices
 from pdplan.search.capacity import Curve, Limits, curves, least_mean_tpot_s, takes_many
-from pdplan.search.recommend import Space, build_space
+from pdplan.search.space import Space, build_space
 from pdplan.split import proportional
 from pdplan.uncertainty import tightened
 from pdplan.workload import Slo, Workload
