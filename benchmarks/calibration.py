@@ -21,7 +21,8 @@ from pdplan.calibration.own_fit import cross_validate, fit_own
 from pdplan.catalog.store import Catalog
 from pdplan.measured.accuracy import residuals
 from pdplan.measured.predict import predict
-from pdplan.measured.runs import Run, read_runs
+from pdplan.measured.run import Run
+from pdplan.measured.runs import read_runs
 
 MANY, FEW, LEAST = 40, 3, 12
 

@@ -27,7 +27,8 @@ from pdplan.inputs.own_runs import OwnRuns
 from pdplan.measured.accuracy import residuals
 from pdplan.measured.intervals import inside_intervals
 from pdplan.measured.predict import predict
-from pdplan.measured.runs import Run, read_runs
+from pdplan.measured.run import Run
+from pdplan.measured.runs import read_runs
 from pdplan.plan import PoolPlan
 from pdplan.uncertainty import Ground, error_factor
 

@@ -26,7 +26,7 @@ from pdplan.inputs.rates import listed_rates, read_rates
 from pdplan.plan import Disaggregated, Plan
 from pdplan.question import Question
 from pdplan.search.day import Day, DayPlan, plan_day, reserve_level
-from pdplan.search.schedule import _with_workers
+from pdplan.search.series import with_workers
 from tests.test_report import valid
 
 MODEL, HARDWARE = "llama-3.1-8b", ("h100", "l40s")
@@ -56,7 +56,7 @@ def least_cost(w: World, found: DayPlan, rate: float, whole: Plan) -> float:
             (n + spare) * whole.pools[name].gpus_per_worker * w.price(whole.pools[name].hardware)
             for name, n in up.items()
         )
-        if cost < best and meets(evaluate_plan(w, _with_workers(whole, up), load, q.slo), q.slo):
+        if cost < best and meets(evaluate_plan(w, with_workers(whole, up), load, q.slo), q.slo):
             best = cost
     return best
 

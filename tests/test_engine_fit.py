@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pdplan.calibration import engines
+from pdplan.calibration import engine_fit
 from pdplan.calibration.engine_file import with_values, write_values
 from pdplan.calibration.engine_parts import doubtful, running_sequences
 from pdplan.calibration.engine_ttft import TTFT
@@ -18,7 +18,7 @@ from pdplan.files import read_yaml
 from pdplan.laws.experts import busiest_rank_factor, busiest_rank_touched, expected_touched_experts
 from pdplan.measured.maturity import tuning_factor
 from pdplan.measured.predict import predict
-from pdplan.measured.runs import Run
+from pdplan.measured.run import Run
 from pdplan.plan import PoolPlan
 
 DOCUMENT = dict(read_yaml(CONSTANTS_DIRECTORY / "engines.yaml").data)
@@ -76,7 +76,7 @@ def test_the_fit_finds_the_constants_that_made_the_data() -> None:
         ("common", "collective_wait_s"): {"value": 5e-6},
     }
     runs = measured(made_up_runs(), with_values(DOCUMENT, truth))
-    _, fitted = engines.fit(engines.sample(runs, Catalog(), DOCUMENT), DOCUMENT)
+    _, fitted = engine_fit.fit(engine_fit.sample(runs, Catalog(), DOCUMENT), DOCUMENT)
     again = predict(runs, Catalog(), fitted)
     errors = np.abs(again.tpot_mean_s / np.array([r.tpot_mean_s for r in runs]) - 1)
     assert np.median(errors) < 0.03
@@ -87,13 +87,13 @@ def test_the_fit_finds_the_constants_that_made_the_data() -> None:
 
 def test_constants_without_data_stay_at_their_start() -> None:
     runs = measured(made_up_runs(), DOCUMENT)
-    values, _ = engines.fit(engines.sample(runs, Catalog(), DOCUMENT), DOCUMENT)
-    acceptance = next(c for c in engines.STEP if c.path == ("common", "mtp_acceptance"))
+    values, _ = engine_fit.fit(engine_fit.sample(runs, Catalog(), DOCUMENT), DOCUMENT)
+    acceptance = next(c for c in engine_fit.STEP if c.path == ("common", "mtp_acceptance"))
     assert values[acceptance.path]["value"] == pytest.approx(acceptance.start, rel=1e-3)
 
 
 def test_every_fitted_constant_has_a_line_in_the_file(tmp_path: Path) -> None:
-    values = {c.path: {"value": 1.25e-5, "rows": 7, "median_error": 0.1} for c in (*engines.STEP, *TTFT)}
+    values = {c.path: {"value": 1.25e-5, "rows": 7, "median_error": 0.1} for c in (*engine_fit.STEP, *TTFT)}
     target = tmp_path / "engines.yaml"
     write_values(CONSTANTS_DIRECTORY / "engines.yaml", target, values)
     document = dict(read_yaml(target).data)
@@ -147,7 +147,7 @@ def test_the_fit_finds_what_an_older_build_adds() -> None:
         for osl in (512, 1024, 2048)
     ]
     runs = measured(runs, with_values(DOCUMENT, {path: {"value": 4e-5}}))
-    values, _ = engines.fit(engines.sample(runs, Catalog(), DOCUMENT), DOCUMENT)
+    values, _ = engine_fit.fit(engine_fit.sample(runs, Catalog(), DOCUMENT), DOCUMENT)
     assert 2e-5 < values[path]["value"] < 4.2e-5  # 4e-5, drawn to its start of 1e-5
 
 

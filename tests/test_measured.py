@@ -18,7 +18,8 @@ from pdplan.errors import InputError
 from pdplan.measured.accuracy import choice_regret, residuals, summarise
 from pdplan.measured.intervals import inside_intervals, interval
 from pdplan.measured.predict import Predictions, predict
-from pdplan.measured.runs import Run, group_runs, read_runs, repaired
+from pdplan.measured.run import Run
+from pdplan.measured.runs import group_runs, read_runs, repaired
 from pdplan.report.validation import COLUMNS
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "pdplan/report/schemas/validate.json").read_text())

@@ -15,7 +15,7 @@ from pdplan.catalog.store import Catalog
 from pdplan.errors import InputError
 from pdplan.inputs import given
 from pdplan.inputs.own_runs import OwnRuns, read_own_runs
-from pdplan.measured.runs import Run
+from pdplan.measured.run import Run
 
 FACTS = {"hardware": "h100", "tp": 4, "engine": "vllm", "precision": "fp8"}
 

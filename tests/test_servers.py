@@ -10,7 +10,8 @@ import pytest
 from pdplan.efficiency import engine_file
 from pdplan.measured import servers
 from pdplan.measured.recipes import _parsed, recipe_for, recipe_lists
-from pdplan.measured.runs import Run, sizes_of
+from pdplan.measured.run import Run
+from pdplan.measured.runs import sizes_of
 from pdplan.measured.servers import as_served, engine_settings, loop_settings, server_settings
 from pdplan.plan import PoolPlan
 

@@ -15,7 +15,8 @@ from test_measured import table
 from pdplan.cli.app import run as pdplan
 from pdplan.measured.accuracy import Residuals
 from pdplan.measured.intervals import is_fitted
-from pdplan.measured.runs import Run, read_runs
+from pdplan.measured.run import Run
+from pdplan.measured.runs import read_runs
 from pdplan.report.scatter import HEIGHT, OTHERS, WIDTH, Cloud, _figure, clouds, terminal_scatter
 
 TRAIN = SHARED / "measured" / "train.csv"

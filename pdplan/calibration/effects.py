@@ -22,7 +22,7 @@ from pdplan.efficiency import benchmark_settings, engine_entries
 from pdplan.laws.roofline import Array
 from pdplan.measured.accuracy import residuals
 from pdplan.measured.predict import predict
-from pdplan.measured.runs import Run
+from pdplan.measured.run import Run
 
 FITTED = "serving-runs"
 """Under this source stand the constants that runs tell."""

@@ -27,7 +27,7 @@ from pdplan.files import read_text
 from pdplan.laws.roofline import Array
 from pdplan.measured.accuracy import QUANTITIES, residuals
 from pdplan.measured.predict import predict
-from pdplan.measured.runs import Run
+from pdplan.measured.run import Run
 from pdplan.uncertainty import FITTED_RUNS, INTERVAL
 
 LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)

@@ -26,7 +26,7 @@ from pdplan.efficiency import as_built, engine_constants
 from pdplan.laws.roofline import Array
 from pdplan.laws.speculation import long_answer_acceptance, tokens_per_step
 from pdplan.measured.maturity import tuning_factor
-from pdplan.measured.runs import Run
+from pdplan.measured.run import Run
 
 SHARP = 0.05
 """Log error beyond which a run pulls only linearly."""

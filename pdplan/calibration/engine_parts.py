@@ -22,7 +22,8 @@ from pdplan.laws.experts import busiest_exchange_factor
 from pdplan.laws.roofline import Array
 from pdplan.layout import mixed_load, prefill_load
 from pdplan.measured.predict import run_group
-from pdplan.measured.runs import Run, group_runs
+from pdplan.measured.run import Run
+from pdplan.measured.runs import group_runs
 from pdplan.ops import Message, Op
 from pdplan.pools import Pool, decode_step, draft_step, prefill_service
 from pdplan.step import StepTime, step_time

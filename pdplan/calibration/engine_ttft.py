@@ -19,7 +19,8 @@ from pdplan.first_token import convoy_prompts, step_prompts
 from pdplan.laws.roofline import Array
 from pdplan.laws.speculation import tokens_per_step
 from pdplan.measured.predict import RunGroup, run_group, run_metrics
-from pdplan.measured.runs import Run, group_runs
+from pdplan.measured.run import Run
+from pdplan.measured.runs import group_runs
 from pdplan.pools import Pool, prefill_service, prompt_among_s
 
 ENGINES = ("vllm", "sglang", "trtllm", "atom")

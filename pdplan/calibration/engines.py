@@ -25,7 +25,8 @@ from pdplan.efficiency import CONSTANTS_DIRECTORY
 from pdplan.files import read_yaml
 from pdplan.measured.accuracy import choice_regret, residuals, summaries
 from pdplan.measured.predict import Predictions, predict
-from pdplan.measured.runs import Run, read_runs
+from pdplan.measured.run import Run
+from pdplan.measured.runs import read_runs
 
 
 def held_out_predictions(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pdplan.laws.roofline import Array
-from pdplan.measured.runs import Run
+from pdplan.measured.run import Run
 
 ROUNDS = 30
 SHARP = 1.0

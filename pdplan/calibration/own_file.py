@@ -21,7 +21,7 @@ from pdplan.calibration.own_fit import Checked, Fit, covered_by
 from pdplan.errors import InputError
 from pdplan.files import write_atomic
 from pdplan.inputs.own_runs import OwnRuns
-from pdplan.measured.runs import Run
+from pdplan.measured.run import Run
 
 HEAD = """\
 # Engine constants fitted to your own runs by `pdplan calibrate`. Use it with --calibration FILE, or as

@@ -40,7 +40,7 @@ from pdplan.errors import InputError
 from pdplan.laws.roofline import Array
 from pdplan.measured.accuracy import QUANTITIES, residuals
 from pdplan.measured.predict import Predictions, predict
-from pdplan.measured.runs import Run
+from pdplan.measured.run import Run
 from pdplan.units import format_duration
 
 LINEARISATIONS = 3

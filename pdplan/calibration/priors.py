@@ -30,7 +30,8 @@ from pdplan.calibration.mixed import Observations, posterior, weights
 from pdplan.catalog.store import Catalog
 from pdplan.efficiency import engine_file
 from pdplan.files import read_yaml
-from pdplan.measured.runs import Run, read_runs
+from pdplan.measured.run import Run
+from pdplan.measured.runs import read_runs
 
 ROUNDS = 60
 HEAD = """\

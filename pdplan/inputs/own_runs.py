@@ -32,7 +32,8 @@ from pdplan.measured.readers import (
     read_results,
 )
 from pdplan.measured.readers.result import Result
-from pdplan.measured.runs import Run, parse_runs
+from pdplan.measured.run import Run
+from pdplan.measured.runs import parse_runs
 from pdplan.plan import PoolPlan
 from pdplan.validation import validate
 

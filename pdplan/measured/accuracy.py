@@ -11,7 +11,7 @@ import numpy as np
 
 from pdplan.laws.roofline import Array
 from pdplan.measured.predict import Predictions
-from pdplan.measured.runs import Run
+from pdplan.measured.run import Run
 
 TPOT_LIMITS_S = (0.010, 0.015, 0.020, 0.030, 0.050, 0.080)
 CHOICE_RUNS = 8

@@ -10,7 +10,7 @@ import numpy as np
 from pdplan.calibrated import Calibration
 from pdplan.laws.roofline import Array
 from pdplan.measured.accuracy import QUANTITIES, Residuals
-from pdplan.measured.runs import Run
+from pdplan.measured.run import Run
 from pdplan.uncertainty import Ground, Spread, fitted_runs, spread
 
 

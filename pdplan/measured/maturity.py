@@ -15,7 +15,7 @@ import numpy as np
 from pdplan.efficiency import CONSTANTS_DIRECTORY
 from pdplan.files import read_yaml
 from pdplan.laws.roofline import Array
-from pdplan.measured.runs import Run
+from pdplan.measured.run import Run
 
 REFERENCE_MONTHS = 12.0
 """The age that constants hold for; a plan is for an engine that has known its model this long."""

@@ -18,7 +18,8 @@ from pdplan.laws.roofline import Array
 from pdplan.laws.speculation import long_answer_acceptance
 from pdplan.layout import Layout
 from pdplan.measured.maturity import tuning_factor
-from pdplan.measured.runs import Run, group_runs
+from pdplan.measured.run import Run
+from pdplan.measured.runs import group_runs
 from pdplan.measured.servers import engine_settings, loop_settings
 from pdplan.plan import Metrics, PoolPlan, Serving
 from pdplan.pools import Pool

@@ -10,13 +10,12 @@ import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pdplan.efficiency import CONSTANTS_DIRECTORY
 from pdplan.files import read_yaml
+from pdplan.measured.run import Run
 
-if TYPE_CHECKING:
-    from pdplan.measured.runs import Run
 
 FILE = CONSTANTS_DIRECTORY / "benchmark_recipes.yaml"
 NAME = re.compile(r"ctx(\d+)_gen(\d+)_(tp|tep|dp|dep)(\d+)_batch(\d+)_mtp(\d)")

@@ -6,17 +6,16 @@ import fnmatch
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pdplan.efficiency import CONSTANTS_DIRECTORY
 from pdplan.files import read_yaml
+from pdplan.measured.run import Run
+from pdplan.plan import PoolPlan
 from pdplan.measured.recipes import recipe_for, recipe_lists
 
-if TYPE_CHECKING:
-    from pdplan.measured.runs import Run
-    from pdplan.plan import PoolPlan
 
 FILE = CONSTANTS_DIRECTORY / "benchmark_servers.yaml"
 ENGINE_SETTINGS = ("dispatch_bytes", "combine_bytes", "fp4_dispatch_bytes")

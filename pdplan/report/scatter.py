@@ -14,7 +14,7 @@ import numpy as np
 from pdplan.errors import InputError
 from pdplan.laws.roofline import Array
 from pdplan.measured.accuracy import Residuals, natural_order
-from pdplan.measured.runs import Run
+from pdplan.measured.run import Run
 from pdplan.report.blocks import Block
 from pdplan.report.plots import framed, log_ticks, tick_text
 

@@ -25,7 +25,7 @@ from pdplan.measured.accuracy import (
 )
 from pdplan.measured.intervals import Inside, inside_intervals, interval, is_fitted
 from pdplan.measured.predict import Predictions
-from pdplan.measured.runs import Run
+from pdplan.measured.run import Run
 from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, Verbatim, table
 from pdplan.report.contract import header
 from pdplan.report.scatter import Cloud, clouds, terminal_scatter

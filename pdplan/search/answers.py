@@ -16,14 +16,14 @@ import numpy as np
 from pdplan.compose import World
 from pdplan.errors import InputError
 from pdplan.laws.roofline import Array
-from pdplan.plan import Metrics, Mixed, Plan
-from pdplan.question import Candidate, Choices, Question, Recommendation
+from pdplan.plan import Metrics, Mixed
+from pdplan.question import Candidate, Question, Recommendation
 from pdplan.search.certificate import Types, colocated_rates, decode_rates, prefill_rates
 from pdplan.search.kinds import Kind, kind_of, of_kind, of_mode
 from pdplan.search.objective import ttft_limit_s
 from pdplan.search.ranked import ranked_plans, without_idle_limits
 from pdplan.search.robust import as_planned
-from pdplan.search.space import Space, build_space
+from pdplan.search.space import Space, build_space, with_formats_of
 from pdplan.search.worker_types import WorkerTypes
 
 Counted = Literal["cost", "gpus", "energy", "goodput"]
@@ -56,20 +56,6 @@ def with_equal_workers(found: Recommendation) -> tuple[Recommendation, Candidate
         reason = found.infeasible.binding if found.infeasible else "no layout meets the limits"
         raise InputError(f"there is no plan of equal workers to vary: {reason}; relax the question first")
     return replace(found, question=with_formats_of(found.best.plan, found.question)), found.best
-
-
-def with_formats_of(plan: Plan, question: Question) -> Question:
-    """The question with formats and chunk size as a plan has them, where it left them open."""
-    if not question.choices:
-        return question
-    return replace(
-        question,
-        precision=plan.precision,
-        kv_precision=plan.kv_precision,
-        speculation=plan.speculation,
-        chunk_tokens=next(iter(plan.pools.values())).chunk_tokens,
-        choices=Choices(),
-    )
 
 
 def amount_of(metrics: Metrics, counted: Counted) -> float:

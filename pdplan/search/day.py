@@ -20,7 +20,8 @@ from pdplan.plan import Plan
 from pdplan.question import Candidate, Question, Recommendation
 from pdplan.search.objective import build_objective
 from pdplan.search.recommend import recommend
-from pdplan.search.schedule import Schedule, schedule
+from pdplan.search.schedule import schedule
+from pdplan.search.series import Schedule
 
 LEAST_RATE = 1e-9
 """A period without requests keeps one worker of each pool: the next request may come."""

@@ -16,14 +16,13 @@ import numpy as np
 from pdplan.compose import World, evaluate_plan
 from pdplan.plan import Mixed
 from pdplan.question import Candidate, Mixture, Question, Recommendation
-from pdplan.search.answers import with_formats_of
 from pdplan.search.fleet import Bracket, Budgets, Wanted, cheapest_fleet
 from pdplan.search.goodput_mix import most_goodput_of_mix
 from pdplan.search.objective import HAIR, Objective, build_objective
 from pdplan.search.reasons import binding_sentence
 from pdplan.search.robust import as_planned, robustness_of, with_spare_workers
 from pdplan.search.shortage import limited_hardware, unlimited
-from pdplan.search.space import variants
+from pdplan.search.space import variants, with_formats_of
 
 EQUAL_RATE = 1e-4
 """A mix that serves no more than this beyond equal workers is not worth its second kind of worker."""

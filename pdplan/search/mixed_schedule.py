@@ -24,7 +24,7 @@ from pdplan.search.candidates import Candidates, PrefillChoices, decode_choices
 from pdplan.search.capacity import Choices, Curve, Limits
 from pdplan.search.objective import Objective, tpot_limit_s
 from pdplan.search.robust import with_spare_workers
-from pdplan.search.schedule import Schedule
+from pdplan.search.series import Schedule
 from pdplan.search.ways import longest_transfer_s, ttft_before_s
 from pdplan.split import proportional
 from pdplan.uncertainty import tightened

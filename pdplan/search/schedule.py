@@ -6,14 +6,14 @@ inversion of `evaluate` as in the search, over one worker type and many rates.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from pdplan.compose import World, build_network, build_pool, economics
 from pdplan.evaluate import evaluate_colocated, evaluate_disaggregated
 from pdplan.laws.roofline import Array
-from pdplan.plan import Colocated, Disaggregated, Equal, Metrics, Mixed, Plan, PoolPlan
+from pdplan.plan import Colocated, Disaggregated, Equal, Metrics, Mixed, Plan
 from pdplan.pools import Pool, prefill_service, solve_running
 from pdplan.question import Question
 from pdplan.search.candidates import (
@@ -35,52 +35,16 @@ from pdplan.search.disaggregated import (
     size_decode,
 )
 from pdplan.search.limits import Limits
+from pdplan.search.mixed_schedule import schedule_mix
 from pdplan.search.objective import Objective, serves, tpot_limit_s, ttft_limit_s
+from pdplan.search.series import Schedule, with_workers
 from pdplan.uncertainty import slo_of
 from pdplan.workload import Workload
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """Workers of each pool by rate, spare ones included, and what they do."""
-
-    plan: Plan
-    """The worker types, with the workers of the highest rate and a max_batch that suits every rate."""
-    workers: dict[str, Array]
-    metrics: tuple[Metrics, ...]
-    """By rate, all workers up."""
-    plans: tuple[Plan, ...] = ()
-    """By rate, of mixed pools: which kinds run, and how they share the requests."""
-
-    def plan_at(self, index: int) -> Plan:
-        if self.plans:
-            return self.plans[index]
-        assert not isinstance(self.plan, Mixed)
-        return _with_workers(self.plan, {name: int(n[index]) for name, n in self.workers.items()})
-
-    def shares_at(self, index: int) -> dict[str, float]:
-        """Of mixed pools, by kind of worker: its share of the requests; nothing where no pool is mixed."""
-        if not isinstance(self.plan, Mixed):
-            return {}
-        plan = self.plans[index]
-        running = [name for name in self.plan.pools if self.workers[name][index]]
-        parts = plan.named_parts.values() if isinstance(plan, Mixed) else ()
-        return dict(zip(running, (part.share for part in parts), strict=False)) or dict.fromkeys(running, 1.0)
-
-    def gpus(self, hardware: str) -> Array:
-        """Accelerators of one kind, by rate."""
-        count = np.zeros(len(self.metrics))
-        for name, pool in self.plan.pools.items():
-            if pool.hardware == hardware:
-                count = count + self.workers[name] * pool.gpus_per_worker
-        return count
 
 
 def schedule(plan: Plan, question: Question, world: World, objective: Objective, rates: Array) -> Schedule:
     """Least workers of the plan's types for each of `rates`; the plan itself carries the highest."""
     if isinstance(plan, Mixed):
-        from pdplan.search.mixed_schedule import schedule_mix
-
         return schedule_mix(plan, question, world, objective, rates)
     question = replace(question, slo=slo_of(plan, question.slo))
     sizing = question.workload.at_rate(rates / (1.0 - question.headroom))
@@ -91,7 +55,7 @@ def schedule(plan: Plan, question: Question, world: World, objective: Objective,
     workers = {name: n + question.spare_workers for name, n in found.items()}
     role = "colocated" if isinstance(plan, Colocated) else "decode"
     most = {name: int(n.max()) for name, n in workers.items()}
-    whole = _with_workers(plan, most, {role: batch})
+    whole = with_workers(plan, most, {role: batch})
     metrics = _metrics(whole, workers, question, world, rates)
     return Schedule(plan=whole, workers=workers, metrics=tuple(metrics.at(k) for k in range(len(rates))))
 
@@ -100,16 +64,6 @@ def schedule(plan: Plan, question: Question, world: World, objective: Objective,
 
 Found = tuple[dict[str, Array], int]
 """Workers that have to be up, by pool and rate; the max_batch of the decoding pool."""
-
-
-def _with_workers(plan: Equal, workers: dict[str, int], batch: dict[str, int] | None = None) -> Equal:
-    pools: dict[str, PoolPlan] = {
-        name: replace(pool, workers=workers[name], max_batch=(batch or {}).get(name, pool.max_batch))
-        for name, pool in plan.pools.items()
-    }
-    if isinstance(plan, Colocated):
-        return replace(plan, colocated=pools["colocated"])
-    return replace(plan, prefill=pools["prefill"], decode=pools["decode"])
 
 
 def _type(plan: Plan, role: str, question: Question, world: World, objective: Objective) -> Candidates:

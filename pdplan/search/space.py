@@ -15,7 +15,7 @@ import numpy as np
 
 from pdplan.compose import World, kv_precision_for
 from pdplan.laws.roofline import Array
-from pdplan.plan import Serving
+from pdplan.plan import Plan, Serving
 from pdplan.question import Choices, Question
 from pdplan.search.candidates import (
     Candidates,
@@ -173,3 +173,17 @@ def _needed(
     workers = ceiling * (1 + 1e-9) / each - objective.spare_workers
     rate = float(question.sizing_workload.rate) * slo.tpot_factor
     return np.where(workers > 0, rate / np.where(workers > 0, workers, 1.0), np.inf)
+
+
+def with_formats_of(plan: Plan, question: Question) -> Question:
+    """The question with formats and chunk size as a plan has them, where it left them open."""
+    if not question.choices:
+        return question
+    return replace(
+        question,
+        precision=plan.precision,
+        kv_precision=plan.kv_precision,
+        speculation=plan.speculation,
+        chunk_tokens=next(iter(plan.pools.values())).chunk_tokens,
+        choices=Choices(),
+    )
