@@ -99,6 +99,7 @@ class ComparisonInputs(_Traffic, total=False):
     speculation: str
     drafted: int
     acceptance: Quantity
+    mix: bool
 
 
 def recommend(

@@ -228,7 +228,7 @@ def test_more_bandwidth_never_lowers_the_front(isl, osl, factor, network):
     for point in before.points:
         reached = value_at(after.points, point.tok_per_s_per_user * (1 - 1e-9))
         # Where prompts fill the worker, the last batch of the grid that has room for them may be one less.
-        assert reached >= point.output_tok_per_s_per_gpu * (1 - 1e-2)
+        assert reached >= point.output_tok_per_s_per_gpu * (1 - 1.5e-2)
 
 
 def test_a_looser_limit_and_one_more_accelerator_never_lower_the_front():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -27,6 +27,15 @@ class Quantity:
 
     def named(self, name: str) -> Input:
         return Input(name=name, value=self.value, unit=self.unit, source=self.source)
+
+
+class About(TypedDict, total=False):
+    """What else a line says, as `Line` has it."""
+
+    group: str
+    binding: str | None
+    note: str
+    detail: bool
 
 
 class Builder:
@@ -59,10 +68,7 @@ class Builder:
         unit: str,
         *,
         value: Any = None,
-        group: str = "",
-        binding: str | None = None,
-        note: str = "",
-        detail: bool = False,
+        **about: Unpack[About],
     ) -> Quantity:
         """Write symbol = expression(inputs).
 
@@ -74,16 +80,13 @@ class Builder:
         found = evaluate(expression, known) if value is None else number(value)
         line = Line(
             id=f"{here.number}.{len(here.lines) + 1}",
-            group=group,
             symbol=symbol,
             name=name,
             expression=expression,
             inputs=tuple(q.named(k) for k, q in inputs.items()),
             value=found,
             unit=unit,
-            binding=binding,
-            note=note,
-            detail=detail,
+            **about,
         )
         here.lines.append(line)
         return Quantity(found, unit, f"{LINE_SOURCE}{line.id}")

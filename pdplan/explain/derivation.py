@@ -57,7 +57,7 @@ class Line:
 
     id: str
     """Section and running number: "4.3"."""
-    group: str
+    group: str = ""
     """The op, collective or pool that the line belongs to; "" where it stands alone."""
     symbol: str
     name: str

@@ -71,7 +71,7 @@ def most_goodput_of_mix(question: Question, world: World, known: float) -> MostO
                 continue
             at = replace(deployment, question=replace(asked, workload=question.workload.at_rate(bound)))
             plan = at.plan(chosen.kinds)
-            rate = highest_rate(_holds(deployment, plan), start=chosen.rate, tolerance=1e-6)
+            rate = _printable(highest_rate(_holds(deployment, plan), start=chosen.rate, tolerance=1e-6))
             if rate > 0 and (best is None or rate > best.requests_per_s):
                 best = MostOfMix(plan=plan, requests_per_s=rate, bound=bound)
             if rate < chosen.rate * (1 - PRECISION):
@@ -99,6 +99,18 @@ class _Chosen:
 
     rate: float
     kinds: Kinds
+
+
+def _printable(rate: float) -> float:
+    """A rate of ten digits, no higher: what is printed of it is all of it.
+
+    >>> _printable(39.385682594955), _printable(0.0)
+    (39.38568259, 0.0)
+    """
+    if not rate:
+        return rate
+    scale = 10.0 ** (9 - math.floor(math.log10(rate)))
+    return math.floor(rate * scale) / scale
 
 
 def _holds(deployment: Deployment, plan: Plan) -> Callable[[float], bool]:
