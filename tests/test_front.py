@@ -227,7 +227,8 @@ def test_more_bandwidth_never_lowers_the_front(isl, osl, factor, network):
     before, after = pareto_front(q, slow), pareto_front(q, quick)
     for point in before.points:
         reached = value_at(after.points, point.tok_per_s_per_user * (1 - 1e-9))
-        # Where prompts fill the worker, the last batch of the grid that has room for them may be one less.
+        # Where prompts fill the worker, the last batch of the grid that has room for them may be one step of
+        # the grid less: 9 % fewer sequences, of which throughput there hardly depends.
         assert reached >= point.output_tok_per_s_per_gpu * (1 - 1.5e-2)
 
 

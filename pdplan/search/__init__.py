@@ -2,6 +2,7 @@
 
 layouts        every (tp, pp, dp, ep) that the model's shape and the accelerator allow
 candidates     worker types of one role as arrays: what fits, how fast, how many are needed
+pairs          a prefill and a decode pool sized for each other
 disaggregated  pairs of prefill and decode pools, best bound first
 colocated      one pool for both
 goodput        the same turned round: the most requests for a number of accelerators, or dollars

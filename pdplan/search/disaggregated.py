@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -21,28 +20,29 @@ from pdplan.evaluate import (
     Economics,
     evaluate_disaggregated,
 )
-from pdplan.latency import prefill_latency
-from pdplan.laws.kv_transfer import Network
 from pdplan.laws.roofline import Array
-from pdplan.plan import Disaggregated, Serving
-from pdplan.pools import Pool, decode_tpot_s, first_step_s, solve_running
+from pdplan.plan import Disaggregated
+from pdplan.pools import solve_running
 from pdplan.question import Candidate
-from pdplan.queueing import mean_for_peak
 from pdplan.search.candidates import (
-    Candidates,
     DecodeChoices,
     PrefillChoices,
     batch_to_configure,
-    bisect_integers,
     least_workers,
-    workers_for_rate,
 )
-from pdplan.search.extra import cheapest_extra
 from pdplan.search.limits import Limits
 from pdplan.search.objective import Objective, Workers, serves, ttft_limit_s
+from pdplan.search.pairs import (
+    PairProblem,
+    SizedDecode,
+    extra_decode_workers,
+    least_prefill,
+    least_prefill_workers,
+    sized_types,
+    with_extra,
+    workers_of,
+)
 from pdplan.search.space import Space
-from pdplan.search.worker_types import WorkerTypes
-from pdplan.transfer import kv_transfer
 from pdplan.uncertainty import slo_on
 from pdplan.workload import Slo, Workload
 
@@ -54,145 +54,6 @@ TIES = 4
 """Blocks tried beyond the first optimum, for pairs of equal cost with more margin."""
 NEARLY, OTHER_PAIRS = 1.25, 3
 """Accelerator pairs within this factor of the best are searched too, so many at most: the alternatives."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SizedDecode:
-    """Decode worker types with the least number of workers for the rate."""
-
-    choices: DecodeChoices
-    workers: Array
-    cost: Array
-    running: Array
-    """Sequences on each worker."""
-    tpot_mean_s: Array
-    tpot_slo_s: Array
-    first_step_s: Array
-
-    def take(self, index: Any) -> SizedDecode:
-        return SizedDecode(
-            choices=self.choices.take(index),
-            workers=self.workers[index],
-            cost=self.cost[index],
-            running=self.running[index],
-            tpot_mean_s=self.tpot_mean_s[index],
-            tpot_slo_s=self.tpot_slo_s[index],
-            first_step_s=self.first_step_s[index],
-        )
-
-    @property
-    def pool(self) -> Pool:
-        return self.choices.candidates.with_workers(self.workers)
-
-    @property
-    def hardware(self) -> str:
-        return self.choices.candidates.hardware
-
-
-def size_decode(
-    choices: DecodeChoices, rate: float | Array, workload: Workload, slo: Slo, spare: int = 0
-) -> SizedDecode:
-    """Least decode workers for the rate, with the TPOT that results."""
-    workers = workers_for_rate(choices, rate, workload, slo)
-    return decode_of(choices, workers, rate, workload, slo, spare)
-
-
-def decode_of(
-    choices: DecodeChoices,
-    workers: Array,
-    rate: float | Array,
-    workload: Workload,
-    slo: Slo,
-    spare: int = 0,
-) -> SizedDecode:
-    """So many decode workers of each type; `spare` ones are paid for and not counted on."""
-    pool = choices.candidates.with_workers(workers)
-    # So many workers are enough: no more run than those whose percentile is the limit.
-    most = np.minimum(mean_for_peak(workers * choices.limit, slo.z) / workers * (1 + 1e-9), pool.max_batch)
-    running = solve_running(replace(pool, max_batch=most), workload, rate, colocated=False)
-    peak = running + slo.z * np.sqrt(running * workers) / workers
-    shape = np.shape(workers)
-    loads = np.stack(np.broadcast_arrays(running, np.minimum(peak, choices.limit)))
-    tpot_mean, tpot_slo = np.broadcast_to(decode_tpot_s(pool, workload, loads), loads.shape)
-    return SizedDecode(
-        choices=choices,
-        workers=workers,
-        cost=(workers + spare) * choices.candidates.unit_cost,
-        running=np.broadcast_to(running, shape),
-        tpot_mean_s=tpot_mean,
-        tpot_slo_s=tpot_slo,
-        first_step_s=np.broadcast_to(first_step_s(pool, workload, running, tpot_mean), shape),
-    )
-
-
-def _sized(
-    types: WorkerTypes, choices: DecodeChoices, workload: Workload, slo: Slo, spare: int
-) -> SizedDecode:
-    """`size_decode`, remembered: prices, and limits of TTFT and latency, change no decode pool."""
-    assert workload.rate is not None
-    found = types.remembered(
-        (float(workload.rate), workload.osl, slo.z, slo.tpot_factor),
-        choices.rate_per_worker,
-        lambda: size_decode(choices, workload.rate, workload, slo),
-    )
-    return replace(found, choices=choices, cost=(found.workers + spare) * choices.candidates.unit_cost)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairProblem:
-    """All that stays the same while pairs of one accelerator pair are tried."""
-
-    serving: Serving
-    workload: Workload
-    slo: Slo
-    network: Network
-    economics: Economics
-    objective: Objective
-    limits: Limits
-
-    @property
-    def rate(self) -> float:
-        assert self.workload.rate is not None
-        return self.workload.rate
-
-    def take(self, index: Array) -> PairProblem:
-        """The same where each case has a rate of its own."""
-        if np.ndim(self.rate) == 0:
-            return self
-        return replace(self, workload=self.workload.at_rate(np.asarray(self.rate)[index]))
-
-
-def least_prefill(prefill: PrefillChoices, rate: float | Array) -> Array:
-    """Prefill workers with strictly more capacity than load: fewer never do."""
-    per_worker = prefill.service.rate_per_server * prefill.candidates.pool.servers_per_worker
-    return np.asarray(np.floor(rate / per_worker) + 1.0)
-
-
-def least_prefill_workers(
-    problem: PairProblem, prefill: PrefillChoices, decode: Pool | None, first_step_s: Array, limit_s: Array
-) -> Array:
-    """Least prefill workers with which TTFT meets its limit, infinite where none do.
-
-    Without a decode pool: a lower bound, transfer taken as free.
-    """
-    service, candidates, rate = prefill.service, prefill.candidates, problem.rate
-    handling = service.handling_s
-    low = least_prefill(prefill, rate)
-
-    def good(workers: Array) -> Array:
-        pool = candidates.with_workers(workers)
-        fixed = first_step_s + handling
-        if decode is not None:
-            transfer = kv_transfer(pool, decode, problem.workload, problem.network, rate, service.time_s)
-            fixed = fixed + transfer.exposed_s
-        jitter = 0.0 if decode is None else problem.network.jitter_s
-        latency = prefill_latency(pool.servers, service, rate, problem.workload, fixed, jitter)
-        return np.asarray(latency.quantile_s(problem.slo.percentile) <= limit_s)
-
-    high = low * 2 + 64  # queues of this many servers are as good as empty
-    possible = good(high)
-    answer = bisect_integers(lambda n: good(n) | ~possible, low, high)
-    return np.where(possible, answer, np.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,56 +150,19 @@ def _size_block(
     extra = extra_decode_workers(problem, prefill, workers, decode, least, best)
     index = np.flatnonzero(extra)
     if len(index):
-        more, part = _with_extra(problem, decode.take(index), extra[index]), prefill.take(index)
+        more, part = with_extra(problem, decode.take(index), extra[index]), prefill.take(index)
         limit = ttft_limit_s(problem.slo, problem.workload.osl, more.tpot_slo_s)
         again = least_prefill_workers(problem, part, more.pool, more.first_step_s, limit)
         found += _candidates(problem, part, again, more)
     return found
 
 
-def extra_decode_workers(
-    problem: PairProblem,
-    prefill: PrefillChoices,
-    workers: Array,
-    decode: SizedDecode,
-    least: Array,
-    best: float = np.inf,
-) -> Array:
-    """Decode workers beyond the least with which each pair costs least; plans above `best` don't count.
-
-    They shorten the first decode step, which may save more prefill workers than they cost. `least`
-    bounds the prefill workers of each pair from below, `workers` do without any extra.
-    """
-
-    def needed(cases: Array, extra: Array) -> Array:
-        part = problem.take(cases)
-        more = _with_extra(part, decode.take(cases), extra)
-        limit = ttft_limit_s(problem.slo, problem.workload.osl, more.tpot_slo_s)
-        return least_prefill_workers(part, prefill.take(cases), more.pool, more.first_step_s, limit)
-
-    def cost(cases: Array, senders: Array, extra: Array) -> Array:
-        receiving = decode.choices.candidates.take(cases)
-        receivers = _workers(receiving, decode.workers[cases] + extra)
-        return problem.objective.pair_cost(_workers(prefill.candidates.take(cases), senders), receivers)
-
-    return cheapest_extra(needed, cost, workers, least, best * (1 + 1e-9))
-
-
-def _workers(candidates: Candidates, number: Array) -> Workers:
-    return Workers(candidates.hardware, candidates.pool.layout.gpus, number)
-
-
-def _with_extra(problem: PairProblem, decode: SizedDecode, extra: Array) -> SizedDecode:
-    workers, spare = decode.workers + extra, problem.objective.spare_workers
-    return decode_of(decode.choices, workers, problem.rate, problem.workload, problem.slo, spare)
-
-
 def _candidates(
     problem: PairProblem, prefill: PrefillChoices, workers: Array, decode: SizedDecode
 ) -> list[Candidate]:
     """Evaluate sized pairs in one call and keep those that meet everything."""
-    senders = _workers(prefill.candidates, np.where(np.isfinite(workers), workers, 0.0))
-    receivers = _workers(decode.choices.candidates, decode.workers)
+    senders = workers_of(prefill.candidates, np.where(np.isfinite(workers), workers, 0.0))
+    receivers = workers_of(decode.choices.candidates, decode.workers)
     allowed = np.isfinite(workers) & problem.limits.allow_pair(senders, receivers)
     if not problem.objective.is_plain:
         allowed &= np.isfinite(problem.objective.pair_cost(senders, receivers))
@@ -391,7 +215,7 @@ def search_disaggregated(world: World, workload: Workload, slo: Slo, space: Spac
     prefills, decodes = _below_ceiling(space, workload.rate, slo)
     spare = objective.spare_workers
     sized = {
-        hw: _sized(space.types, choices, workload, slo_on(slo, space.serving, hw, hw), spare)
+        hw: sized_types(space.types, choices, workload, slo_on(slo, space.serving, hw, hw), spare)
         for hw, choices in decodes.items()
         if len(choices)
     }

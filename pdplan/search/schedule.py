@@ -26,7 +26,10 @@ from pdplan.search.candidates import (
     workers_for_rate,
 )
 from pdplan.search.colocated import evaluate_workers
-from pdplan.search.disaggregated import (
+from pdplan.search.limits import Limits
+from pdplan.search.mixed_schedule import schedule_mix
+from pdplan.search.objective import Objective, serves, tpot_limit_s, ttft_limit_s
+from pdplan.search.pairs import (
     PairProblem,
     SizedDecode,
     decode_of,
@@ -34,9 +37,6 @@ from pdplan.search.disaggregated import (
     least_prefill_workers,
     size_decode,
 )
-from pdplan.search.limits import Limits
-from pdplan.search.mixed_schedule import schedule_mix
-from pdplan.search.objective import Objective, serves, tpot_limit_s, ttft_limit_s
 from pdplan.search.series import Schedule, with_workers
 from pdplan.uncertainty import slo_of
 from pdplan.workload import Workload
