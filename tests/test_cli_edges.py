@@ -133,7 +133,7 @@ def test_a_question_is_no_plan_and_a_plan_no_question(pdp, question, tmp_path):
     )
     code, _, err = pdp("recommend", plan)
     assert code == 2
-    assert "`pdplan evaluate`" in err
+    assert f"{plan}:1:1: this is a plan, not a question; `pdplan evaluate`" in err
 
 
 def test_keys_may_be_spelled_as_flags(pdp, tmp_path):
@@ -335,3 +335,34 @@ def test_layers_that_alternate_are_shown_once(pdp):
     assert [line.split("  gqa")[0].strip() for line in layers[2:]] == ["18 × (1", "1)"]
     data = json.loads(pdp("models", "show", "gpt-oss-120b", "--format", "json")[1])
     assert sum(group["count"] for group in data["layers"]) == 36
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--ttft", "2", "s"], "--ttft 2 s: the blank parts '2' from 's'; write --ttft 2s"),
+        (["--rate", "20", "req/s"], "write --rate 20req/s"),
+        (["--network", "400", "Gbps"], "write --network 400Gbps"),
+        (["--percentile", "90", "%"], "write --percentile 90%"),
+        (["--price", "h200", "=", "2.60", "--isl", "4k"], "write --price h200=2.60"),
+        (["--hardware", "h200,", "b200", "--isl", "4k"], "write --hardware h200,b200, or --hardware again"),
+        (["--hardware", "h200", "no.yaml"], "no.yaml: there is no such file"),
+        (
+            ["deepseek-r1", "--hardware", "h200"],
+            "deepseek-r1: a file of inputs is expected here; write --model",
+        ),
+        (["h200"], "h200: a file of inputs is expected here; write --hardware h200"),
+    ],
+)
+def test_a_blank_in_a_value_is_told(pdp, args, told):
+    code, out, err = pdp("recommend", *args)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert told in err
+
+
+def test_files_that_are_called_like_a_unit_are_read(pdp, question, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s").write_text(question.read_text())
+    assert pdp("recommend", "--alternatives", "1", "s")[0] == 0
