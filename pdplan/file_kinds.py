@@ -49,7 +49,7 @@ _OF_A_PLAN = {"plan", "prefill", "decode", "colocated", "workload", "slo"}
 _OF_A_QUESTION = {"hardware", "prefill_hardware", "decode_hardware", "isl", "osl"}
 
 
-def kind_of(data: Mapping[str, Any]) -> str | None:
+def kind_of(data: Mapping[Any, Any]) -> str | None:
     """The name in KINDS of what a file's top keys show; None where they show none.
 
     >>> kind_of({"deployments": {"chat": {}}}), kind_of({"deployments": [{}]}), kind_of({"x": 1})

@@ -349,7 +349,7 @@ def test_layers_that_alternate_are_shown_once(pdp):
         (["--hardware", "h200", "no.yaml"], "no.yaml: there is no such file"),
         (
             ["deepseek-r1", "--hardware", "h200"],
-            "deepseek-r1: a file of inputs is expected here; write --model",
+            "deepseek-r1: a file of inputs is expected here; write",
         ),
         (["h200"], "h200: a file of inputs is expected here; write --hardware h200"),
     ],
