@@ -112,8 +112,9 @@ _DURATION = _Quantity(
         "µs": 1e-6,
         "μs": 1e-6,
         "ns": 1e-9,
-        "sec": 1.0,
-        "min": _MINUTE,
+        **dict.fromkeys(("sec", "secs", "second", "seconds"), 1.0),
+        **dict.fromkeys(("msec", "milliseconds"), 1e-3),
+        **dict.fromkeys(("min", "minute", "minutes"), _MINUTE),
         "h": _HOUR,
         "hr": _HOUR,
         "hours": _HOUR,
@@ -175,7 +176,15 @@ _RATE = _Quantity(
             }.items()
             for what in ("", "req", " req", "requests", " requests")
         }
-        | {"": 1.0, "rps": 1.0, "qps": 1.0, " rps": 1.0, " qps": 1.0},
+        | {
+            "": 1.0,
+            "rps": 1.0,
+            "qps": 1.0,
+            "rpm": 1 / _MINUTE,
+            " rps": 1.0,
+            " qps": 1.0,
+            " rpm": 1 / _MINUTE,
+        },
         {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9},
     ),
     default_unit="",

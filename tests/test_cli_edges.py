@@ -362,6 +362,43 @@ def test_a_blank_in_a_value_is_told(pdp, args, told):
     assert told in err
 
 
+def test_a_limit_of_forty_seconds_a_token_is_asked_about(pdp, question):
+    def notes(*args):
+        code, out, _ = pdp("recommend", question, *args, "--format", "json")
+        assert code == 0
+        return [note for note in json.loads(out)["notes"] if "binds nothing" in note]
+
+    assert notes("--tpot", "40") == [
+        "a TPOT limit of 40.0 s binds nothing; write 40ms where milliseconds are meant, "
+        "since a bare number is seconds"
+    ]
+    assert notes("--ttft", "20") == []
+
+
+def test_a_dash_is_no_file_to_write_to(pdp, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs = ROOT / "examples/runs/trtllm-h200.csv"
+    code, _, err = pdp("validate", runs, "--output", "-")
+    assert (code, os.listdir(tmp_path)) == (2, [])
+    assert "the answer itself goes to standard output" in err
+
+
+def test_a_budget_as_baseline_is_told_the_other_flag(pdp):
+    budget = ROOT / "examples/budget.yaml"
+    code, _, err = pdp("check", budget, "--baseline", budget)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "this is a budget file" in err
+    assert "--against" in err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_an_interrupt_while_modules_load_is_quiet(tmp_path):
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    found = subprocess.run([sys.executable, "-m", "pdplan", "--help"], env=env, capture_output=True)
+    assert (found.returncode, found.stdout, found.stderr) == (130, b"", b"")
+
+
 def test_files_that_are_called_like_a_unit_are_read(pdp, question, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s").write_text(question.read_text())

@@ -128,8 +128,3 @@ def _bug(problem: Exception) -> int:
         ]
     )
     return BUG
-
-
-def main() -> None:
-    """The console script."""
-    sys.exit(run())

@@ -26,7 +26,7 @@ from pdplan.inputs.names import (
     resolved_kv_precision,
 )
 from pdplan.inputs.printed import from_printed
-from pdplan.inputs.quantities import network_from, slo_from, speculation_from, workload_from
+from pdplan.inputs.quantities import network_from, slo_from, slo_notes, speculation_from, workload_from
 from pdplan.inputs.questions import context_note, merged, with_paths
 from pdplan.inputs.schemas import PlanKeys, PoolKeys
 from pdplan.inputs.spelling import as_keys
@@ -107,7 +107,7 @@ def deployment_from(document: Document, catalog: Catalog, flags: Values | None =
         slo=slo,
         world=world,
         catalog_sha256=entries.digest(),
-        notes=tuple(_notes(plan, workload, world, catalog)),
+        notes=(*slo_notes(slo), *_notes(plan, workload, world, catalog)),
         source=document.path,
         split_by_rate=any(len(parts) > 1 and parts[0][2] is None for parts in pools.values()),
     )

@@ -10,6 +10,7 @@ from pdplan.compose import NetworkSpec
 from pdplan.errors import InputError, nearest, quoted_list
 from pdplan.inputs.given import Findings, Given, Values
 from pdplan.units import (
+    format_duration,
     parse_bandwidth_bytes_per_s,
     parse_duration_s,
     parse_fraction,
@@ -32,6 +33,9 @@ MAX_USD_PER_H = 1e9
 MAX_SPARE = 1000
 MAX_HEADROOM = 0.9
 DEFAULT_PERCENTILE = 0.9
+IDLE_TTFT_S = 300.0
+IDLE_TPOT_S = 5.0
+"""Limits beyond these are slips of the unit: no one waits so long for a token."""
 TRANSPORTS = ("rdma", "tcp")
 NETWORK_KEYS = ("bandwidth", "latency", "round_trip", "jitter", "loss", "transport")
 
@@ -93,6 +97,16 @@ def slo_from(values: Values, findings: Findings, calibration: Calibration | None
         confidence=confidence,
         calibration=calibration,
     )
+
+
+def slo_notes(slo: Slo) -> list[str]:
+    """Limits that bind nothing, as where milliseconds were written without their unit."""
+    return [
+        f"a {name} limit of {format_duration(limit)} binds nothing; write {limit:g}ms where milliseconds are "
+        "meant, since a bare number is seconds"
+        for name, limit, most in (("TTFT", slo.ttft_s, IDLE_TTFT_S), ("TPOT", slo.tpot_s, IDLE_TPOT_S))
+        if limit is not None and limit > most
+    ]
 
 
 def count_from(

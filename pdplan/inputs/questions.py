@@ -29,6 +29,7 @@ from pdplan.inputs.quantities import (
     headroom_from,
     network_from,
     slo_from,
+    slo_notes,
     spare_from,
     workload_from,
 )
@@ -200,7 +201,7 @@ def _switch(values: Values, key: str, findings: Findings) -> bool | None:
 
 
 def _notes(question: Question, world: World, catalog: Catalog) -> list[str]:
-    notes: list[str] = []
+    notes = slo_notes(question.slo)
     model, workload = world.model(question.model), question.workload
     if workload.isl + workload.osl > model.max_context:
         notes.append(context_note(model.name, workload.isl + workload.osl, model.max_context))
