@@ -23,6 +23,7 @@ from pdplan.workload import (
     MAX_CONCURRENCY,
     MAX_RATE_PER_S,
     MAX_TOKENS,
+    MOST_REUSE,
     Slo,
     Speculation,
     Workload,
@@ -73,7 +74,10 @@ def workload_from(values: Values, findings: Findings, *, needs_load: bool) -> Wo
 
 
 def traffic_from(values: Values, key: str, findings: Findings) -> float | None:
-    """One of isl, osl, rate, concurrency on its own."""
+    """One of isl, osl, rate, concurrency, prefix_reuse on its own."""
+    if key == "prefix_reuse":
+        share: float | None = _parsed(values, key, findings, _reuse)
+        return share
     if key == "rate":
         found: float | None = _parsed(values, key, findings, _rate)
         return found
@@ -269,8 +273,10 @@ def _rate(value: Any, name: str) -> float:
 
 def _reuse(value: Any, name: str) -> float:
     found = parse_fraction(value, name=name)
-    if found > 0.999:
-        raise InputError(f"{name}: {value} is out of range; expected 0 to 0.999 as a share of the prompt")
+    if found > MOST_REUSE:
+        raise InputError(
+            f"{name}: {value} is out of range; expected 0 to {MOST_REUSE:g} as a share of the prompt"
+        )
     return found
 
 

@@ -151,6 +151,7 @@ def run_group(
         rate=np.asarray([run.rate for run in group]) if first.open_loop else None,
         concurrency=None if first.open_loop else np.asarray([run.concurrency for run in group]),
         arrival_cv=first.arrival_cv,
+        prefix_reuse=first.prefix_reuse,
         **loop_settings(group, bench, engine.max_step_tokens),
     )
     decode = _within_memory(_pool(own, [run.decode for run in group], speculation), workload)

@@ -48,6 +48,7 @@ COLUMNS: dict[str, Callable[[Run], Any]] = {
     "length_spread": lambda r: f"{r.length_spread:g}",
     "concurrency": lambda r: "" if r.open_loop else f"{r.concurrency:g}",
     "rate": lambda r: f"{r.rate:g}" if r.open_loop else "",
+    "prefix_reuse": lambda r: f"{r.prefix_reuse:g}",
     "arrival_cv": lambda r: f"{r.arrival_cv:g}" if r.open_loop else "",
     "gpus": lambda r: r.gpus,
     "workers": lambda r: r.decode.workers,
