@@ -399,6 +399,17 @@ def test_an_interrupt_while_modules_load_is_quiet(tmp_path):
     assert (found.returncode, found.stdout, found.stderr) == (130, b"", b"")
 
 
+def test_a_long_address_is_cut_behind_a_slash_where_a_table_is_narrow():
+    address = "https://docs.example.org/en/v2/a-long-way/to-the-page.html"
+    rows = [("docs", f"The page: {address}", "2026-01-01")]
+    report = Report(blocks=(table("", "key|~title|date", rows),), data={}, records=())
+    narrow = render(report, "text", width=50).splitlines()
+    assert max(map(len, narrow)) <= 50
+    assert address in "".join(line[6:].removesuffix("2026-01-01").strip() for line in narrow)
+    assert address in render(report, "text", width=100)
+    assert address in render(report, "text")
+
+
 def test_files_that_are_called_like_a_unit_are_read(pdp, question, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s").write_text(question.read_text())
