@@ -228,9 +228,7 @@ def format_from(text: str, known: tuple[str, ...]) -> str:
         close = nearest(name, known)
         hint = f"; did you mean {quoted_list(close)}?" if close else ""
         if name in ("yaml", "yml"):
-            hint = (
-                "; JSON is YAML, too: what --format json prints can be given to other commands"
-            )
+            hint = "; JSON is YAML, too: what --format json prints can be given to other commands"
         raise InputError(f"--format: '{text}' is not known{hint} (one of {', '.join(known)})")
     return name
 
