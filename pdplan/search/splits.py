@@ -262,8 +262,9 @@ class Splits:
         # By how many run: a rate follows from that directly, and it from a rate by solving.
         pool = decode.candidates.with_workers(split.receiving)
         most = solve_running(pool, self.workload, high, colocated=False)
-        running = highest_rate(lambda n, which: self.served(split.take(which), n)[1], most, FLOOR)
+        running = highest_rate(lambda n, which: self.served(split.take(which), n)[1], most)
         rate = np.where(running > 0, self.served(split, np.maximum(running, 1e-9))[0] * (1 - 1e-9), 0.0)
+        kept = (rate > 0) & (rate >= FLOOR * rate.max(initial=0.0))
         metrics, batch = self.metrics_at(split, rate)
         sending, receiving = self.prefill.take(split.senders).candidates, decode.candidates
         return [
@@ -275,7 +276,7 @@ class Splits:
                 ),
                 metrics=metrics.at(k),
             )
-            for k in np.flatnonzero((rate > 0) & serves(metrics, self.slo))
+            for k in np.flatnonzero(kept & serves(metrics, self.slo))
         ]
 
 
