@@ -19,7 +19,11 @@ NEAR = 0.7
 """What is left of the capacity at the ends of a bracket: within such a logarithm lines are straight."""
 AROUND = np.array([-1 / 4, -1 / 16, -1 / 128, -1 / 2048, 1 / 2048, 1 / 128, 1 / 16, 1 / 4])
 """Guesses around a straight line's crossing, as shares of what lies between the ends."""
-EVENLY = np.linspace(0.0, 1.0, len(AROUND) + 2)[1:-1]
+FEW_AROUND = np.array([-1 / 8, -1 / 256, 1 / 256, 1 / 8])
+MANY = 256
+"""Of so many deployments each is tried at fewer rates in a call."""
+TRICKLE = 1e-6
+"""A deployment that does not serve this share of its bound serves nobody."""
 MOST_CALLS = 40
 
 Excess = Callable[[Array, Array], Array]
@@ -39,13 +43,16 @@ def excess(metrics: Metrics, slo: Slo) -> Array:
     return np.where(good, np.minimum(beyond, 0.0), np.where(beyond > 0, beyond, np.inf))
 
 
-def highest_rate(excess_at: Excess, high: Array, floor: float = 0.0) -> Array:
+def highest_rate(
+    excess_at: Excess, high: Array, floor: float = 0.0, tolerance: float = RELATIVE_TOLERANCE
+) -> Array:
     """The largest rate up to `high` at which a deployment still meets its SLO, 0 where none does.
 
     Everything here is monotone in the rate. Waiting grows as the inverse of the capacity that is left,
     so on logarithmic scales of both the excess is nearly straight. Many rates of each deployment are
     tried in one call: close around where a straight line between the ends crosses, and evenly, in case
-    it is none. Of deployments that cannot reach `floor` times the best, 0 is returned once that is known.
+    it is none. To `tolerance`, from below. Of deployments that cannot reach `floor` times the best, 0 is
+    returned once that is known.
 
     >>> tops = np.array([3.0, 9.0, -1.0])
     >>> highest_rate(lambda rate, which: rate - tops[which], np.array([4.0, 8.0, 1.0])).round(5)
@@ -53,13 +60,14 @@ def highest_rate(excess_at: Excess, high: Array, floor: float = 0.0) -> Array:
     """
     high = np.array(high, dtype=float)
     top = high * (1.0 + RELATIVE_TOLERANCE)
-    above = np.array(excess_at(high, np.arange(len(high))), dtype=float)
-    low = np.where(above <= 0, high, 0.0)
-    below = np.full(np.shape(high), -np.inf)
+    ends = np.concatenate([high, high * TRICKLE])
+    above, below = np.array(excess_at(ends, np.tile(np.arange(len(high)), 2)), dtype=float).reshape(2, -1)
+    low = np.where(above <= 0, high, np.where(below <= 0, high * TRICKLE, 0.0))
+    high = np.where(low > 0, high, 0.0)
     for _ in range(MOST_CALLS):
         hopeless = high < floor * low.max(initial=0.0)
         low = np.where(hopeless, 0.0, low)
-        open_ = np.flatnonzero((high - low > RELATIVE_TOLERANCE * high) & ~hopeless)
+        open_ = np.flatnonzero((high - low > tolerance * high) & ~hopeless)
         if not len(open_):
             break
         a, b, fa, fb, end = (x[open_, None] for x in (low, high, below, above, top))
@@ -67,8 +75,10 @@ def highest_rate(excess_at: Excess, high: Array, floor: float = 0.0) -> Array:
         # Far from the root it may be a cliff.
         straight = np.isfinite(fa) & np.isfinite(fb) & (left_a - left_b < NEAR)
         crossing = np.where(straight, -fa / np.where(straight, fb - fa, 1.0), 0.5)
-        share = np.sort(np.clip(np.where(straight, crossing + AROUND, EVENLY), 0.0, 1.0), axis=1)
-        hair = RELATIVE_TOLERANCE * b / 2
+        around = AROUND if len(open_) < MANY else FEW_AROUND
+        evenly = np.arange(1, len(around) + 1) / (len(around) + 1)
+        share = np.sort(np.clip(np.where(straight, crossing + around, evenly), 0.0, 1.0), axis=1)
+        hair = tolerance * b / 2
         tried = np.clip(-np.expm1(left_a + share * (left_b - left_a)) * end, a + hair, b - hair)
         found = np.asarray(excess_at(tried.ravel(), np.repeat(open_, tried.shape[1])), dtype=float)
         found = found.reshape(tried.shape)
