@@ -14,6 +14,8 @@ from pdplan.errors import InputError
 MAX_TOKENS = 10_000_000
 MAX_RATE_PER_S = 1e7
 MAX_CONCURRENCY = 1e9
+MOST_REUSE = 0.999
+"""Share of a prompt that the prefix cache may hold: the last token is always computed."""
 CONFIDENCE_RANGE = (0.5, 0.99)
 """Beyond 99 % a handful of measured runs would decide."""
 
@@ -71,7 +73,7 @@ class Workload:
         _require("arrival_cv", self.arrival_cv, 0, 10, "")
         if isinstance(self.burst_share, int | float):
             _require("burst_share", self.burst_share, 0, 1, "as a share of the requests")
-        _require("prefix_reuse", self.prefix_reuse, 0, 0.999, "as a share of the prompt")
+        _require("prefix_reuse", self.prefix_reuse, 0, MOST_REUSE, "as a share of the prompt")
 
     @property
     def new_tokens(self) -> Any:

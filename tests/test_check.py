@@ -513,7 +513,7 @@ def test_junit_is_xml_with_a_failure_a_breach(shown: tuple[Check, Difference]) -
 
 
 def run(*args: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from pdplan.cli.app import main; main()", "check", *map(str, args)]
+    command = [sys.executable, "-c", "from pdplan.__main__ import main; main()", "check", *map(str, args)]
     import os
 
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
