@@ -143,6 +143,8 @@ def run_group(
     )
     decode = _within_memory(_pool(own, [run.decode for run in group], speculation), workload)
     decode = _within_slots(decode, group)
+    padded = [float((run.settings or {}).get("padded_batch", 0.0)) for run in group]
+    decode = replace(decode, padded_batch=np.asarray(padded) if any(padded) else 0.0)
     prefill = None
     if first.prefill is not None:
         prefill = _pool(setting(sender), [run.prefill or run.decode for run in group])

@@ -22,7 +22,7 @@ ENGINE_SETTINGS = ("dispatch_bytes", "combine_bytes", "fp4_dispatch_bytes")
 """Those that stand in for constants of the engine."""
 SETTINGS = (
     *("held_up_to_steps", "queued_steps", "step_tokens", "cold", "drafted", "date", "rounds"),
-    *("rank_batch", "worker_batch", "prefill_dp", "prefill_ep", "decode_dp", "decode_ep"),
+    *("rank_batch", "worker_batch", "padded_batch", "prefill_dp", "prefill_ep", "decode_dp", "decode_ep"),
     *("experts_over_all", "attention_dp", "build"),
     *ENGINE_SETTINGS,
 )

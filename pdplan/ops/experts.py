@@ -21,11 +21,12 @@ def expert_ops(
     hidden: int,
     formats: Formats,
     layout: Layout,
-    tokens: Array,
+    load: Load,
     routing: Routing,
 ) -> Iterator[Op]:
     for matrix in block.matrices(hidden):
-        yield gemm(matrix, layers, formats, layout, tokens)
+        yield gemm(matrix, layers, formats, layout, load.rows)
+    tokens = load.tokens  # what pads a graph goes to no expert
     everyone = tokens * layout.dp  # every attention rank's tokens meet the same experts
     assignments = everyone * block.per_token
     factor = busiest_rank_factor(layout.ep, assignments, block.experts, routing.skew)
@@ -108,7 +109,7 @@ def expert_messages(
         )
 
     return [
-        all_reduce("experts all-reduce", layers, tokens, hidden, layout, mask=~spread),
+        all_reduce("experts all-reduce", layers, load.rows, hidden, layout, mask=~spread),
         exchange("expert dispatch", routing.dispatch_bytes),
         exchange("expert combine", routing.combine_bytes),
         Message(
