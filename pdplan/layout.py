@@ -81,7 +81,7 @@ class Load:
 
     @property
     def rows(self) -> Array:
-        """Rows of every other product: the tokens, or what the step's graph was captured for if that is more."""
+        """Rows of every other product: the tokens, or what the graph was captured for if that is more."""
         padding = np.maximum(_array(self.padded_sequences) - self.decode_sequences, 0.0)
         return self.tokens + padding * self.queries
 
