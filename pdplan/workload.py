@@ -52,6 +52,9 @@ class Workload:
     or balances its ranks)."""
     step_tokens: Any = None
     """Prompt tokens that a step of the server holds; None: as many as the engine's default."""
+    handover_s: Any = 0.0
+    """Closed loop: what a prefill worker takes to send one prompt's cache where it sends one after another,
+    by a transport slower than the network."""
     convoy_prompts: Any = 0.0
     """Closed loop of answers that are all of one length: prompts that start together end together and
     come back together, so many of them where a step mixes prompts and decodes; 0: lengths differ."""
