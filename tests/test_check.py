@@ -526,7 +526,7 @@ def test_exit_codes_and_streams(tmp_path: Path) -> None:
     assert met.stdout.startswith("Budget met")
     broken = run("examples/budget-breached.yaml", "--format", "github")
     assert (broken.returncode, broken.stderr) == (1, "")
-    assert broken.stdout.startswith("::error file=examples/plans/")
+    assert "\n::error file=examples/plans/" in f"\n{broken.stdout}"
     bad = run(tmp_path / "nothing.yaml")
     assert (bad.returncode, bad.stdout) == (2, "")
     assert "there is no such file" in bad.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -395,7 +396,9 @@ def test_a_budget_as_baseline_is_told_the_other_flag(pdp):
 def test_an_interrupt_while_modules_load_is_quiet(tmp_path):
     (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     env = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    found = subprocess.run([sys.executable, "-m", "pdplan", "--help"], env=env, capture_output=True)
+    # A shell's background jobs, and what they start, are deaf to the signal.
+    command = [sys.executable, "-m", "pdplan", "--help"]
+    found = subprocess.run(command, env=env, capture_output=True, preexec_fn=hear)
     assert (found.returncode, found.stdout, found.stderr) == (130, b"", b"")
 
 
@@ -429,6 +432,10 @@ def test_the_most_requests_without_a_ttft_limit_are_said_to_queue_without_end(pd
     assert notes("--max-gpus", "2", "--ttft", "1s") == []
     assert notes("--max-gpus", "2", "--headroom", "10%") == []
     assert notes("--rate", "2") == []
+
+
+def hear() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_files_that_are_called_like_a_unit_are_read(pdp, question, monkeypatch, tmp_path):

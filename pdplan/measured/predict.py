@@ -20,7 +20,7 @@ from pdplan.layout import Layout
 from pdplan.measured.maturity import tuning_factor
 from pdplan.measured.run import Run
 from pdplan.measured.runs import group_runs
-from pdplan.measured.servers import engine_settings, loop_settings
+from pdplan.measured.servers import attention_weights, engine_settings, loop_settings, node_bytes_per_s
 from pdplan.plan import Metrics, PoolPlan, Serving
 from pdplan.pools import Pool
 from pdplan.step import Setting
@@ -125,7 +125,7 @@ def run_group(
     )
     utilisation = bench.pop("memory_utilisation")
 
-    def setting(hardware: str) -> Setting:
+    def setting(hardware: str, role: str) -> Setting:
         built = build_setting(world, serving, hardware)
         engine = as_built(built.constants.engine, first.build, engines)
         share = engine.kernel_overhead_share * tuning_factor(engine.tuning_exponent, group)
@@ -133,11 +133,18 @@ def run_group(
             engine,
             memory_utilisation=max(engine.memory_utilisation, utilisation),
             kernel_overhead_share=share,
-            **engine_settings(first),
+            **engine_settings(first, role),
         )
-        return replace(built, constants=replace(built.constants, engine=engine))
+        formats = built.formats
+        if weights := attention_weights(first):
+            formats = replace(formats, checkpoint=replace(formats.checkpoint, attention=weights))
+        links = built.constants.links
+        if role == "decode" and (reached := node_bytes_per_s(first)) is not None:
+            links = replace(links, scale_out_bytes_per_s=reached)
+        constants = replace(built.constants, engine=engine, links=links)
+        return replace(built, formats=formats, constants=constants)
 
-    own = setting(first.hardware)
+    own = setting(first.hardware, "decode")
     engine = own.constants.engine
     speculation = Speculation()
     if first.speculates:
@@ -156,9 +163,11 @@ def run_group(
     )
     decode = _within_memory(_pool(own, [run.decode for run in group], speculation), workload)
     decode = _within_slots(decode, group)
+    padded = [float((run.settings or {}).get("padded_batch", 0.0)) for run in group]
+    decode = replace(decode, padded_batch=np.asarray(padded) if any(padded) else 0.0)
     prefill = None
     if first.prefill is not None:
-        prefill = _pool(setting(sender), [run.prefill or run.decode for run in group])
+        prefill = _pool(setting(sender, "prefill"), [run.prefill or run.decode for run in group])
         prefill = replace(prefill, max_batch=prefill.micro_batches_per_worker)
     return RunGroup(decode=decode, prefill=prefill, workload=workload, world=world)
 
