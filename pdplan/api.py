@@ -135,7 +135,7 @@ def sensitivity(found: Recommendation, *, change: float = 0.2, inputs: Sequence[
 
     if not 0 < change < 1:
         raise InputError(f"change: {change:g} is out of range; expected more than 0 and less than 1")
-    return vary(found, change=change, only=inputs)
+    return vary(_answer(found, "sensitivity"), change=change, only=_names(inputs))
 
 
 def break_even(found: Recommendation, *, inputs: Sequence[str] = ()) -> BreakEven:
@@ -145,7 +145,7 @@ def break_even(found: Recommendation, *, inputs: Sequence[str] = ()) -> BreakEve
     """
     from pdplan.search.breakeven import break_even as turns
 
-    return turns(found, only=inputs)
+    return turns(_answer(found, "break_even"), only=_names(inputs))
 
 
 def front(
@@ -196,6 +196,8 @@ def compare(
     2
     """
     values = _given(inputs, ComparisonInputs)
+    if isinstance(files, str | PathLike):
+        files = [files]
     if files:
         return compare_files([str(f) for f in files], values, catalog or Catalog())
     return compare_questions({}, values, catalog or Catalog())
@@ -226,7 +228,7 @@ def fleet(
     if isinstance(deployments, Mapping):
         asked = fleet_from(Document(path="fleet", data=_plain(deployments), text=""), entries, flags)
     else:
-        asked = read_fleet(Path(deployments), entries, flags)
+        asked = read_fleet(_file(deployments, "fleet"), entries, flags)
     return plan_fleet(asked.wanted, asked.budgets)
 
 
@@ -280,9 +282,13 @@ def _merged(file: File | None, inputs: Mapping[str, Any], kind: Any) -> Mapping[
 
 
 def _deployment(
-    plan: Plan | Candidate | Mapping[str, Any] | File, inputs: Mapping[str, Any], catalog: Catalog | None
+    plan: Plan | Candidate | Recommendation | Mapping[str, Any] | File,
+    inputs: Mapping[str, Any],
+    catalog: Catalog | None,
 ) -> Deployment:
     values, entries = _given(inputs, DeploymentInputs), catalog or Catalog()
+    if isinstance(plan, Recommendation):
+        raise InputError("plan: this is a recommendation; give its answer, found.best, or another plan")
     if isinstance(plan, Candidate):
         plan = plan.plan
     if isinstance(plan, Colocated | Disaggregated | Mixed):
@@ -291,7 +297,23 @@ def _deployment(
         plan = plan_json(plan)
     if isinstance(plan, Mapping):
         return deployment_from(Document(path="plan", data=_plain(plan), text=""), entries, values)
-    return read_deployment(Path(plan), entries, values)
+    return read_deployment(_file(plan, "plan"), entries, values)
+
+
+def _file(given: Any, name: str) -> Path:
+    if not isinstance(given, str | PathLike):
+        raise InputError(f"{name}: {given!r} is no {name}; give one, a mapping or a file")
+    return Path(given)
+
+
+def _answer(found: Any, what: str) -> Recommendation:
+    if not isinstance(found, Recommendation):
+        raise InputError(f"{what}: {found!r} is no recommendation; give what pdplan.recommend returned")
+    return found
+
+
+def _names(inputs: Sequence[str]) -> Sequence[str]:
+    return [inputs] if isinstance(inputs, str) else inputs
 
 
 def _plain(plan: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 
 from pdplan.errors import InputError, nearest, quoted_list
 from pdplan.printing import (
@@ -342,7 +343,7 @@ def _parse(
 ) -> float:
     """The value in the base unit, or an InputError; `given` is what the user wrote, if `value` is not."""
     given = value if given is None else given
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool) or not isinstance(value, str | Real):
         raise _wrong(given, quantity, name, "expected a number with a unit")
     unit = ""
     if isinstance(value, str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import pdplan
@@ -123,3 +124,39 @@ def test_a_plan_of_the_shortest_requests_can_be_evaluated() -> None:
     assert found.best is not None
     metrics = pdplan.evaluate(found.best, **load)
     assert metrics.ttft_mean_s == pytest.approx(found.best.metrics.ttft_mean_s)
+
+
+FEW = {"model": "llama-3.1-8b", "hardware": "h100", "isl": 1024, "osl": 128, "rate": 2}
+
+
+def test_numbers_of_numpy_are_numbers():
+    found = pdplan.recommend(**FEW | {"isl": np.int64(1024), "rate": np.float32(2)})
+    assert found.best.metrics == pdplan.recommend(**FEW).best.metrics
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: pdplan.recommend(**FEW, prices={1: 2}), "unknown accelerator '1'"),
+        (lambda: pdplan.recommend(**FEW, network={"bandwith": "1Gbps"}), "did you mean 'bandwidth'"),
+        (lambda: pdplan.evaluate(pdplan.recommend(**FEW)), "give its answer, found.best"),
+        (
+            lambda: pdplan.evaluate(None),
+            "None is no plan; give one, a mapping or a file",
+        ),
+        (lambda: pdplan.explain(3), "3 is no plan"),
+        (lambda: pdplan.fleet(None), "None is no fleet"),
+        (lambda: pdplan.sensitivity(None), "None is no recommendation"),
+        (lambda: pdplan.break_even(7), "7 is no recommendation"),
+        (lambda: pdplan.compare("nowhere.yaml"), "nowhere.yaml: there is no such file"),
+    ],
+)
+def test_what_is_no_input_is_told_as_one(call, words):
+    with pytest.raises(pdplan.InputError) as caught:
+        call()
+    assert words in str(caught.value)
+
+
+def test_one_input_may_stand_without_a_list():
+    found = pdplan.recommend(**FEW)
+    assert pdplan.break_even(found, inputs="rate").turns == pdplan.break_even(found, inputs=["rate"]).turns

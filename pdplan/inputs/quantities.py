@@ -178,6 +178,8 @@ def network_from(values: Values, findings: Findings) -> NetworkSpec:
         parts = {key: Given(text, f"{whole.where} {key}") for key, text in _network_parts(whole, findings)}
     else:
         parts = dict(_nested(values, "network"))
+        for strange in sorted(str(key) for key in parts if key not in NETWORK_KEYS):
+            findings.say(whole.where, _unknown_network_key(strange))
     found: dict[str, Any] = {
         "bandwidth_bytes_per_s": _parsed(
             parts, "bandwidth", findings, lambda v, n: parse_bandwidth_bytes_per_s(v, name=n)
@@ -339,18 +341,20 @@ def _network_parts(whole: Given, findings: Findings) -> list[tuple[str, str]]:
         elif key.strip() in NETWORK_KEYS:
             found.append((key.strip(), text.strip()))
         else:
-            close = nearest(key.strip(), NETWORK_KEYS)
-            hint = (
-                f"did you mean {quoted_list(close)}?" if close else f"the keys are {', '.join(NETWORK_KEYS)}"
-            )
-            findings.say(whole.where, f"unknown key '{key.strip()}'; {hint}")
+            findings.say(whole.where, _unknown_network_key(key.strip()))
     return found
+
+
+def _unknown_network_key(key: str) -> str:
+    close = nearest(key, NETWORK_KEYS)
+    hint = f"did you mean {quoted_list(close)}?" if close else f"the keys are {', '.join(NETWORK_KEYS)}"
+    return f"unknown key '{key}'; {hint}"
 
 
 def price_items(entry: Given, findings: Findings) -> list[tuple[str, Any, str]]:
     """(name, price, where) out of a mapping, or out of texts such as h200=2.60."""
     if isinstance(entry.value, Mapping):
-        return [(name, g.value, g.where) for name, g in _nested({"prices": entry}, "prices").items()]
+        return [(str(name), g.value, g.where) for name, g in _nested({"prices": entry}, "prices").items()]
     texts = list(entry.value) if isinstance(entry.value, list | tuple) else [entry.value]
     found: list[tuple[str, Any, str]] = []
     for text in (t for many in texts for t in str(many).split(",")):

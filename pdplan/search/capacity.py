@@ -314,7 +314,7 @@ def _colocated_rates(choices: DecodeChoices, workers: Array, limits: Limits) -> 
         asked = workload.at_rate(rate_of(running, which))
         served = serve_colocated(pool, asked, slo, running)
         ttft = served.ttft.quantile_s(slo.percentile)
-        used = ttft / (slo.ttft_s or np.inf)
+        used = np.zeros(np.shape(ttft)) if slo.ttft_s is None else ttft / slo.ttft_s
         if slo.request_latency_s is not None:
             whole = ttft + served.tpots["slo"] * max(workload.osl - 1.0, 0.0)
             used = np.maximum(used, whole / slo.request_latency_s)
