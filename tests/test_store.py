@@ -228,3 +228,27 @@ def test_the_shipped_catalogs_are_found_and_sound():
     catalog = Catalog(environment="")
     assert catalog.accelerator("H200").name == "h200"
     assert catalog.check() == []
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "told"),
+    [
+        (" heads: 32", " heads: -3", "12:28: 'heads' is -3; it must be at least 1"),
+        ("count: 32", "count: 0", "11:5: 'count' is 0; it must be at least 1"),
+        ("count: 32", "count: 1000000000", "'count' is 1000000000; it must be at most 10000"),
+        ("hidden_size: 4096", "hidden_size: -1", "6:1: 'hidden_size' is -1; it must be at least 1"),
+        ("vocab_size: 128256", "vocab_size: 0", "'vocab_size' is 0"),
+        ("kv_heads: 8", "kv_heads: 5", "12:5: 32 query heads cannot share 5 KV heads evenly"),
+        ("intermediate_size: 14336", "intermediate_size: 0", "'intermediate_size' is 0"),
+    ],
+)
+def test_numbers_that_no_model_has_are_told_by_line(tmp_path, was, becomes, told):
+    text = (store.shipped_folder("model") / "llama-3.1-8b.yaml").read_text()
+    assert text.count(was) == 1
+    path = tmp_path / "llama-3.1-8b.yaml"
+    path.write_text(text.replace(was, becomes))
+    found = [m for m in Catalog([tmp_path], environment="").check() if str(tmp_path) in m]
+    assert len(found) == 1
+    assert told in found[0]
+    with pytest.raises(CatalogError):
+        Catalog([tmp_path], environment="").model("llama-3.1-8b")

@@ -9,7 +9,14 @@ the count of parameters and the count of FLOP cannot disagree.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le
+
+Count = Annotated[int, Ge(1), Le(1_000_000_000)]
+"""Heads, layers, widths: at least one, and no more than any model has."""
+Extent = Annotated[int, Ge(0), Le(10**15)]
+"""As a Count, and 0 where there is none; also a number of parameters."""
 
 Part = Literal["attention", "dense", "experts", "shared", "router", "head", "embedding"]
 """Which tensors of a checkpoint a matrix belongs to; checkpoints quantise by part.

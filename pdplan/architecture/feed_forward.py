@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pdplan.architecture.counts import Matrix
+from pdplan.architecture.counts import Count, Extent, Matrix
 
 _STRICT = {"extra": "forbid"}
 
@@ -16,7 +16,7 @@ class Dense:
 
     __pydantic_config__ = _STRICT
     kind: Literal["dense"] = "dense"
-    intermediate_size: int
+    intermediate_size: Count
     matrices_per_mlp: Literal[2, 3] = 3
     bias: bool = False
 
@@ -33,20 +33,24 @@ class Experts:
 
     __pydantic_config__ = _STRICT
     kind: Literal["experts"] = "experts"
-    experts: int
-    per_token: int
-    intermediate_size: int
+    experts: Count
+    per_token: Count
+    intermediate_size: Count
     matrices_per_mlp: Literal[2, 3] = 3
-    shared_intermediate_size: int = 0
+    shared_intermediate_size: Extent = 0
     """Width of the MLP that every token passes: shared experts, or a dense MLP beside the experts."""
     shared_gate: bool = False
-    latent_size: int | None = None
+    latent_size: Count | None = None
     """Routed experts work in a projected space of this width (Nemotron 3, Kimi K3)."""
     bias: bool = False
     router_bias: bool = False
-    routed_groups: int | None = None
+    routed_groups: Count | None = None
     """A token's experts lie in at most this many groups, and groups on as many nodes (DeepSeek: 4)."""
     """A bias or a load-balancing correction per expert."""
+
+    def __post_init__(self) -> None:
+        if self.per_token > self.experts:
+            raise ValueError(f"{self.per_token} experts per token, but {self.experts} experts in all")
 
     @property
     def width(self) -> int | None:

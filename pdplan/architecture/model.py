@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from pdplan.architecture.counts import Part
+from annotated_types import Le
+
+from pdplan.architecture.counts import Count, Extent, Part
 from pdplan.architecture.feed_forward import Dense, Experts
 from pdplan.architecture.mixers import Mixer
 
@@ -34,7 +36,7 @@ class Layers:
     """`count` equal layers; a layer has a mixer, a feed-forward block, or both."""
 
     __pydantic_config__ = _STRICT
-    count: int
+    count: Annotated[Count, Le(10_000)]
     attention: Mixer | None = None
     feed_forward: Dense | Experts | None = None
 
@@ -46,7 +48,7 @@ class DraftHead:
     __pydantic_config__ = _STRICT
     layers: tuple[Layers, ...]
     """The layers of all modules together, in order."""
-    modules: int = 1
+    modules: Count = 1
     """Each module first projects [hidden, embedding] (2·hidden) to hidden; table and head are the model's."""
     source: str
 
@@ -100,17 +102,17 @@ class Model:
     hugging_face_ids: tuple[str, ...]
     source: str
     date: str
-    hidden_size: int
-    vocab_size: int
+    hidden_size: Count
+    vocab_size: Count
     tie_embeddings: bool
-    max_context: int
+    max_context: Count
     layers: tuple[Layers, ...]
     draft: DraftHead | None = None
     checkpoints: dict[str, Checkpoint]
     """By precision name: bf16, fp8, fp4, int4, int8. The first is the publisher's own."""
     published: Published | None = None
-    norms_per_layer: int = 2
+    norms_per_layer: Count = 2
     """Norm vectors of a layer with mixer and feed-forward block; a layer with one of them has half."""
-    other_parameters: int = 0
+    other_parameters: Extent = 0
     """Parameters off the text path that `published` counts (vision tower)."""
     notes: tuple[str, ...] = field(default=())

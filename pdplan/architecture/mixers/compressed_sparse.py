@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pdplan.architecture.counts import AttentionCore, Indexer, Matrix
+from pdplan.architecture.counts import AttentionCore, Count, Extent, Indexer, Matrix
 from pdplan.architecture.mixers.latent import IndexerSpec
 
 _STRICT = {"extra": "forbid"}
@@ -27,14 +27,14 @@ class CompressedSparse:
 
     __pydantic_config__ = _STRICT
     kind: Literal["csa"] = "csa"
-    heads: int
-    head_dim: int
-    q_lora_rank: int
-    o_groups: int
+    heads: Count
+    head_dim: Count
+    q_lora_rank: Count
+    o_groups: Count
     """The output projection is block-diagonal over this many groups of heads, then dense."""
-    o_lora_rank: int
-    window: int
-    compress_ratio: int = 0
+    o_lora_rank: Count
+    window: Count
+    compress_ratio: Extent = 0
     """Tokens per compressed entry; 0 where the layer keeps its window only."""
     indexer: IndexerSpec | None = None
     sinks: bool = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pdplan.architecture.counts import Matrix, RecurrentState
+from pdplan.architecture.counts import Count, Matrix, RecurrentState
 
 _STRICT = {"extra": "forbid"}
 
@@ -24,14 +24,14 @@ class GatedLinear:
 
     __pydantic_config__ = _STRICT
     kind: Literal["gated_linear"] = "gated_linear"
-    key_heads: int
-    value_heads: int
-    key_head_dim: int
-    value_head_dim: int
-    conv_kernel: int = 4
+    key_heads: Count
+    value_heads: Count
+    key_head_dim: Count
+    value_head_dim: Count
+    conv_kernel: Count = 4
     channel_decay: bool = False
     """Decay per key channel, from a low-rank hidden → head_dim → heads·head_dim projection (KDA)."""
-    gate_rank: int | None = None
+    gate_rank: Count | None = None
     """Rank of the output gate's projection; None for a full matrix."""
     state_bytes_per_element: float = 4.0
 

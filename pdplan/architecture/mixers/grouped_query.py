@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pdplan.architecture.counts import AttentionCore, Indexer, Matrix
+from pdplan.architecture.counts import AttentionCore, Count, Indexer, Matrix
 
 _STRICT = {"extra": "forbid"}
 
@@ -18,10 +18,10 @@ class SparseBlocks:
     """
 
     __pydantic_config__ = _STRICT
-    index_heads: int
-    index_dim: int
-    block_size: int
-    top_k_blocks: int
+    index_heads: Count
+    index_dim: Count
+    block_size: Count
+    top_k_blocks: Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +34,11 @@ class GroupedQuery:
 
     __pydantic_config__ = _STRICT
     kind: Literal["gqa"] = "gqa"
-    heads: int
-    kv_heads: int
-    head_dim: int
-    v_head_dim: int | None = None
-    window: int | None = None
+    heads: Count
+    kv_heads: Count
+    head_dim: Count
+    v_head_dim: Count | None = None
+    window: Count | None = None
     output_gate: bool = False
     """Q projection twice as wide, its second half gates the output (Qwen3.5)."""
     key_is_value: bool = False
@@ -55,6 +55,10 @@ class GroupedQuery:
     sinks: bool = False
     """A learned sink logit per head (gpt-oss)."""
     sparse: SparseBlocks | None = None
+
+    def __post_init__(self) -> None:
+        if self.kv_heads > 0 and self.heads % self.kv_heads:
+            raise ValueError(f"{self.heads} query heads cannot share {self.kv_heads} KV heads evenly")
 
     @property
     def value_dim(self) -> int:

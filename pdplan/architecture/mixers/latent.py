@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pdplan.architecture.counts import AttentionCore, Indexer, Matrix
+from pdplan.architecture.counts import AttentionCore, Count, Indexer, Matrix
 
 _STRICT = {"extra": "forbid"}
 
@@ -18,9 +18,9 @@ class IndexerSpec:
     """
 
     __pydantic_config__ = _STRICT
-    heads: int
-    head_dim: int
-    top_k: int
+    heads: Count
+    head_dim: Count
+    top_k: Count
     shared: bool = False
 
 
@@ -35,12 +35,12 @@ class Latent:
 
     __pydantic_config__ = _STRICT
     kind: Literal["mla"] = "mla"
-    heads: int
-    q_lora_rank: int | None = None
-    kv_lora_rank: int
-    qk_nope_head_dim: int
-    qk_rope_head_dim: int
-    v_head_dim: int
+    heads: Count
+    q_lora_rank: Count | None = None
+    kv_lora_rank: Count
+    qk_nope_head_dim: Count
+    qk_rope_head_dim: Count
+    v_head_dim: Count
     output_gate: bool = False
     """A hidden → heads·v_head_dim projection gates the output (Kimi K3)."""
     indexer: IndexerSpec | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pdplan.architecture.counts import Matrix, RecurrentState
+from pdplan.architecture.counts import Count, Matrix, RecurrentState
 
 _STRICT = {"extra": "forbid"}
 
@@ -20,13 +20,13 @@ class StateSpace:
 
     __pydantic_config__ = _STRICT
     kind: Literal["mamba2"] = "mamba2"
-    heads: int
-    head_dim: int
-    state_size: int
-    groups: int
-    conv_kernel: int = 4
+    heads: Count
+    head_dim: Count
+    state_size: Count
+    groups: Count
+    conv_kernel: Count = 4
     conv_bias: bool = True
-    chunk_size: int = 128
+    chunk_size: Count = 128
     state_bytes_per_element: float = 4.0
 
     @property
