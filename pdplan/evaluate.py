@@ -218,9 +218,8 @@ def serve_colocated(pool: Pool, workload: Workload, slo: Slo, running: Array | N
         fixed_s=first.other_s - differs,
         burst_s=np.asarray(burst, dtype=float),
     )
-    capacity = (
-        pool.workers * pool.max_batch / (workload.osl * mixed_step(pool, workload, pool.max_batch).tpot_s)
-    )
+    full = mixed_step(pool, replace(workload, convoy_prompts=0.0), pool.max_batch)
+    capacity = pool.workers * pool.max_batch / (workload.osl * full.tpot_s)
     saturated = _slots_run_short(pool, workload, running, entering, capacity, z)
     problem = first_problem(
         (memory.cache <= 0, WEIGHTS),

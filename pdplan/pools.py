@@ -254,14 +254,17 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
     since running/OSL prompts start per token. Engines that mix chunks into decode
     steps pay only for the added tokens (the weights are read anyway):
         t_extra = n · [t_step(decode + chunk) − t_step(decode)];
-    engines that run prefills on their own pay for whole steps.
+    engines that run prefills on their own pay for whole steps. Where a convoy comes to those
+    (`convoy_sequences`), t_decode is of all its sequences, and a server's c of them see (c − 1)/2 prompts.
     In a queue a prompt takes t_work = t_extra + n · t_step(decode)/K, K = floor(step tokens/new
     tokens): the decodes' own step is shared by all prompts that a mixed step holds.
     In a pipeline t_step is what a micro-batch's round takes, and in the queue what the slowest stage does.
     """
     engine = pool.setting.constants.engine
+    convoy = convoy_sequences(pool, workload)
+    running = np.asarray(running if convoy is None else convoy, dtype=float)
     load = decode_load(
-        np.asarray(running, dtype=float) / pool.micro_batches_per_worker,
+        running / pool.micro_batches_per_worker,
         workload.isl,
         workload.last_context,
         1.0 + pool.speculation.drafted,
@@ -284,8 +287,7 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
         extra = steps * chunked.cycle_s(pool.layout.pp)
         slot = slot_extra = work = steps * chunked.slowest_s()
     per_token = tokens_per_step(pool.speculation.drafted, pool.speculation.acceptance)
-    share = np.asarray(running, dtype=float) / workload.osl / pool.micro_batches_per_worker
-    tpot = round_s / per_token + share * extra
+    tpot = round_s / per_token + prompts_beside(pool, workload, running) / workload.osl * extra
     service = _through(chunked, slot)
     return MixedStep(
         tpot_s=tpot,
@@ -302,6 +304,31 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
         prefill=chunked,
         handling_s=handling_s(engine, workload, steps * chunked.operations, service),
     )
+
+
+def convoy_sequences(pool: Pool, workload: Workload) -> Array | None:
+    """Sequences of a worker that decode together once the prompts of all of them are through.
+
+    In a closed loop whose answers are all of one length, requests that start together end together. Where
+    prompts go first and alone, no token is decoded until the last of them is through: all are one convoy,
+    as far as there are slots. None where there is none: in open loops, for answers of many lengths, and for
+    engines that mix prompts into decode steps.
+    """
+    mixes = pool.setting.constants.engine.mixes_prefill
+    if workload.concurrency is None or mixes or not np.any(workload.convoy_prompts):
+        return None
+    each = np.asarray(workload.concurrency, dtype=float) / pool.workers
+    return np.minimum(each, pool.max_batch)
+
+
+def prompts_beside(pool: Pool, workload: Workload, running: ArrayLike) -> Array:
+    """Prompts of others that a server takes in while one of its c sequences is answered.
+
+    As many as run, c; of a convoy (c − 1)/2, since all come before the first decode step: the first prompt
+    waits for all others to be through, the last for none.
+    """
+    each = np.asarray(running, dtype=float) / pool.micro_batches_per_worker
+    return each if convoy_sequences(pool, workload) is None else np.maximum(each - 1.0, 0.0) / 2.0
 
 
 def pool_tpot_s(pool: Pool, workload: Workload, running: ArrayLike, colocated: bool) -> Array:
