@@ -80,7 +80,8 @@ def closed_disaggregated(
     """Rate, running per decode worker and mean wait for prefill of a closed loop over two pools.
 
     As above, with S_q from `prompts_ahead_s`. Ranks of attention-dp step together: a prompt waits for the
-    step under way on others, half of it on average.
+    step under way on others, half of it on average. Where a worker sends one cache after another, the queue
+    is at the slower of its ranks and its sending.
     """
     assert workload.concurrency is not None
     total = np.broadcast_to(np.asarray(workload.concurrency, dtype=float), _shape(prefill, decode))
@@ -99,10 +100,12 @@ def closed_disaggregated(
         tpot = decode_tpot_s(decode, workload, running)
         rate = decode.workers * running / (workload.osl * tpot)
         queue = (total - running * decode.workers) * np.maximum(total - 1, 0) / total
-        at_prefill = service.time_s + ahead_s(queue / servers)
+        sent = queue / prefill.workers * workload.handover_s
+        at_prefill = service.time_s + np.maximum(ahead_s(queue / servers), sent)
         others = rate / prefill.workers * np.maximum(total - 1, 0) / total
         at_prefill = at_prefill + together * step_under_way(others * service.interval_s) * step_s / 2.0
-        return rate, at_prefill, exposed + first_step_s(decode, workload, running, tpot) + handling
+        other = exposed + workload.handover_s + handling
+        return rate, at_prefill, other + first_step_s(decode, workload, running, tpot)
 
     def surplus(running: Array) -> Array:
         rate, at_prefill, other = residence(running)

@@ -72,6 +72,8 @@ class Engine:
     """Of an element of what comes back: 16 bit."""
     fp4_dispatch_bytes: float = 1.0
     """The same where weights are FP4: an engine may send tokens as its products read them."""
+    gathers_tokens: float = 0.0
+    """1: under attention-dp every rank gets all tokens, by all-gather, not each expert its own."""
     kernel_time_factor: float = 1.0
     """How much longer kernels run than their law says, on accelerators without kernel tables."""
     partial_ep: float = 1.0

@@ -39,6 +39,8 @@ class Pool:
     speculation: Speculation = NO_SPECULATION
     share: ArrayLike = 1.0
     """Of the requests that come to the role: less than 1 where other workers serve the rest."""
+    padded_batch: ArrayLike = 0.0
+    """Sequences of a rank that the only graph of a decode step was captured for; 0 where there are many."""
 
     @property
     def servers_per_worker(self) -> Array:
@@ -159,7 +161,8 @@ def _chunks(prompts: Array, workload: Workload, step_tokens: float) -> tuple[Arr
 def decode_step(pool: Pool, workload: Workload, running: ArrayLike) -> StepTime:
     """One decode step with `running` sequences on each worker, their context averaged over the answer."""
     sequences = np.asarray(running, dtype=float) / pool.micro_batches_per_worker
-    load = decode_load(sequences, workload.isl, workload.last_context, 1.0 + pool.speculation.drafted)
+    queries = 1.0 + pool.speculation.drafted
+    load = decode_load(sequences, workload.isl, workload.last_context, queries, pool.padded_batch)
     return step_time(pool.setting, pool.layout, load)
 
 
@@ -195,7 +198,8 @@ def draft_step(pool: Pool, workload: Workload, running: ArrayLike) -> StepTime |
     sequences = np.asarray(running, dtype=float) / pool.micro_batches_per_worker
     # The last stage of a pipeline drafts.
     layout = replace(pool.layout, pp=np.ones_like(pool.layout.pp))
-    return step_time(small, layout, decode_load(sequences, workload.isl, workload.last_context))
+    load = decode_load(sequences, workload.isl, workload.last_context, padded=pool.padded_batch)
+    return step_time(small, layout, load)
 
 
 def draft_setting(pool: Pool) -> Setting | None:

@@ -14,7 +14,13 @@ from pdplan.measured.predict import predict
 from pdplan.measured.recipes import _parsed, recipe_for, recipe_lists
 from pdplan.measured.run import Run
 from pdplan.measured.runs import sizes_of
-from pdplan.measured.servers import as_served, engine_settings, loop_settings, server_settings
+from pdplan.measured.servers import (
+    as_served,
+    attention_weights,
+    engine_settings,
+    loop_settings,
+    server_settings,
+)
 from pdplan.plan import PoolPlan
 
 NAN = float("nan")
@@ -211,3 +217,29 @@ def test_answers_of_one_length_come_in_convoys_of_what_a_step_holds() -> None:
     even = [run(source="mine", length_spread=0.0)]
     assert loop_settings(even, {}, 8192.0)["convoy_prompts"] == pytest.approx([8.0])
     assert loop_settings(even, {"convoy_prompts": 1.5}, 8192.0)["convoy_prompts"] == 1.5
+
+
+def test_a_server_with_one_graph_pads_its_steps() -> None:
+    # gb200-fp8.sh of ai-dynamo/dynamo: --cuda-graph-bs 768, and many sizes in the scripts after it.
+    wide = PoolPlan(hardware="gb200", workers=1, dp=24, ep=24)
+    old = split(hardware="gb200", date="2025-12-10", isl=8192.0, decode=wide)
+    assert server_settings(old)["padded_batch"] == 768
+    assert "padded_batch" not in server_settings(replace(old, date="2025-12-19"))
+    assert "padded_batch" not in server_settings(replace(old, isl=1024.0))
+
+
+def test_a_setting_may_be_of_one_role() -> None:
+    # gb200-fp4/1k1k/mid-curve.yaml: DeepEP and SGLANG_MOE_NVFP4_DISPATCH decode, prefill has neither.
+    wide = PoolPlan(hardware="gb200", workers=1, dp=32, ep=32)
+    ran = split(hardware="gb200", precision="fp4", decode=wide)
+    assert engine_settings(ran) == {"fp4_dispatch_bytes": 0.5625}
+    assert engine_settings(ran, "prefill") == {"gathers_tokens": 1}
+    assert attention_weights(ran) == "fp8-block"
+    assert attention_weights(run()) is None
+
+
+def test_prompts_wait_for_a_transport_by_their_tokens() -> None:
+    # 25,000 tokens a second: prompts of 1,024, on average 922, take 37 ms each.
+    slow = as_served(split(date="2026-02-10"))
+    assert loop_settings([slow], {}, 8192.0)["handover_s"] == pytest.approx([921.6 / 25000])
+    assert "handover_s" not in loop_settings([as_served(run())], {}, 8192.0)
