@@ -258,7 +258,9 @@ def _colocated_burst_s(pool: Pool, workload: Workload, step: MixedStep, first: F
     if first.convoys and not pool.setting.constants.engine.mixes_prefill:
         return opening_burst_s(pool.servers, 0.0, workload, fits)
     each = np.asarray(workload.concurrency, dtype=float) / pool.servers
-    prompt = prompt_among_s(pool, workload, np.minimum(fits, each), step.prefill_work_s)
+    # Those that have started decode beside the others: half of them on average.
+    beside = each / pool.layout.pp / 2.0
+    prompt = prompt_among_s(pool, workload, np.minimum(fits, each), step.prefill_work_s, beside)
     return opening_burst_s(pool.servers, prompt, workload, fits)
 
 

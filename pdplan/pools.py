@@ -114,15 +114,22 @@ def prefill_service(pool: Pool, workload: Workload) -> PrefillService:
     )
 
 
-def prompt_among_s(pool: Pool, workload: Workload, together: ArrayLike, alone_s: ArrayLike) -> Array:
-    """Seconds that a prompt takes of a step without decodes that holds `together` whole prompts a server.
+def prompt_among_s(
+    pool: Pool, workload: Workload, together: ArrayLike, alone_s: ArrayLike, beside: ArrayLike = 0.0
+) -> Array:
+    """Seconds that a prompt takes of a step that holds `together` whole prompts a server.
 
     t = t_step(k prompts)/k, of the slowest stage: weights are read and kernels started once for all;
-    `alone_s` where k is 1.
+    `alone_s` where k is 1. An engine that mixes decodes `beside` sequences of a micro-batch in the same step.
     """
     prompts = np.maximum(np.asarray(together, dtype=float), 1.0)
     past = np.asarray(workload.cached_tokens, dtype=float)
-    step = step_time(pool.setting, pool.layout, prefill_load(prompts, np.asarray(workload.new_tokens), past))
+    load = prefill_load(prompts, np.asarray(workload.new_tokens), past)
+    if pool.setting.constants.engine.mixes_prefill and np.any(beside):
+        load = mixed_load(
+            decode_load(beside, workload.isl, workload.last_context, 1.0 + pool.speculation.drafted), load
+        )
+    step = step_time(pool.setting, pool.layout, load)
     return np.where(prompts > 1.0, step.slowest_s() / prompts, alone_s)
 
 
