@@ -220,6 +220,9 @@ def serve_colocated(pool: Pool, workload: Workload, slo: Slo, running: Array | N
     )
     full = mixed_step(pool, replace(workload, convoy_prompts=0.0), pool.max_batch)
     capacity = pool.workers * pool.max_batch / (workload.osl * full.tpot_s)
+    busy = entering / capacity
+    if waited is not None:  # a closed loop takes what there is: at full batches a prompt costs a little more
+        busy = np.minimum(busy, 1.0)
     saturated = _slots_run_short(pool, workload, running, entering, capacity, z)
     problem = first_problem(
         (memory.cache <= 0, WEIGHTS),
@@ -235,7 +238,7 @@ def serve_colocated(pool: Pool, workload: Workload, slo: Slo, running: Array | N
         decoding_running=running,
         colocated=True,
         pools={"colocated": pool},
-        utilisation={"colocated": np.maximum(entering / capacity, offered / pool.servers)},
+        utilisation={"colocated": np.maximum(busy, offered / pool.servers)},
         running={"colocated": running},
         parts={
             "request handling": np.broadcast_to(first.handling_s, np.shape(wait)),

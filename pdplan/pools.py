@@ -245,6 +245,8 @@ class MixedStep:
     """Micro-batches that go round the stages: TPOT is so many times what lies between two steps."""
     steps: Array
     """Chunks that the prompt is cut into."""
+    prompts: Array
+    """Prompts that a mixed step holds: more than one where answers are shorter than the batch."""
     decode: StepTime
     """The step without any prefill, with its terms."""
     prefill: StepTime
@@ -260,11 +262,12 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
         TPOT = t_decode/E + (running/OSL)/(dp·pp) · t_extra
     since running/OSL prompts start per token. Engines that mix chunks into decode
     steps pay only for the added tokens (the weights are read anyway):
-        t_extra = n · [t_step(decode + chunk) − t_step(decode)];
-    engines that run prefills on their own pay for whole steps. Where a convoy comes to those
+        t_extra = n/k · [t_step(decode + k chunks) − t_step(decode)],
+    with k = running/(OSL·dp·pp) prompts in each step, at least one and at most K = floor(step tokens/new
+    tokens); engines that run prefills on their own pay for whole steps. Where a convoy comes to those
     (`convoy_sequences`), t_decode is of all its sequences, and a server's c of them see (c − 1)/2 prompts.
-    In a queue a prompt takes t_work = t_extra + n · t_step(decode)/K, K = floor(step tokens/new
-    tokens): the decodes' own step is shared by all prompts that a mixed step holds.
+    In a queue a prompt takes t_work = t_extra + n · t_step(decode)/K: the decodes' own step is shared by
+    all prompts that a mixed step holds.
     In a pipeline t_step is what a micro-batch's round takes, and in the queue what the slowest stage does.
     """
     engine = pool.setting.constants.engine
@@ -279,15 +282,16 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
     plain = step_time(pool.setting, pool.layout, load)
     around, drafts = pool.busy_stages(running), draft_step_s(pool, workload, running)
     round_s = plain.cycle_s(around, drafts)
-    prompts = np.ones(())
-    steps, chunk, past = _chunks(prompts, workload, engine.max_step_tokens)
+    share = running / workload.osl / pool.micro_batches_per_worker
+    together = np.maximum(engine.max_step_tokens // workload.new_tokens, 1.0)
+    prompts = np.clip(share, 1.0, together) if engine.mixes_prefill else np.ones(())
+    steps, chunk, past = _chunks(np.ones(()), workload, engine.max_step_tokens)
     prefill = prefill_load(prompts, chunk, past)
     if engine.mixes_prefill:
         chunked = step_time(pool.setting, pool.layout, mixed_load(load, prefill))
-        extra = steps * (chunked.cycle_s(around, drafts) - round_s)
+        extra = steps * (chunked.cycle_s(around, drafts) - round_s) / prompts
         slot = steps * chunked.slowest_s()
-        slot_extra = slot - steps * plain.slowest_s()
-        together = np.maximum(engine.max_step_tokens // workload.new_tokens, 1.0)
+        slot_extra = (slot - steps * plain.slowest_s()) / prompts
         work = slot_extra + steps * plain.slowest_s() / together
     else:
         chunked = step_time(pool.setting, pool.layout, prefill)
@@ -307,6 +311,7 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
         prefill_work_s=np.asarray(work),
         busy_stages=around,
         steps=steps,
+        prompts=prompts,
         decode=plain,
         prefill=chunked,
         handling_s=handling_s(engine, workload, steps * chunked.operations, service),
