@@ -204,6 +204,10 @@ class DecodeChoices:
         """The first decode step of a disaggregated request, hand-over included, over TPOT."""
         return 1.0 + handover_tokens(self.candidates.pool)
 
+    def limit_tpot_s(self, workload: Workload) -> Array:
+        """TPOT at the limit."""
+        return self.limit / (workload.osl * self.rate_per_worker)
+
     def take(self, index: Any) -> DecodeChoices:
         return replace(
             self,
@@ -233,6 +237,16 @@ def decode_choices(
     if at_least is not None:
         fitting = fitting.take(np.flatnonzero(_serve(fitting, workload, tpot_limit_s, colocated, at_least)))
     pool = fitting.pool
+    if not len(fitting):
+        nothing = np.zeros(0)
+        return DecodeChoices(
+            candidates=fitting,
+            limit=nothing,
+            by_memory=nothing.astype(bool),
+            rate_per_worker=nothing,
+            fastest_tpot_s=nothing,
+            colocated=colocated,
+        )
     lowest = np.full(len(fitting), 1e-6)
     most = np.asarray(pool.max_batch, dtype=float)
 
@@ -249,7 +263,7 @@ def decode_choices(
 
         ends = (surplus(fastest), surplus(slowest))
         limit = increasing_root(lambda running: surplus(tpot_s(running)), lowest, most, ends=ends)
-        tpot = tpot_s(limit)
+        tpot = np.where(limit >= most, slowest, np.maximum(fastest, tpot_limit_s))
     everything = DecodeChoices(
         candidates=fitting,
         limit=limit,
@@ -308,10 +322,20 @@ def workers_for_rate(choices: DecodeChoices, rate: float | Array, workload: Work
     return bisect_integers(lambda n: largest_rate(choices, n, workload, slo) >= rate, low, high)
 
 
+FEW = 4
+"""So many numbers are tried in one call rather than one after the other."""
+
+
 def bisect_integers(good: Any, low: Array, high: Array) -> Array:
-    """Least n in [low, high] with good(n), elementwise; good is monotone and holds at `high`."""
+    """Least n in [low, high] with good(n), elementwise; good is monotone and holds at `high`.
+
+    `good` takes arrays of the shape of `low`, or a stack of them.
+    """
     low, high = np.array(low, dtype=float), np.array(high, dtype=float)
     while np.any(low < high):
+        if np.max(high - low) <= FEW:
+            tried = low + np.arange(np.max(high - low)).reshape((-1,) + (1,) * low.ndim)
+            return low + np.minimum(np.sum(~good(np.minimum(tried, high)), axis=0), high - low)
         middle = np.floor((low + high) / 2)
         ok = good(middle)
         high = np.where(ok & (low < high), middle, high)

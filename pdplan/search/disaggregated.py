@@ -52,6 +52,8 @@ FIRST_PAIRS = 4096
 """Bounds sorted at once; more follow if these do not settle it."""
 TIES = 4
 """Blocks tried beyond the first optimum, for pairs of equal cost with more margin."""
+EQUAL = 1 + 1e-9
+"""Costs within such a factor are the same."""
 NEARLY, OTHER_PAIRS = 1.25, 3
 """Accelerator pairs within this factor of the best are searched too, so many at most: the alternatives."""
 
@@ -147,7 +149,7 @@ def _size_block(
     workers = least_prefill_workers(problem, prefill, decode.pool, decode.first_step_s, limit)
     found = _candidates(problem, prefill, workers, decode)
     best = min([best, *(problem.objective.cost(c) for c in found)])
-    extra = extra_decode_workers(problem, prefill, workers, decode, least, best)
+    extra = extra_decode_workers(problem, prefill, workers, decode, least, best, EQUAL)
     index = np.flatnonzero(extra)
     if len(index):
         more, part = with_extra(problem, decode.take(index), extra[index]), prefill.take(index)

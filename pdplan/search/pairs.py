@@ -15,7 +15,6 @@ from pdplan.laws.kv_transfer import Network
 from pdplan.laws.roofline import Array
 from pdplan.plan import Serving
 from pdplan.pools import Pool, decode_tpot_s, first_step_s, solve_running
-from pdplan.queueing import mean_for_peak
 from pdplan.search.candidates import (
     Candidates,
     DecodeChoices,
@@ -23,7 +22,7 @@ from pdplan.search.candidates import (
     bisect_integers,
     workers_for_rate,
 )
-from pdplan.search.extra import cheapest_extra
+from pdplan.search.extra import MOST_EXTRA, cheapest_extra
 from pdplan.search.limits import Limits
 from pdplan.search.objective import Objective, Workers, ttft_limit_s
 from pdplan.search.worker_types import WorkerTypes
@@ -82,9 +81,11 @@ def decode_of(
 ) -> SizedDecode:
     """So many decode workers of each type; `spare` ones are paid for and not counted on."""
     pool = choices.candidates.with_workers(workers)
-    # So many workers are enough: no more run than those whose percentile is the limit.
-    most = np.minimum(mean_for_peak(workers * choices.limit, slo.z) / workers * (1 + 1e-9), pool.max_batch)
-    running = solve_running(replace(pool, max_batch=most), workload, rate, colocated=False)
+    # So many workers are enough: no more run than the limit.
+    within = replace(pool, max_batch=choices.limit)
+    running = solve_running(
+        within, workload, rate, colocated=False, tpots_s=(choices.fastest_tpot_s, choices.limit_tpot_s(workload))
+    )
     peak = running + slo.z * np.sqrt(running * workers) / workers
     shape = np.shape(workers)
     loads = np.stack(np.broadcast_arrays(running, np.minimum(peak, choices.limit)))
@@ -177,11 +178,13 @@ def extra_decode_workers(
     decode: SizedDecode,
     least: Array,
     best: float = np.inf,
+    within: float = np.inf,
 ) -> Array:
     """Decode workers beyond the least with which each pair costs least; plans above `best` don't count.
 
     They shorten the first decode step, which may save more prefill workers than they cost. `least`
-    bounds the prefill workers of each pair from below, `workers` do without any extra.
+    bounds the prefill workers of each pair from below, `workers` do without any extra; nor do pairs count
+    that cost more than `within` times the cheapest of them.
     """
 
     def needed(cases: Array, extra: Array) -> Array:
@@ -195,7 +198,24 @@ def extra_decode_workers(
         receivers = workers_of(receiving, decode.workers[cases] + extra)
         return problem.objective.pair_cost(workers_of(prefill.candidates.take(cases), senders), receivers)
 
-    return cheapest_extra(needed, cost, workers, least, best * (1 + 1e-9))
+    could = np.flatnonzero(least < workers)
+    if not len(could):
+        return np.zeros(len(workers))
+    least = np.array(least)
+    least[could] = np.maximum(least[could], _beside_idle_workers(problem, prefill, decode, could))
+    return cheapest_extra(needed, cost, workers, least, best * (1 + 1e-9), within)
+
+
+def _beside_idle_workers(
+    problem: PairProblem, prefill: PrefillChoices, decode: SizedDecode, cases: Array
+) -> Array:
+    """Prefill workers that no number of decode workers undercuts: each would run one request."""
+    choices = decode.choices.take(cases)
+    idle = choices.candidates.with_workers(np.full(len(cases), float(MOST_EXTRA)))
+    fastest = choices.fastest_tpot_s
+    limit = ttft_limit_s(problem.slo, problem.workload.osl, fastest)
+    part = problem.take(cases)
+    return least_prefill_workers(part, prefill.take(cases), idle, fastest * choices.first_steps, limit)
 
 
 def workers_of(candidates: Candidates, number: Array) -> Workers:
