@@ -27,7 +27,6 @@ from pdplan.plan import CACHE, DECODE_RATE, PREFILL_RATE, TRANSFER_RATE, WEIGHTS
 from pdplan.pools import (
     MixedStep,
     Pool,
-    decode_tpot_s,
     first_step_s,
     handover_tokens,
     mixed_step,

@@ -19,7 +19,7 @@ from pdplan.search.candidates import (
     Candidates,
     DecodeChoices,
     PrefillChoices,
-    bisect_integers,
+    least_number,
     workers_for_rate,
 )
 from pdplan.search.extra import MOST_EXTRA, cheapest_extra
@@ -83,9 +83,8 @@ def decode_of(
     pool = choices.candidates.with_workers(workers)
     # So many workers are enough: no more run than the limit.
     within = replace(pool, max_batch=choices.limit)
-    running = solve_running(
-        within, workload, rate, colocated=False, tpots_s=(choices.fastest_tpot_s, choices.limit_tpot_s(workload))
-    )
+    ends = (choices.fastest_tpot_s, choices.limit_tpot_s(workload))
+    running = solve_running(within, workload, rate, colocated=False, tpots_s=ends)
     peak = running + slo.z * np.sqrt(running * workers) / workers
     shape = np.shape(workers)
     loads = np.stack(np.broadcast_arrays(running, np.minimum(peak, choices.limit)))
@@ -151,24 +150,36 @@ def least_prefill_workers(
 
     Without a decode pool: a lower bound, transfer taken as free.
     """
-    service, candidates, rate = prefill.service, prefill.candidates, problem.rate
-    handling = service.handling_s
-    low = least_prefill(prefill, rate)
-
-    def good(workers: Array) -> Array:
-        pool = candidates.with_workers(workers)
-        fixed = first_step_s + handling
-        if decode is not None:
-            transfer = kv_transfer(pool, decode, problem.workload, problem.network, rate, service.time_s)
-            fixed = fixed + transfer.exposed_s
-        jitter = 0.0 if decode is None else problem.network.jitter_s
-        latency = prefill_latency(pool.servers, service, rate, problem.workload, fixed, jitter)
-        return np.asarray(latency.quantile_s(problem.slo.percentile) <= limit_s)
-
+    low = least_prefill(prefill, problem.rate)
     high = low * 2 + 64  # queues of this many servers are as good as empty
-    possible = good(high)
-    answer = bisect_integers(lambda n: good(n) | ~possible, low, high)
-    return np.where(possible, answer, np.inf)
+    every = np.arange(len(low))
+    first_step_s, limit_s = (np.broadcast_to(each, low.shape) for each in (first_step_s, limit_s))
+
+    def good(cases: Array, workers: Array) -> Array:
+        part, sending, rate = problem.take(cases), prefill.take(cases), problem.take(cases).rate
+        service, pool = sending.service, sending.candidates.with_workers(workers)
+        fixed = first_step_s[cases] + service.handling_s
+        if decode is not None:
+            receiving = replace(
+                decode,
+                layout=decode.layout[cases],
+                workers=decode.workers[cases],
+                max_batch=decode.max_batch[cases],
+            )
+            transfer = kv_transfer(pool, receiving, part.workload, part.network, rate, service.time_s)
+            fixed = fixed + transfer.exposed_s
+        jitter = 0.0 if decode is None else part.network.jitter_s
+        latency = prefill_latency(pool.servers, service, rate, part.workload, fixed, jitter)
+        return np.asarray(latency.quantile_s(part.slo.percentile) <= limit_s[cases])
+
+    # Mostly the least that capacity asks for do, or no number does.
+    at_low, possible = good(np.tile(every, 2), np.concatenate([low, high])).reshape(2, -1)
+    open_ = np.flatnonzero(possible & ~at_low)
+    answer = np.where(possible, low, np.inf)
+    if len(open_):
+        more = least_number(lambda cases, n: good(open_[cases], n), low[open_] + 1.0, high[open_])
+        answer[open_] = more
+    return answer
 
 
 def extra_decode_workers(

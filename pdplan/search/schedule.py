@@ -21,8 +21,8 @@ from pdplan.search.candidates import (
     DecodeChoices,
     PrefillChoices,
     batch_to_configure,
-    bisect_integers,
     decode_choices,
+    least_number,
     workers_for_rate,
 )
 from pdplan.search.colocated import evaluate_workers
@@ -88,12 +88,13 @@ def _colocated(
     rates = np.asarray(sizing.rate)
     choices = _decoding(plan, "colocated", question, world, objective).take(np.zeros(len(rates), dtype=int))
 
-    def good(workers: Array) -> Array:
-        return evaluate_workers(choices, workers, sizing, question.slo, money)[1]
+    def good(cases: Array, workers: Array) -> Array:
+        at = sizing.at_rate(rates[cases])
+        return evaluate_workers(choices.take(cases), workers, at, question.slo, money)[1]
 
     low = workers_for_rate(choices, rates, sizing, question.slo)
     high = np.maximum(low, plan.colocated.workers - question.spare_workers)
-    workers = bisect_integers(lambda n: good(n) | (n >= high), low, high)
+    workers = least_number(good, low, high)
     batch = evaluate_workers(choices, workers, sizing, question.slo, money)[2]
     return {"colocated": workers}, int(batch.max())
 
