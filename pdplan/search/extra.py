@@ -26,14 +26,25 @@ Cost = Callable[[Array, Array, Array], Array]
 """(cases, workers needed, extra workers) -> cost; never falling in either number."""
 
 
+Short = Callable[[Array, Array, Array], Array]
+"""(cases, extra workers, enough) -> where more than `enough` are surely needed: cheaper than `Needed`."""
+
+
 def cheapest_extra(
-    needed: Needed, cost: Cost, at_once: Array, least: Array, ceiling: float, within: float = np.inf
+    needed: Needed,
+    cost: Cost,
+    at_once: Array,
+    least: Array,
+    ceiling: float,
+    within: float = np.inf,
+    short: Short | None = None,
 ) -> Array:
     """For each case the whole e ≥ 0 that makes cost(W(e), e) least, the smallest of equals.
 
     W = `needed` never rises with the extra workers; `at_once` is W(0), `least` bounds W from below for
     every e. What costs more than `ceiling`, or than `within` times the cheapest case, is of no interest:
-    0, or a number that is not the cheapest, is returned for such cases.
+    0, or a number that is not the cheapest, is returned for such cases. Where `short` says of the last
+    number that could pay that it needs too many, so do all before it.
 
     >>> steps = np.array([9.0, 9.0, 5.0, 5.0, 2.0])
     >>> def needed(cases, extra): return steps[np.minimum(extra.astype(int), 4)]
@@ -77,6 +88,15 @@ def cheapest_extra(
         middle = np.ceil((near + top) / 2)
         # The last number that could pay says of all before it whether they could: not if it is far off.
         at = np.where(2 * (top - near) <= before - near, top, middle)
+        if short is not None:
+            dead = at == top
+            part, first = cases[dead], near[dead] + 1.0
+            most = np.minimum(at_once[part], 2.0 * MOST_EXTRA)
+            enough = _last(lambda n: could_pay(part, n, first), bound[dead] - 1.0, most)  # noqa: B023
+            dead[dead] = short(part, at[dead], enough)
+            cases, near, top, bound, at = (each[~dead] for each in (cases, near, top, bound, at))
+            if not len(cases):
+                return answer
         found = tried(cases, at)
         cases = np.concatenate([cases, cases])
         near, top = np.concatenate([near, at]), np.concatenate([at - 1.0, top])

@@ -156,21 +156,9 @@ def least_prefill_workers(
     first_step_s, limit_s = (np.broadcast_to(each, low.shape) for each in (first_step_s, limit_s))
 
     def good(cases: Array, workers: Array) -> Array:
-        part, sending, rate = problem.take(cases), prefill.take(cases), problem.take(cases).rate
-        service, pool = sending.service, sending.candidates.with_workers(workers)
-        fixed = first_step_s[cases] + service.handling_s
-        if decode is not None:
-            receiving = replace(
-                decode,
-                layout=decode.layout[cases],
-                workers=decode.workers[cases],
-                max_batch=decode.max_batch[cases],
-            )
-            transfer = kv_transfer(pool, receiving, part.workload, part.network, rate, service.time_s)
-            fixed = fixed + transfer.exposed_s
-        jitter = 0.0 if decode is None else part.network.jitter_s
-        latency = prefill_latency(pool.servers, service, rate, part.workload, fixed, jitter)
-        return np.asarray(latency.quantile_s(part.slo.percentile) <= limit_s[cases])
+        receiving = None if decode is None else _taken(decode, cases)
+        before = _before_decode_s(problem.take(cases), prefill.take(cases), workers, receiving)
+        return before + first_step_s[cases] <= limit_s[cases]
 
     # Mostly the least that capacity asks for do, or no number does.
     at_low, possible = good(np.tile(every, 2), np.concatenate([low, high])).reshape(2, -1)
@@ -180,6 +168,43 @@ def least_prefill_workers(
         more = least_number(lambda cases, n: good(open_[cases], n), low[open_] + 1.0, high[open_])
         answer[open_] = more
     return answer
+
+
+def _taken(pool: Pool, index: Array) -> Pool:
+    return replace(
+        pool, layout=pool.layout[index], workers=pool.workers[index], max_batch=pool.max_batch[index]
+    )
+
+
+def _before_decode_s(
+    problem: PairProblem, prefill: PrefillChoices, workers: Array, decode: Pool | None
+) -> Array:
+    """TTFT at its percentile but for the first decode step; without a decode pool transfer is free [s]."""
+    service, pool = prefill.service, prefill.candidates.with_workers(workers)
+    fixed, jitter = service.handling_s, 0.0
+    if decode is not None:
+        transfer = kv_transfer(pool, decode, problem.workload, problem.network, problem.rate, service.time_s)
+        fixed, jitter = fixed + transfer.exposed_s, problem.network.jitter_s
+    latency = prefill_latency(pool.servers, service, problem.rate, problem.workload, fixed, jitter)
+    return latency.quantile_s(problem.slo.percentile)
+
+
+def _too_late(
+    problem: PairProblem, prefill: PrefillChoices, decode: SizedDecode, extra: Array, enough: Array
+) -> Array:
+    """Where so many prefill workers surely miss the TTFT limit beside so many more decode workers.
+
+    They leave the first decode step a time, and with it TPOT some t. TPOT(N) = t at most asks for
+    N = λ·OSL·t/workers sequences (Little) to take no longer than t: one step says it, no root is solved for.
+    """
+    choices, workers = decode.choices, decode.workers + extra
+    pool = choices.candidates.with_workers(workers)
+    limit = ttft_limit_s(problem.slo, problem.workload.osl, choices.fastest_tpot_s)
+    left_s = limit - _before_decode_s(problem, prefill, np.maximum(enough, 1.0), pool)
+    tpot_s = np.maximum(left_s / choices.first_steps, 0.0)
+    running = np.minimum(problem.rate * problem.workload.osl * tpot_s / workers, choices.limit)
+    slower = decode_tpot_s(pool, problem.workload, np.maximum(running, 1e-6)) > tpot_s * (1 + 1e-9)
+    return slower & (running < choices.limit)
 
 
 def extra_decode_workers(
@@ -204,17 +229,22 @@ def extra_decode_workers(
         limit = ttft_limit_s(problem.slo, problem.workload.osl, more.tpot_slo_s)
         return least_prefill_workers(part, prefill.take(cases), more.pool, more.first_step_s, limit)
 
+    def short(cases: Array, extra: Array, enough: Array) -> Array:
+        return _too_late(problem.take(cases), prefill.take(cases), decode.take(cases), extra, enough)
+
+    sending, receiving = prefill.candidates, decode.choices.candidates
+    gpus_p, gpus_d = sending.pool.layout.gpus, receiving.pool.layout.gpus
+
     def cost(cases: Array, senders: Array, extra: Array) -> Array:
-        receiving = decode.choices.candidates.take(cases)
-        receivers = workers_of(receiving, decode.workers[cases] + extra)
-        return problem.objective.pair_cost(workers_of(prefill.candidates.take(cases), senders), receivers)
+        receivers = Workers(receiving.hardware, gpus_d[cases], decode.workers[cases] + extra)
+        return problem.objective.pair_cost(Workers(sending.hardware, gpus_p[cases], senders), receivers)
 
     could = np.flatnonzero(least < workers)
     if not len(could):
         return np.zeros(len(workers))
     least = np.array(least)
     least[could] = np.maximum(least[could], _beside_idle_workers(problem, prefill, decode, could))
-    return cheapest_extra(needed, cost, workers, least, best * (1 + 1e-9), within)
+    return cheapest_extra(needed, cost, workers, least, best * (1 + 1e-9), within, short)
 
 
 def _beside_idle_workers(

@@ -11,17 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import exp, inf, log
 
-import numpy as np
-
 from pdplan.compose import World, evaluate_plan
-from pdplan.evaluate import meets
 from pdplan.plan import Plan
 from pdplan.question import Candidate, Question, Recommendation
 from pdplan.search.answers import Answers, Counted, amount_of, counted_in, planned, with_equal_workers
 from pdplan.search.kinds import differences, kind_of
-from pdplan.search.objective import limit_shares
+from pdplan.search.objective import limit_shares, serves
 from pdplan.search.robust import with_spare_workers
 from pdplan.search.varied import Problem, VariedInput, chosen_inputs
+from pdplan.uncertainty import slo_of
 
 CHANGE = 0.2
 """Share by which each input is varied."""
@@ -157,9 +155,11 @@ def _end(varied: VariedInput, value: float, problem: Problem, answers: Answers, 
 def _excess(plan: Plan, question: Question, world: World) -> float:
     """How far beyond its limits a plan is, or within them where negative: a logarithm."""
     metrics = evaluate_plan(world, plan, question.sizing_workload, question.slo)
-    if not np.all(meets(metrics, question.slo)):
-        return max(log(max(limit_shares(metrics, question.slo), default=1.0)), 0.0) or HOPELESS
-    return min(log(max(limit_shares(metrics, question.slo), default=0.0) or exp(-HOPELESS)), 0.0)
+    slo = slo_of(plan, question.slo)
+    most = max(limit_shares(metrics, slo), default=0.0)
+    if not serves(metrics, slo):
+        return max(log(max(most, 1.0)), 0.0) or HOPELESS
+    return min(log(most or exp(-HOPELESS)), 0.0)
 
 
 def _holds_to(varied: VariedInput, plan: Plan, question: Question, world: World, now: float) -> float:
