@@ -209,7 +209,7 @@ def _solved(
         max_usd_per_h=budgets.max_usd_per_h,
         missing=missing,
     )
-    solution = solve_apart(programme)
+    solution = None if few else solve_apart(programme)
     if solution is None or (solution.gap > CLOSED and not large):
         if large and not relaxed:
             built = columns_of(deployments, relaxed, _kinds_of_fractions(deployments, budgets, end, missing))
