@@ -25,7 +25,7 @@ CLOSED = 1e-7
 MOST = 300
 """Partial choices of one role that are followed at once."""
 MOST_COUNTS = 1000
-"""Of the kinds of workers of a role, together: where there are more, fractions of workers say as much sooner."""
+"""Of the kinds of workers of a role, together: where more are, fractions of workers say as much sooner."""
 TIME_LIMIT_S = 2.0
 """For choosing among the plans found."""
 DEARTH = 20.0
