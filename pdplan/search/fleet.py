@@ -72,7 +72,7 @@ def cheapest_fleet(wanted: Sequence[Wanted], budgets: Budgets) -> Bracket | None
     best = _bracketed(found, budgets, large)
     if best is None and large is not None and np.isfinite(large.amount):
         for deployment, space in zip(found, everything, strict=True):
-            deployment.space, deployment.known = space, {}
+            deployment.space, deployment.known, deployment.levels = space, {}, None
         best = _bracketed(found, budgets, None)
     return best
 
