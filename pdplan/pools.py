@@ -272,7 +272,7 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
     """
     engine = pool.setting.constants.engine
     convoy = convoy_sequences(pool, workload)
-    running = np.asarray(running if convoy is None else convoy, dtype=float)
+    running = np.asarray(running, dtype=float) if convoy is None else convoy + np.zeros(np.shape(running))
     load = decode_load(
         running / pool.micro_batches_per_worker,
         workload.isl,
@@ -350,11 +350,18 @@ def pool_tpot_s(pool: Pool, workload: Workload, running: ArrayLike, colocated: b
     return decode_tpot_s(pool, workload, running)
 
 
-def solve_running(pool: Pool, workload: Workload, rate: ArrayLike, colocated: bool) -> Array:
+def solve_running(
+    pool: Pool,
+    workload: Workload,
+    rate: ArrayLike,
+    colocated: bool,
+    tpots_s: tuple[Array, Array] | None = None,
+) -> Array:
     """Sequences running on each worker at `rate` requests/s over the pool.
 
     Little's law: running = rate/workers · OSL · TPOT(running). Returns max_batch
     where even that many cannot keep up (the caller compares rates).
+    `tpots_s`: TPOT of next to none running and of max_batch, where they are known.
     """
     shape = np.broadcast_shapes(
         np.shape(pool.layout.tp), np.shape(pool.workers), np.shape(rate), np.shape(pool.max_batch)
@@ -365,4 +372,7 @@ def solve_running(pool: Pool, workload: Workload, rate: ArrayLike, colocated: bo
     def surplus(running: Array) -> Array:
         return running - arrivals * pool_tpot_s(pool, workload, running, colocated)
 
-    return increasing_root(surplus, np.zeros(shape), high)
+    ends = None
+    if tpots_s is not None:
+        ends = tuple(n - arrivals * tpot for n, tpot in zip((0.0, high), tpots_s, strict=True))
+    return increasing_root(surplus, np.zeros(shape), high, ends=ends)
