@@ -24,7 +24,7 @@ def mixer_ops(
         if isinstance(mixer, Latent) and together[0].name == "kv up":
             yield from _latent_up_ops(mixer, together[0], layers, formats, layout, load)
         else:
-            yield joint_gemm(together, layers, formats, layout, load.tokens)
+            yield joint_gemm(together, layers, formats, layout, load.rows)
     for core in mixer.cores():
         if load.has_prefill:
             yield _prefill_core(core, layers, formats, layout, load)
@@ -49,7 +49,7 @@ def _latent_up_ops(
     form, of decodes and of sparse attention, multiplies queries before the core and its outputs after it,
     head by head: two products.
     """
-    absorbed = load.tokens
+    absorbed = load.rows
     if load.has_prefill and mixer.indexer is None:
         prompts = np.asarray(load.prefill_sequences, dtype=float)
         expanded = prompts * (np.asarray(load.prefill_tokens) + load.prefill_past)
