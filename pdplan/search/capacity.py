@@ -142,8 +142,8 @@ def curves(
             quick = np.flatnonzero(choices.fastest_tpot_s < limits.tpot_s)
             largest = choices.limit if batches is None else batches[hardware]
             choices, largest = choices.take(quick), largest[quick]
-            kept = replace(choices, limit=largest) if batches is not None else _within_tpot(choices, limits)
-            within = _Kinds(role=role, hardware=hardware, choices=kept, limits=free)
+            fast = replace(choices, limit=largest) if batches is not None else _within_tpot(choices, limits)
+            within = _Kinds(role=role, hardware=hardware, choices=fast, limits=free)
         else:
             within = _Kinds(role=role, hardware=hardware, choices=choices, limits=free)
         kept, rates = _undominated(within, most_gpus[hardware])
