@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import pdplan
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHOWN = re.compile(r"```(?:text|console)\n\$ (pdplan[^\n]*)\n(.*?)```", re.S)
@@ -80,6 +82,21 @@ def test_the_readme_tells_the_errors_that_validate_prints(request: pytest.Fixtur
     told = ERRORS.search(page.read_text(encoding="utf-8"))
     assert told is not None
     assert told[0] == f"{told[1]}{real}{told[2]}", "out of date: pytest --update-golden"
+
+
+def test_the_readme_tells_what_is_predicted_of_its_old_reference() -> None:
+    """Within 5 %, so that a fit may move it a little before the sentence has to follow."""
+    told = re.search(
+        r"is predicted at (\d+) ms in the median and (\d+) ms in the mean for 54 measured "
+        r"\(its TPOT: ([\d.]+) ms for 18.8\)",
+        (ROOT / "README.md").read_text(encoding="utf-8"),
+    )
+    assert told is not None
+    pool = {"hardware": "h100", "workers": 1, "tp": 4}
+    plan = {"model": "llama-3.1-70b", "precision": "bf16", "colocated": pool}
+    found = pdplan.evaluate(plan, isl=547, osl=248, rate=6)
+    predicted = (found.ttft_p50_s, found.ttft_mean_s, found.tpot_mean_s)
+    assert [float(n) for n in told.groups()] == pytest.approx([1e3 * s for s in predicted], rel=0.05)
 
 
 def test_links_lead_somewhere() -> None:
