@@ -1,4 +1,4 @@
-"""Readers of mixtures of experts on grouped queries: Qwen2, OLMoE, Granite, Phi, ERNIE, Hunyuan."""
+"""Readers of mixtures of experts on grouped queries: Qwen2, OLMoE, Granite, ERNIE, Hunyuan."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from pdplan.catalog.hf_blocks import Pair, dense, experts, grouped_query
 from pdplan.catalog.hf_fields import Fields
-from pdplan.catalog.hf_shape import Shape, depth_of
+from pdplan.catalog.hf_shape import Shape, depth_of, stepped_layers
 
 
 def qwen2_moe(fields: Fields) -> Shape:
@@ -14,10 +14,7 @@ def qwen2_moe(fields: Fields) -> Shape:
     mixer = grouped_query(fields, bias=True, output_bias=False)
     shared = fields.optional("shared_expert_intermediate_size")
     routed = experts(fields, shared_intermediate_size=shared, shared_gate=shared is not None)
-    step = fields.integer("decoder_sparse_step", default=1)
-    without = fields.values.get("mlp_only_layers") or []
-    sparse = [(i + 1) % step == 0 and i not in without for i in range(depth_of(fields))]
-    return Shape(layers=[(mixer, routed if s else dense(fields)) for s in sparse])
+    return Shape(layers=[(mixer, routed if s else dense(fields)) for s in stepped_layers(fields)])
 
 
 def olmoe(fields: Fields) -> Shape:
@@ -30,11 +27,6 @@ def granitemoe(fields: Fields) -> Shape:
     shared = fields.count("shared_intermediate_size") or None
     routed = experts(fields, shared_intermediate_size=shared)
     return Shape(layers=[(grouped_query(fields), routed)] * depth_of(fields))
-
-
-def phimoe(fields: Fields) -> Shape:
-    mixer = grouped_query(fields)
-    return Shape(layers=[(mixer, experts(fields))] * depth_of(fields))
 
 
 def ernie4_5_moe(fields: Fields) -> Shape:

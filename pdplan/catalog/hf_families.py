@@ -7,7 +7,7 @@ hf_blocks and hf_shape.
 
 from __future__ import annotations
 
-from pdplan.catalog.hf_experts import ernie4_5_moe, granitemoe, hunyuan_v1_moe, olmoe, phimoe, qwen2_moe
+from pdplan.catalog.hf_experts import ernie4_5_moe, granitemoe, hunyuan_v1_moe, olmoe, qwen2_moe
 from pdplan.catalog.hf_llama_to_kimi import (
     deepseek,
     deepseek_v4,
@@ -73,7 +73,7 @@ READERS: dict[str, Reader] = {
     "olmoe": olmoe,
     "granitemoe": granitemoe,
     "granitemoeshared": granitemoe,
-    "phimoe": phimoe,
+    "phimoe": mixtral,
     "ernie4_5_moe": ernie4_5_moe,
     "hunyuan_v1_moe": hunyuan_v1_moe,
     "dots1": glm4_moe,

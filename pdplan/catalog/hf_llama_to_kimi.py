@@ -20,6 +20,7 @@ from pdplan.catalog.hf_shape import (
     depth_of,
     layer_kinds,
     sparse_layers,
+    stepped_layers,
     window_of,
     windowed_layers,
 )
@@ -57,12 +58,7 @@ def qwen3(fields: Fields) -> Shape:
 def qwen3_moe(fields: Fields) -> Shape:
     mixer = grouped_query(fields, qk_norm=True, window=_qwen_window(fields))
     routed = experts(fields)
-    step, plain_layers = (
-        fields.integer("decoder_sparse_step", default=1),
-        fields.values.get("mlp_only_layers") or [],
-    )
-    sparse = [(i + 1) % step == 0 and i not in plain_layers for i in range(depth_of(fields))]
-    return Shape(layers=[(mixer, routed if s else dense(fields)) for s in sparse])
+    return Shape(layers=[(mixer, routed if s else dense(fields)) for s in stepped_layers(fields)])
 
 
 def mixtral(fields: Fields) -> Shape:

@@ -74,6 +74,13 @@ def windowed_layers(fields: Fields, window: int | None, period: int | None = Non
     return [True] * depth
 
 
+def stepped_layers(fields: Fields) -> list[bool]:
+    """Which layers have experts in Qwen's words: every n-th, but for those named."""
+    step = fields.integer("decoder_sparse_step", default=1)
+    without = fields.values.get("mlp_only_layers") or []
+    return [(i + 1) % step == 0 and i not in without for i in range(depth_of(fields))]
+
+
 def sparse_layers(fields: Fields) -> list[bool]:
     """Which layers have experts, by any of the keys that say so."""
     depth = depth_of(fields)
