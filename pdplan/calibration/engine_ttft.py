@@ -26,6 +26,8 @@ from pdplan.pools import Pool, prefill_service, prompt_among_s
 ENGINES = ("vllm", "sglang", "trtllm", "atom")
 LAUNCHING = ("sglang", "trtllm")
 """Engines that run prompts outside of graphs; vLLM and ATOM compile the pieces between attention."""
+HANDING = ("sglang", "trtllm")
+"""Engines with runs of two pools, which tell how many steps of a decode worker a hand-over takes."""
 AMD = "amd"
 COLD = (
     ("benchmarks", "inferencex sglang", "hopper", "cold_start_s"),
@@ -48,7 +50,10 @@ TTFT = (
     ),
     Constant(path=("generations", AMD, "operation_launch_s"), start=1.0, spread=0.5, low=0.0, high=3.0),
     Constant(path=("common", "token_overhead_s"), start=2.5e-6, spread=2e-6, low=0.0, high=3e-5),
-    Constant(path=("common", "handover_steps"), start=5.0, spread=3.0, low=0.0, high=30.0),
+    *(
+        Constant(path=("engines", name, "handover_steps"), start=5.0, spread=3.0, low=0.0, high=30.0)
+        for name in HANDING
+    ),
     *(Constant(path=path, start=1.5, spread=1.0, low=0.0, high=8.0) for path in COLD),
     Constant(
         path=("benchmarks", "aiconfigurator-sweep", "convoy_prompts"),
@@ -69,7 +74,7 @@ class FirstTokens:
     steps: Array
     """Steps of the measured TPOT that pass besides the prompt's own work, held ones included."""
     handover: Array
-    """The same for one step of a hand-over, if the decode worker is busy."""
+    """The same for one step of a hand-over of the engine's, if the decode worker is busy."""
     prompts: Array
     """Prompts' work from the first step on, one's own included, where answers differ in length."""
     convoys: Array
@@ -106,10 +111,9 @@ def first_tokens(runs: Sequence[Run], catalog: Catalog, document: Mapping[str, A
 
 def predicted_ttft(x: Array, facts: FirstTokens, prompt_s: Array, tpot_s: Array) -> Array:
     """Mean TTFT (or median, where only that is published) with constants `x`, in the order of TTFT [s]."""
-    n, m, c = len(ENGINES), len(LAUNCHING), len(COLD)
-    overhead, launch, (amd, token, steps) = x[:n], x[n : n + m], x[n + m : n + m + 3]
-    cold, convoy = x[n + m + 3 : n + m + 3 + c], x[-1]
-    launches = facts.engine[:, [ENGINES.index(e) for e in LAUNCHING]]
+    sizes = (len(ENGINES), len(LAUNCHING), 1, 1, len(HANDING), len(COLD), 1)
+    overhead, launch, amd, token, steps, cold, (convoy,) = np.split(x, np.cumsum(sizes)[:-1])
+    launches, hands = (facts.engine[:, [ENGINES.index(e) for e in names]] for names in (LAUNCHING, HANDING))
     handling = (
         facts.engine @ overhead
         + token * facts.tokens
@@ -120,7 +124,7 @@ def predicted_ttft(x: Array, facts: FirstTokens, prompt_s: Array, tpot_s: Array)
     convoys = (1.0 - part) * facts.convoys[:, i] + part * facts.convoys[:, i + 1]
     work = np.where(convoys > 0, convoys, facts.prompts) + facts.burst
     waits = facts.queue_s + facts.fixed_s + facts.cold * (facts.place @ cold)
-    passing = facts.steps + steps * facts.handover
+    passing = facts.steps + (hands @ steps) * facts.handover
     return np.asarray(handling + passing * tpot_s + work * prompt_s + waits)
 
 
