@@ -71,6 +71,7 @@ STEP = (
         path=("generations", "cdna4", "kernel_overhead_share"), start=1.5, spread=1.0, low=0.5, high=8.0
     ),
     Constant(path=("generations", "cdna4", "kernel_time_factor"), start=1.0, spread=0.2, low=0.7, high=3.0),
+    Constant(path=("generations", "amd", "exchange_wait_s"), start=5e-5, spread=5e-5, low=0.0, high=5e-4),
 )
 
 
@@ -152,6 +153,7 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
         for drafted, at_skew in enumerate(data.parts[:-1], start=1)
     ]
     generation = np.array(data.generation)[index]
+    amd_made = np.array([float(name.startswith("cdna")) for name in generation])
     speculates = np.array([r.speculates for r in runs])
     known = np.array([r.drafted for r in runs])
     engine = np.array([r.engine for r in runs])
@@ -162,7 +164,7 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
 
     def predicted(x: Array) -> Array:
         skew, share, step_s, tuning, wait, imbalance, vllm, sglang, trtllm, more, starts, amd, *rest = x
-        acceptance, growth, *factors = rest
+        acceptance, growth, *factors, exchange = rest
         sequence_s = np.select([engine == "sglang", engine == "trtllm"], [sglang, trtllm + more * old], vllm)
         share_of = share * tuning_factor(tuning, runs) * starts**deepgemm * amd**mi355x
         slower = np.ones(len(index))
@@ -174,6 +176,7 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
             parts = _between(at_skew, skew)
             step = parts.kernels * slower[rows] + parts.messages + share_of[rows] * parts.starts
             step = step + (imbalance - 1.0) * parts.exchanges + wait * parts.collectives
+            step = step + exchange * amd_made[rows] * parts.exchanged
             step = step + step_s + sequence_s[rows] * parts.rows
             others = parts.mixed_kernels * slower[rows] + share_of[rows] * parts.mixed_starts
             others = others + (imbalance - 1.0) * parts.mixed_exchanges
