@@ -212,7 +212,7 @@ def test_prompts_wait_for_a_transport_by_their_tokens() -> None:
 
 
 def test_a_recipe_mends_sizes_that_the_table_lists_wrongly() -> None:
-    # gb200, 8,192 in: ctx1_gen4_tep8_batch16_mtp0 ran with 12, 44 and 76 in flight; no four workers had ranks.
+    # gb200, 8,192 in: ctx1_gen4_tep8_batch16_mtp0 ran with 12, 44 and 76 in flight, and no recipe has ranks.
     ranks = PoolPlan(hardware="gb200", workers=4, dp=8, ep=8)
     ran = split(
         engine="trtllm", hardware="gb200", precision="fp4", isl=8192.0, concurrency=76.0, decode=ranks
@@ -224,7 +224,7 @@ def test_a_recipe_mends_sizes_that_the_table_lists_wrongly() -> None:
 
 
 def test_a_run_listed_by_all_its_accelerators_is_taken_apart() -> None:
-    # 36 of them: ctx1_gen4_tep8 with 4 to 564 in flight, and ctx1_gen1_dep32 with 1,075; prefill workers have four.
+    # 36 of them: ctx1_gen4_tep8 with 4 to 564 in flight, ctx1_gen1_dep32 with 1,075; ctx is 4 of them.
     both = PoolPlan(hardware="gb200", workers=1, tp=36)
     ran = split(engine="trtllm", hardware="gb200", precision="fp4", concurrency=256.0, gpus=72)
     served = as_served(replace(ran, prefill=both, decode=both))
