@@ -44,8 +44,9 @@ def closed_colocated(pool: Pool, workload: Workload) -> tuple[Array, Array, Arra
     With N requests per worker, r of them decoding: throughput X = r/(OSL·TPOT(r)),
     the others are at prefill, N − r = X·R (Little). R follows from Schweitzer's
     approximation of mean-value analysis for c servers (Seidmann):
-        R = S + S_q/c·Q·(N−1)/N,  Q = N − r,
-    with S a prompt's own service and S_q what those ahead of it take of a server. Where answers are
+        R = S + S_q/c·Q·(N−1)/N,  Q = N − r − X·Z,
+    with Z what delays a request without taking its server (its host's work, the step under way, being
+    held back), S a prompt's own service and S_q what those ahead of it take of a server. Where answers are
     all of one length there is no such queue but convoys (`first_token.convoy_prompts`).
     Source: Lazowska et al., Quantitative System Performance, 1984, chapters 6 and 7.
     """
@@ -57,7 +58,7 @@ def closed_colocated(pool: Pool, workload: Workload) -> tuple[Array, Array, Arra
         step = mixed_step(pool, workload, running)
         rate = running / (workload.osl * step.tpot_s)
         first = first_token(pool, workload, step, running)
-        queue = 0.0 if first.convoys else each - running
+        queue = 0.0 if first.convoys else np.maximum(each - running - rate * first.other_s, 0.0)
         ahead = queue * np.maximum(each - 1, 0) / each
         return rate, first.service_s + step.prefill_work_s / servers * ahead, first
 

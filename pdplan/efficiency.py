@@ -50,7 +50,8 @@ class Engine:
     token_overhead_s: float = 0.0
     """What each token of a prompt costs on the host: text in, tokens out."""
     operation_launch_s: float = 0.0
-    """What the host takes to start one operation of a prompt's step, where no graph or compiler does."""
+    """What the host takes to start one operation of a prompt's step, where no graph or compiler does:
+    it runs ahead of the kernels, or falls behind them."""
     handover_steps: float = 0.0
     """Steps of a busy decode worker that a request waits for besides its first one: between steps the worker
     hears of it, makes room, sees that its cache is there."""
@@ -262,10 +263,15 @@ def benchmark_settings(
     benches = document["benchmarks"]
     found: dict[str, float] = {}
     for block in (benches["any"], benches.get(source, {}), benches.get(f"{source} {engine}", {})):
-        for key, entry in {**block, **block.get(generation, {})}.items():
-            if "value" in entry:
-                found[key] = float(entry["value"])
+        for part in (block, *(block.get(name, {}) for name in _lineage(generation, document))):
+            found |= {key: float(entry["value"]) for key, entry in part.items() if "value" in entry}
     return found
+
+
+def _lineage(generation: str, document: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a generation inherits from, the farthest first, and itself."""
+    parent = document.get("generations", {}).get(generation, {}).get("inherits")
+    return (*_lineage(parent, document), generation) if parent else (generation,)
 
 
 def as_built(engine: Engine, build: str, document: Mapping[str, Any] | None = None) -> Engine:

@@ -243,7 +243,7 @@ def serve_colocated(pool: Pool, workload: Workload, slo: Slo, running: Array | N
             "wait for running step": first.running_step_s,
             "wait for prefill": wait,
             "prefill": first.service_s,
-            **({"held back": first.held_s} if np.any(workload.held_steps) else {}),
+            **({"held back": first.held_s} if np.any(first.held_s) else {}),
             **_benchmark_parts(workload, burst),
         },
         kv_transfer_s=np.zeros(()),

@@ -32,13 +32,21 @@ NO_SPECULATION = Speculation()
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """One number per run, NaN where `reasons` says why not."""
+    """One number per run, NaN where `reasons` says why not.
+
+    At a rate beyond capacity there is no steady TTFT; TPOT is that of full batches, tokens/s what they give.
+    """
 
     tpot_mean_s: Array
     ttft_mean_s: Array
     ttft_median_s: Array
     total_tok_per_s_per_gpu: Array
     reasons: list[str] = field(default_factory=list)
+
+    @property
+    def missed(self) -> int:
+        """Runs of which nothing could be predicted."""
+        return int(np.count_nonzero(np.isnan(self.tpot_mean_s)))
 
 
 def predict(runs: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None = None) -> Predictions:
@@ -53,7 +61,7 @@ def predict(runs: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None
         index = waiting.pop()
         group = [runs[i] for i in index]
         try:
-            found[:, index] = _best_drafts(group, catalog, engines)
+            found[:, index], load = _best_drafts(group, catalog, engines)
         except PdplanError as problem:
             lengths = [[index[i] for i in part] for part in group_runs(group)]
             if len(lengths) > 1:  # one of them may be what is wrong
@@ -61,6 +69,10 @@ def predict(runs: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None
                 continue
             for i in index:
                 reasons[i] = str(problem).splitlines()[0]
+            continue
+        for i, share in zip(index, load, strict=True):
+            if share > 1.0:
+                reasons[i] = _beyond(share)
     tpot, ttft, median, rate = found
     return Predictions(
         tpot_mean_s=tpot,
@@ -146,6 +158,7 @@ def run_group(
         rate=np.asarray([run.rate for run in group]) if first.open_loop else None,
         concurrency=None if first.open_loop else np.asarray([run.concurrency for run in group]),
         arrival_cv=first.arrival_cv,
+        prefix_reuse=first.prefix_reuse,
         **loop_settings(group, bench, engine.max_step_tokens),
     )
     decode = _within_memory(_pool(own, [run.decode for run in group], speculation), workload)
@@ -159,8 +172,17 @@ def run_group(
     return RunGroup(decode=decode, prefill=prefill, workload=workload, world=world)
 
 
-def _best_drafts(group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None) -> Array:
-    """A group's prediction with the number of drafted tokens that serves each run best.
+def _beyond(load: float) -> str:
+    return (
+        f"no TTFT: the rate is {load:.2f} times what the deployment is predicted to carry, so its queue grows "
+        "without end"
+    )
+
+
+def _best_drafts(
+    group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None
+) -> tuple[Array, Array]:
+    """A group's prediction, and its load as a share of what it can carry, with the number of drafted tokens that serves each run best.
 
     How many a run drafted is not published; who tunes a run drafts fewer where the batch is large and
     each token costs arithmetic.
@@ -168,9 +190,11 @@ def _best_drafts(group: list[Run], catalog: Catalog, engines: Mapping[str, Any] 
     if not group[0].speculates or group[0].drafted:
         return _predict_group(group, catalog, engines)
     most = int(engine_constants(group[0].engine, "", engines).mtp_drafted)
-    found = np.stack([_predict_group(group, catalog, engines, k) for k in range(1, most + 1)])
+    tried = [_predict_group(group, catalog, engines, k) for k in range(1, most + 1)]
+    found, loads = np.stack([t[0] for t in tried]), np.stack([t[1] for t in tried])
     fastest = np.argmin(found[:, 0], axis=0)
-    return np.take_along_axis(found, fastest[None, None, :], axis=0)[0]
+    best = np.take_along_axis(found, fastest[None, None, :], axis=0)[0]
+    return best, np.take_along_axis(loads, fastest[None, :], axis=0)[0]
 
 
 def run_metrics(group: list[Run], case: RunGroup) -> Metrics:
@@ -186,15 +210,21 @@ def run_metrics(group: list[Run], case: RunGroup) -> Metrics:
 
 def _predict_group(
     group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None, drafted: int | None = None
-) -> Array:
+) -> tuple[Array, Array]:
+    """TPOT, mean and median TTFT and tokens/s/GPU of each run; its rate over the highest it can carry."""
     metrics = run_metrics(group, run_group(group, catalog, engines, drafted))
+    load = np.zeros(())
+    if group[0].open_loop:
+        load = np.max(np.broadcast_arrays(*metrics.utilisation.values()), axis=0)
+    beyond = load > 1.0
     parts = (
         metrics.tpot_mean_s,
-        metrics.ttft_mean_s,
-        metrics.ttft_p50_s,
-        metrics.total_tok_per_s_per_gpu,
+        np.where(beyond, np.nan, metrics.ttft_mean_s),
+        np.where(beyond, np.nan, metrics.ttft_p50_s),
+        metrics.total_tok_per_s_per_gpu / np.maximum(load, 1.0),
     )
-    return np.stack([np.broadcast_to(part, (len(group),)) for part in parts])
+    shape = (len(group),)
+    return np.stack([np.broadcast_to(part, shape) for part in parts]), np.broadcast_to(load, shape)
 
 
 def _number_or_array(lengths: list[float]) -> Any:

@@ -19,6 +19,7 @@ from pdplan.pools import Pool, PrefillService, handover_tokens, pool_tpot_s, pre
 from pdplan.queueing import mean_for_peak, peak_count
 from pdplan.roots import increasing_root
 from pdplan.search.layouts import layouts
+from pdplan.search.whole import least_whole
 from pdplan.step import Setting
 from pdplan.workload import Slo, Speculation, Workload
 
@@ -305,18 +306,8 @@ def workers_for_rate(choices: DecodeChoices, rate: float | Array, workload: Work
     low = least_workers(choices, rate, slo)
     mean = slo.tpot_factor * rate * choices.limit / choices.rate_per_worker
     high = np.maximum(low, np.ceil(peak_count(mean, slo.z) / choices.limit * (1 + 1e-9)))
-    return bisect_integers(lambda n: largest_rate(choices, n, workload, slo) >= rate, low, high)
-
-
-def bisect_integers(good: Any, low: Array, high: Array) -> Array:
-    """Least n in [low, high] with good(n), elementwise; good is monotone and holds at `high`."""
-    low, high = np.array(low, dtype=float), np.array(high, dtype=float)
-    while np.any(low < high):
-        middle = np.floor((low + high) / 2)
-        ok = good(middle)
-        high = np.where(ok & (low < high), middle, high)
-        low = np.where(ok | (low >= high), low, middle + 1)
-    return high
+    rates = np.broadcast_to(np.asarray(rate, dtype=float), np.shape(low))
+    return least_whole(lambda k, n: largest_rate(choices.take(k), n, workload, slo) >= rates[k], low, high)
 
 
 def batch_to_configure(pool: Pool, running: Array, limit: Array, slo: Slo) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -21,13 +20,12 @@ from pdplan.search.candidates import (
 )
 from pdplan.search.objective import Objective, serves
 from pdplan.search.space import Space
+from pdplan.search.whole import least_whole
 from pdplan.uncertainty import slo_on
 from pdplan.workload import Slo, Workload
 
 BLOCK = 64
 TIES = 2
-TRIED = 16
-"""Numbers of workers of one type that are tried at once."""
 
 
 def search_colocated(world: World, workload: Workload, slo: Slo, space: Space) -> list[Candidate]:
@@ -109,7 +107,7 @@ def _size(
         def serve(types: Array, workers: Array) -> Array:
             return evaluate_workers(choices.take(types), workers, workload, slo, money)[1]
 
-        high = least_serving(serve, low, np.where(good, low, high))
+        high = least_whole(serve, low, np.where(good, low, high))
         metrics, good, batch = evaluate_workers(choices, high, workload, slo, money)
         low = high
     cost = objective.pool_cost(choices.candidates.hardware, choices.candidates.pool.layout.gpus, low)
@@ -121,31 +119,6 @@ def _size(
         )
         for k in objective.worth_keeping(np.flatnonzero(good), cost)
     ]
-
-
-def least_serving(serve: Callable[[Array, Array], Array], low: Array, high: Array) -> Array:
-    """Least n of [low, high] with serve(type, n) for each type, which holds at `high` and beyond the least.
-
-    Many numbers of many types are tried in one call, since a call costs about the same for one as for
-    hundreds: first at strides that double, as a few more than the bound mostly do, then evenly between two.
-
-    >>> enough = np.array([3, 700, 41])
-    >>> least_serving(lambda types, n: n >= enough[types], np.ones(3), np.array([9.0, 1e4, 41.0]))
-    array([  3., 700.,  41.])
-    """
-    low, high = np.array(low, dtype=float), np.array(high, dtype=float)
-    strides = np.exp2(np.arange(np.ceil(np.log2(np.max(high - low, initial=1.0) + 1.0)))) - 1.0
-    evenly = np.arange(1, TRIED) / TRIED
-    offsets = np.minimum(strides, (high - low)[:, None])
-    while len(open_ := np.flatnonzero(low < high)):
-        tried = low[open_, None] + offsets[open_]
-        ok = serve(np.repeat(open_, tried.shape[1]), tried.ravel()).reshape(tried.shape)
-        first = np.where(ok.any(axis=1), ok.argmax(axis=1), tried.shape[1])
-        edges = np.concatenate([low[open_, None] - 1.0, tried, high[open_, None]], axis=1)
-        row = np.arange(len(open_))
-        low[open_], high[open_] = edges[row, first] + 1.0, edges[row, first + 1]
-        offsets = np.floor(evenly * (high - low)[:, None])
-    return high
 
 
 def evaluate_workers(

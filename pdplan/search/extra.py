@@ -13,12 +13,16 @@ from collections.abc import Callable
 import numpy as np
 
 from pdplan.laws.roofline import Array
+from pdplan.search.whole import AT_ONCE
 
 MOST_EXTRA = 2**20
 """Beyond a million workers no plan is written."""
 
-Needed = Callable[[Array, Array], Array]
-"""(cases, extra workers) -> workers needed in the other pool, infinite where no number does."""
+PIECES = 8
+"""Intervals of extra workers are cut into so many at once, where they are few."""
+
+Needed = Callable[[Array, Array, Array], Array]
+"""(cases, extra workers, no fewer than) -> workers needed in the other pool, infinite where none do."""
 Cost = Callable[[Array, Array, Array], Array]
 """(cases, workers needed, extra workers) -> cost; never falling in either number."""
 
@@ -30,7 +34,7 @@ def cheapest_extra(needed: Needed, cost: Cost, at_once: Array, least: Array, cei
     every e. What costs more than `ceiling` is of no interest: 0 is returned for such cases.
 
     >>> steps = np.array([9.0, 9.0, 5.0, 5.0, 2.0])
-    >>> def needed(cases, extra): return steps[np.minimum(extra.astype(int), 4)]
+    >>> def needed(cases, extra, least): return steps[np.minimum(extra.astype(int), 4)]
     >>> def cost(cases, workers, extra): return 3 * workers + 5 * extra  # 27, 32, 25, 30, 26
     >>> cheapest_extra(needed, cost, np.array([9.0]), np.array([2.0]), np.inf)
     array([2.])
@@ -46,33 +50,39 @@ def cheapest_extra(needed: Needed, cost: Cost, at_once: Array, least: Array, cei
     if not len(cases):
         return answer
     # A tighter bound, for few: what is needed beside as many workers as there can be.
-    least = np.full(len(every), np.inf)
-    least[cases] = needed(cases, np.full(len(cases), float(MOST_EXTRA)))
+    beside_most = np.full(len(every), np.inf)
+    beside_most[cases] = needed(cases, np.full(len(cases), float(MOST_EXTRA)), least[cases])
+    least = beside_most
     cases = cases[could_pay(cases, least[cases], np.ones(len(cases))) & (least[cases] < at_once[cases])]
-    # The far end: so many that even the least of the other pool beside them costs too much, or the
-    # first number that works at all where none is known.
-    far = np.ones(len(cases))
-    at_far = needed(cases, far) if len(cases) else far
-    while True:
-        _improve(best, answer, cases, _total(cost, cases, at_far, far), far)
-        more = np.flatnonzero((far < MOST_EXTRA) & could_pay(cases, least[cases], far + 1.0))
-        if not len(more):
-            break
-        far[more] *= 2
-        at_far[more] = needed(cases[more], far[more])
-    near = np.zeros(len(cases))
+    # Doubling, up to so many that even the least of the other pool beside them costs too much.
+    double = np.exp2(np.arange(np.log2(MOST_EXTRA) + 1.0))
+    case, power = (x.ravel() for x in np.indices((len(cases), len(double))))
+    before = np.where(power > 0, double[power] / 2.0, 0.0)
+    pays = (power == 0) | could_pay(cases[case], least[cases[case]], before + 1.0)
+    cases, near, far = cases[case[pays]], before[pays], double[power[pays]]
+    at_far = needed(cases, far, least[cases]) if len(cases) else far
+    _improve(best, answer, cases, _total(cost, cases, at_far, far), far)
     while True:
         # Whatever lies between costs no less than the far end's need beside the least more workers.
         open_ = np.flatnonzero((far - near > 1.0) & could_pay(cases, at_far, near + 1.0))
         if not len(open_):
             return answer
         cases, near, far, at_far = cases[open_], near[open_], far[open_], at_far[open_]
-        middle = np.floor((near + far) / 2)
-        at_middle = needed(cases, middle)
-        _improve(best, answer, cases, _total(cost, cases, at_middle, middle), middle)
-        cases = np.concatenate([cases, cases])
-        near, far = np.concatenate([near, middle]), np.concatenate([middle, far])
-        at_far = np.concatenate([at_middle, at_far])
+        pieces = int(np.clip(AT_ONCE // len(open_), 2, PIECES))
+        inside = near[:, None] + np.floor((far - near)[:, None] * np.arange(1, pieces) / pieces)
+        edges = np.concatenate([near[:, None], inside, far[:, None]], axis=1)
+        at_inside = needed(
+            np.repeat(cases, pieces - 1), inside.ravel(), np.repeat(at_far, pieces - 1)
+        ).reshape(inside.shape)
+        _improve(
+            best,
+            answer,
+            np.repeat(cases, pieces - 1),
+            _total(cost, np.repeat(cases, pieces - 1), at_inside.ravel(), inside.ravel()),
+            inside.ravel(),
+        )
+        cases, near, far = np.repeat(cases, pieces), edges[:, :-1].ravel(), edges[:, 1:].ravel()
+        at_far = np.concatenate([at_inside, at_far[:, None]], axis=1).ravel()
 
 
 def _total(cost: Cost, cases: Array, workers: Array, extra: Array) -> Array:

@@ -15,17 +15,17 @@ from pdplan.laws.kv_transfer import Network
 from pdplan.laws.roofline import Array
 from pdplan.plan import Serving
 from pdplan.pools import Pool, decode_tpot_s, first_step_s, solve_running
-from pdplan.queueing import mean_for_peak
+from pdplan.queueing import mean_for_peak, peak_count
 from pdplan.search.candidates import (
     Candidates,
     DecodeChoices,
     PrefillChoices,
-    bisect_integers,
     workers_for_rate,
 )
 from pdplan.search.extra import cheapest_extra
 from pdplan.search.limits import Limits
 from pdplan.search.objective import Objective, Workers, ttft_limit_s
+from pdplan.search.whole import least_whole
 from pdplan.search.worker_types import WorkerTypes
 from pdplan.transfer import kv_transfer
 from pdplan.workload import Slo, Workload
@@ -85,9 +85,17 @@ def decode_of(
     # So many workers are enough: no more run than those whose percentile is the limit.
     most = np.minimum(mean_for_peak(workers * choices.limit, slo.z) / workers * (1 + 1e-9), pool.max_batch)
     running = solve_running(replace(pool, max_batch=most), workload, rate, colocated=False)
-    peak = running + slo.z * np.sqrt(running * workers) / workers
+    return decode_at(choices, workers, running, workload, slo, spare)
+
+
+def decode_at(
+    choices: DecodeChoices, workers: Array, running: Array, workload: Workload, slo: Slo, spare: int = 0
+) -> SizedDecode:
+    """Decode workers that each have so many sequences running."""
+    pool = choices.candidates.with_workers(workers)
     shape = np.shape(workers)
-    loads = np.stack(np.broadcast_arrays(running, np.minimum(peak, choices.limit)))
+    peak = np.minimum(peak_count(running * workers, slo.z) / workers, choices.limit)
+    loads = np.stack(np.broadcast_arrays(running, peak))
     tpot_mean, tpot_slo = np.broadcast_to(decode_tpot_s(pool, workload, loads), loads.shape)
     return SizedDecode(
         choices=choices,
@@ -144,30 +152,47 @@ def least_prefill(prefill: PrefillChoices, rate: float | Array) -> Array:
 
 
 def least_prefill_workers(
-    problem: PairProblem, prefill: PrefillChoices, decode: Pool | None, first_step_s: Array, limit_s: Array
+    problem: PairProblem,
+    prefill: PrefillChoices,
+    decode: SizedDecode | None,
+    limit_s: Array,
+    bounds: tuple[Array, Array] | None = None,
 ) -> Array:
-    """Least prefill workers with which TTFT meets its limit, infinite where none do.
+    """Least prefill workers beside each decode pool with which TTFT meets its limit, infinite where none do.
 
-    Without a decode pool: a lower bound, transfer taken as free.
+    Without decode pools: a lower bound, transfer taken as free and the first step as part of the limit.
+    `bounds`: a number that is certainly not too many, and one that certainly is enough, or infinite.
     """
-    service, candidates, rate = prefill.service, prefill.candidates, problem.rate
-    handling = service.handling_s
-    low = least_prefill(prefill, rate)
+    rates = np.broadcast_to(np.asarray(problem.rate, dtype=float), len(prefill))
+    limits = np.broadcast_to(limit_s, len(prefill))
+    low, high = least_prefill(prefill, rates), np.full(len(prefill), np.inf)
+    if bounds is not None:
+        low, high = np.maximum(low, bounds[0]), np.maximum(low, bounds[1])
 
-    def good(workers: Array) -> Array:
-        pool = candidates.with_workers(workers)
-        fixed = first_step_s + handling
-        if decode is not None:
-            transfer = kv_transfer(pool, decode, problem.workload, problem.network, rate, service.time_s)
-            fixed = fixed + transfer.exposed_s
-        jitter = 0.0 if decode is None else problem.network.jitter_s
-        latency = prefill_latency(pool.servers, service, rate, problem.workload, fixed, jitter)
-        return np.asarray(latency.quantile_s(problem.slo.percentile) <= limit_s)
+    def good(cases: Array, workers: Array) -> Array:
+        beside = None if decode is None else decode.take(cases)
+        ttft = ttft_slo_s(problem, prefill.take(cases), workers, beside, rates[cases])
+        return np.asarray(ttft <= limits[cases])
 
-    high = low * 2 + 64  # queues of this many servers are as good as empty
-    possible = good(high)
-    answer = bisect_integers(lambda n: good(n) | ~possible, low, high)
+    most = np.where(np.isfinite(high), high, low * 2 + 64)  # queues of this many servers are as good as empty
+    unknown = np.flatnonzero(~np.isfinite(high))
+    possible = np.ones(len(prefill), dtype=bool)
+    possible[unknown] = good(unknown, most[unknown])
+    answer = least_whole(good, low, np.where(possible, most, low))
     return np.where(possible, answer, np.inf)
+
+
+def ttft_slo_s(
+    problem: PairProblem, prefill: PrefillChoices, workers: Array, decode: SizedDecode | None, rate: Array
+) -> Array:
+    """TTFT at the SLO's percentile, infinite where a queue grows; without decode pools up to the transfer."""
+    service, workload, network = prefill.service, problem.workload, problem.network
+    pool, fixed, jitter = prefill.candidates.with_workers(workers), service.handling_s, 0.0
+    if decode is not None:
+        sent = kv_transfer(pool, decode.pool, workload, network, rate, service.time_s)
+        fixed, jitter = fixed + decode.first_step_s + sent.exposed_s, network.jitter_s
+    latency = prefill_latency(pool.servers, service, rate, workload, fixed, jitter)
+    return np.asarray(latency.quantile_s(problem.slo.percentile))
 
 
 def extra_decode_workers(
@@ -184,11 +209,11 @@ def extra_decode_workers(
     bounds the prefill workers of each pair from below, `workers` do without any extra.
     """
 
-    def needed(cases: Array, extra: Array) -> Array:
+    def needed(cases: Array, extra: Array, few: Array) -> Array:
         part = problem.take(cases)
         more = with_extra(part, decode.take(cases), extra)
         limit = ttft_limit_s(problem.slo, problem.workload.osl, more.tpot_slo_s)
-        return least_prefill_workers(part, prefill.take(cases), more.pool, more.first_step_s, limit)
+        return least_prefill_workers(part, prefill.take(cases), more, limit, (few, workers[cases]))
 
     def cost(cases: Array, senders: Array, extra: Array) -> Array:
         receiving = decode.choices.candidates.take(cases)
