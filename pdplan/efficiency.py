@@ -64,6 +64,8 @@ class Engine:
     """How fast that share falls while engines learn a model: a power of its age, 1 at a year."""
     collective_wait_s: float = 0.0
     """What a collective of a step takes beyond its kernel: it starts when the last rank arrives."""
+    exchange_wait_s: float = 0.0
+    """What an exchange with experts takes besides, where its kernels are not those that tables time."""
     exchange_imbalance: float = 1.0
     """An exchange with experts over one of even traffic, with 16 ranks: it ends with the busiest."""
     dispatch_bytes: float = 1.0

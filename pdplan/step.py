@@ -276,6 +276,8 @@ def _message_term(message: Message, constants: Constants) -> Term | None:
         each = busiest_exchange_factor(engine.exchange_imbalance, message.ranks) * each
     if engine.collective_wait_s and message.exchange != "stage_hop":
         each = each + np.where(np.asarray(message.ranks) > 1, engine.collective_wait_s, 0.0)
+    if engine.exchange_wait_s and message.exchange == "expert_exchange":
+        each = each + np.where(np.asarray(message.ranks) > 1, engine.exchange_wait_s, 0.0)
     if message.mask is not None:
         each = np.where(message.mask, each, 0.0)
     total = message.layers * each

@@ -243,3 +243,26 @@ def test_prompts_wait_for_a_transport_by_their_tokens() -> None:
     slow = as_served(split(date="2026-02-10"))
     assert loop_settings([slow], {}, 8192.0)["handover_s"] == pytest.approx([921.6 / 25000])
     assert "handover_s" not in loop_settings([as_served(run())], {}, 8192.0)
+
+
+def test_a_recipe_mends_sizes_that_the_table_lists_wrongly() -> None:
+    # gb200, 8,192 in: ctx1_gen4_tep8_batch16_mtp0 ran with 12, 44 and 76 in flight, and no recipe has ranks.
+    ranks = PoolPlan(hardware="gb200", workers=4, dp=8, ep=8)
+    ran = split(
+        engine="trtllm", hardware="gb200", precision="fp4", isl=8192.0, concurrency=76.0, decode=ranks
+    )
+    ran = replace(ran, prefill=PoolPlan(hardware="gb200", workers=1, dp=4, ep=4))
+    served = as_served(ran)
+    assert (served.decode.tp, served.decode.dp, served.decode.max_batch) == (8, 1, 16)
+    assert as_served(replace(ran, concurrency=77.0)).decode == ranks
+
+
+def test_a_run_listed_by_all_its_accelerators_is_taken_apart() -> None:
+    # 36 of them: ctx1_gen4_tep8 with 4 to 564 in flight, ctx1_gen1_dep32 with 1,075; ctx is 4 of them.
+    both = PoolPlan(hardware="gb200", workers=1, tp=36)
+    ran = split(engine="trtllm", hardware="gb200", precision="fp4", concurrency=256.0, gpus=72)
+    served = as_served(replace(ran, prefill=both, decode=both))
+    assert (served.decode.workers, served.decode.tp, served.decode.ep) == (4, 8, 8)
+    assert (served.prefill.workers, served.prefill.tp, served.gpus) == (1, 4, 36)  # type: ignore[union-attr]
+    wide = as_served(replace(ran, prefill=both, decode=both, concurrency=1075.0)).decode
+    assert (wide.workers, wide.dp, wide.ep) == (1, 32, 32)

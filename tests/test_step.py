@@ -51,6 +51,14 @@ def test_every_collective_waits_once() -> None:
     )
 
 
+def test_an_exchange_may_take_longer_than_its_kernel() -> None:
+    """DeepSeek-R1: 58 layers with experts, a dispatch and a combine each; a gather is no exchange."""
+    load, slow = decode_load(8.0, 1024.0, 2048.0), {"exchange_wait_s": 1e-4}
+    for layout, times in ((Layout(dp=8, ep=8), 2 * 58), (Layout(tp=8), 0), (Layout(dp=8), 0)):
+        steps = [step_time(setting("deepseek-r1", **more), layout, load).total_s for more in ({}, slow)]
+        assert float(steps[1] - steps[0]) == pytest.approx(times * 1e-4, abs=1e-9)
+
+
 def test_decode_exchanges_end_with_the_busiest_rank_and_prefill_ones_do_not() -> None:
     layout = Layout(tp=1, dp=16, ep=16)  # the ranks that the constant holds for
     even = {"collective_wait_s": 0.0, "exchange_imbalance": 1.0}

@@ -37,7 +37,7 @@ STRENGTH = 0.5
 SEQUENCES = ("vllm", "sglang", "trtllm")
 """Engines with a sequence overhead of their own; the others take vLLM's."""
 OLD, DEEPGEMM = "trtllm-1.1", "trtllm-1.1-deepgemm"
-STARTING = (DEEPGEMM, "sglang-0.5.5-mi355x", "sglang-0.5.7-cdna3")
+STARTING = (DEEPGEMM, "sglang-0.5.5-mi355x", "sglang-0.5.5-gb200", "sglang-0.5.7-cdna3")
 """Builds whose kernels start so many times as long."""
 LONG_ANSWERS = "inferencex"
 """The benchmark whose answers go on after their end, and whose drafts are accepted the more."""
@@ -73,6 +73,7 @@ STEP = (
         path=("generations", "cdna4", "kernel_overhead_share"), start=1.5, spread=1.0, low=0.5, high=8.0
     ),
     Constant(path=("generations", "cdna4", "kernel_time_factor"), start=1.0, spread=0.2, low=0.7, high=3.0),
+    Constant(path=("generations", "amd", "exchange_wait_s"), start=5e-5, spread=5e-5, low=0.0, high=5e-4),
 )
 
 
@@ -154,6 +155,7 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
         for drafted, at_skew in enumerate(data.parts[:-1], start=1)
     ]
     generation = np.array(data.generation)[index]
+    amd_made = np.array([float(name.startswith("cdna")) for name in generation])
     speculates = np.array([r.speculates for r in runs])
     known = np.array([r.drafted for r in runs])
     engine = np.array([r.engine for r in runs])
@@ -163,7 +165,7 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
 
     def predicted(x: Array) -> Array:
         skew, share, step_s, tuning, wait, imbalance, vllm, sglang, trtllm, more, *rest = x
-        starts, (acceptance, growth, *factors) = rest[: len(STARTING)], rest[len(STARTING) :]
+        starts, (acceptance, growth, *factors, exchange) = rest[: len(STARTING)], rest[len(STARTING) :]
         sequence_s = np.select([engine == "sglang", engine == "trtllm"], [sglang, trtllm + more * old], vllm)
         share_of = share * tuning_factor(tuning, runs) * np.prod(np.asarray(starts) ** starting, axis=1)
         slower = np.ones(len(index))
@@ -175,6 +177,7 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
             parts = _between(at_skew, skew)
             step = parts.kernels * slower[rows] + parts.messages + share_of[rows] * parts.starts
             step = step + (imbalance - 1.0) * parts.exchanges + wait * parts.collectives
+            step = step + exchange * amd_made[rows] * parts.exchanged
             step = step + step_s + sequence_s[rows] * parts.rows
             others = parts.mixed_kernels * slower[rows] + share_of[rows] * parts.mixed_starts
             others = others + (imbalance - 1.0) * parts.mixed_exchanges

@@ -52,6 +52,8 @@ class Parts:
     """What the busiest rank adds to uneven exchanges at an imbalance of 2; `messages` has their even time."""
     collectives: Array
     """How many there are of both."""
+    exchanged: Array
+    """How many of them are exchanges with experts."""
     rows: Array
     """Sequences on a rank: what the sequence overhead counts."""
     mixed_kernels: Array
@@ -148,7 +150,7 @@ def _decode_load(pool: Pool, workload: Workload, each: Array) -> Any:
 def _split(step: StepTime) -> dict[str, Array]:
     """Seconds of a step by part, and how many collectives it waits for."""
     found: dict[str, Array] = dict.fromkeys(
-        ("kernels", "starts", "messages", "exchanges", "collectives"), np.zeros(())
+        ("kernels", "starts", "messages", "exchanges", "collectives", "exchanged"), np.zeros(())
     )
     for term in step.terms:
         if isinstance(term.source, Op):
@@ -160,8 +162,11 @@ def _split(step: StepTime) -> dict[str, Array]:
             if source.uneven:
                 added = busiest_exchange_factor(2.0, source.ranks) - 1.0
                 found["exchanges"] = found["exchanges"] + added * term.total_s
+            happens = source.layers * (term.total_s > 0)
             if source.exchange != "stage_hop":
-                found["collectives"] = found["collectives"] + source.layers * (term.total_s > 0)
+                found["collectives"] = found["collectives"] + happens
+            if source.exchange == "expert_exchange":
+                found["exchanged"] = found["exchanged"] + happens
     return found
 
 
