@@ -41,7 +41,7 @@ def test_the_interval_of_polls_depends_on_the_load_as_the_script_says() -> None:
     assert server_settings(run(concurrency=16.0))["held_up_to_steps"] == 30
     four = PoolPlan(hardware="b200", workers=1, tp=4)
     found = server_settings(run(concurrency=64.0, decode=four))
-    assert found == {"held_up_to_steps": 10, "step_tokens": 8192}
+    assert found == {"held_up_to_steps": 10, "step_tokens": 8192, "build": "sglang-fp8-blackwell"}
 
 
 def test_a_date_before_the_warm_up_means_a_cold_start() -> None:
@@ -228,3 +228,15 @@ def test_prompts_wait_for_a_transport_by_their_tokens() -> None:
     slow = as_served(split(date="2026-02-10"))
     assert loop_settings([slow], {}, 8192.0)["handover_s"] == pytest.approx([921.6 / 25000])
     assert "handover_s" not in loop_settings([as_served(run())], {}, 8192.0)
+
+
+def test_fp8_experts_of_sglang_on_blackwell_have_a_back_end_of_their_own() -> None:
+    # dsr1_fp8_b200.sh and qwen3.5_fp8_b200.sh choose flashinfer_trtllm; dsr1_fp8_h200.sh does not.
+    for model, hardware, precision, build in (
+        ("deepseek-r1", "b200", "fp8", "sglang-fp8-blackwell"),
+        ("qwen3.5-397b-a17b", "b300", "fp8", "sglang-fp8-blackwell"),
+        ("deepseek-r1", "b200", "fp4", None),
+        ("deepseek-r1", "h200", "fp8", None),
+    ):
+        found = server_settings(run(engine="sglang", model=model, hardware=hardware, precision=precision))
+        assert found.get("build") == build
