@@ -199,6 +199,7 @@ def test_latents_are_expanded_for_prompts_and_absorbed_for_answers() -> None:
     assert found["prompt"]["kv up projection"].flop == pytest.approx(2 * 1024 * 512 * 16 * 256)
     for name in absorbed:
         assert found["answer"][name].flop == pytest.approx(2 * 4 * 16 * 128 * 512)
+        assert found["answer"][name].stored_bytes == pytest.approx(2 * 16 * 128 * 512)
     for name in (*absorbed, "kv up projection"):
         alone = {**found["prompt"], **found["answer"]}[name]
         assert found["both"][name].flop == pytest.approx(alone.flop)
