@@ -78,6 +78,8 @@ class Engine:
     """1: under attention-dp every rank gets all tokens, by all-gather, not each expert its own."""
     kernel_time_factor: float = 1.0
     """How much longer kernels run than their law says, on accelerators without kernel tables."""
+    prompt_expert_factor: float = 1.0
+    """How much longer experts' kernels run in a step with prompts, under a back end made for few tokens."""
     partial_ep: float = 1.0
     """1: experts may be spread over a part of the ranks; 0: over all of them or none."""
 
@@ -275,7 +277,7 @@ def _lineage(generation: str, document: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def as_built(engine: Engine, build: str, document: Mapping[str, Any] | None = None) -> Engine:
-    """The engine as a named build of it: kernel starts times a factor, seconds a sequence added.
+    """The engine as a named build of it: starts and prompts' experts times factors, seconds a sequence added.
 
     `build` is one of the document's `builds`, or empty for the engine of today.
     """
@@ -290,6 +292,7 @@ def as_built(engine: Engine, build: str, document: Mapping[str, Any] | None = No
         engine,
         sequence_overhead_s=engine.sequence_overhead_s + more.get("added_sequence_overhead_s", 0.0),
         kernel_overhead_share=engine.kernel_overhead_share * more.get("kernel_start_factor", 1.0),
+        prompt_expert_factor=engine.prompt_expert_factor * more.get("prompt_expert_factor", 1.0),
     )
 
 

@@ -131,7 +131,7 @@ def step_time(setting: Setting, layout: Layout, load: Load) -> StepTime:
     """
     constants = setting.constants
     forward = forward_ops(setting.stack, setting.formats, layout, load, routing_of(setting))
-    terms = [_op_term(op, setting) for op in forward.ops]
+    terms = [_op_term(op, setting, load) for op in forward.ops]
     blocks = list(forward.op_blocks)
     for message, block in zip(forward.messages, forward.message_blocks, strict=True):
         if (term := _message_term(message, constants)) is not None:
@@ -238,7 +238,7 @@ def routing_of(setting: Setting) -> Routing:
     )
 
 
-def _op_term(op: Op, setting: Setting) -> Term:
+def _op_term(op: Op, setting: Setting, load: Load) -> Term:
     law = setting.constants.roofline(op.family, op.dtype)
     rates = Rates(
         peak_flop_per_s=setting.formats.peaks[peak_type(op.dtype)],
@@ -247,6 +247,8 @@ def _op_term(op: Op, setting: Setting) -> Term:
     each, compute, memory = kernel_time(op, rates, law)
     engine = setting.constants.engine
     slower = op.layers * engine.kernel_time_factor
+    if op.family == "experts" and load.has_prefill:
+        slower = slower * engine.prompt_expert_factor
     start = op.layers * law.overhead_s * engine.kernel_overhead_share
     return Term(
         name=op.name,

@@ -43,7 +43,7 @@ def test_the_interval_of_polls_depends_on_the_load_as_the_script_says() -> None:
     assert server_settings(run(concurrency=16.0))["held_up_to_steps"] == 30
     four = PoolPlan(hardware="b200", workers=1, tp=4)
     found = server_settings(run(concurrency=64.0, decode=four))
-    assert found == {"held_up_to_steps": 10, "step_tokens": 8192}
+    assert found == {"held_up_to_steps": 10, "step_tokens": 8192, "build": "sglang-fp8-blackwell"}
 
 
 def test_a_date_before_the_warm_up_means_a_cold_start() -> None:
@@ -266,3 +266,15 @@ def test_a_run_listed_by_all_its_accelerators_is_taken_apart() -> None:
     assert (served.prefill.workers, served.prefill.tp, served.gpus) == (1, 4, 36)  # type: ignore[union-attr]
     wide = as_served(replace(ran, prefill=both, decode=both, concurrency=1075.0)).decode
     assert (wide.workers, wide.dp, wide.ep) == (1, 32, 32)
+
+
+def test_fp8_experts_of_sglang_on_blackwell_have_a_back_end_of_their_own() -> None:
+    # dsr1_fp8_b200.sh and qwen3.5_fp8_b200.sh choose flashinfer_trtllm; dsr1_fp8_h200.sh does not.
+    for model, hardware, precision, build in (
+        ("deepseek-r1", "b200", "fp8", "sglang-fp8-blackwell"),
+        ("qwen3.5-397b-a17b", "b300", "fp8", "sglang-fp8-blackwell"),
+        ("deepseek-r1", "b200", "fp4", None),
+        ("deepseek-r1", "h200", "fp8", None),
+    ):
+        found = server_settings(run(engine="sglang", model=model, hardware=hardware, precision=precision))
+        assert found.get("build") == build

@@ -12,6 +12,7 @@ from pdplan.architecture.counts import Matrix
 from pdplan.calibration import elementwise
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, build_setting
+from pdplan.efficiency import as_built
 from pdplan.laws.experts import busiest_exchange_factor
 from pdplan.layout import Layout, decode_load, mixed_load, prefill_load
 from pdplan.ops import Message, Op
@@ -22,6 +23,7 @@ from pdplan.step import Setting, StepTime, step_time
 from pdplan.workload import Workload
 
 CATALOG = Catalog()
+BUILD = "sglang-fp8-blackwell"
 
 
 def setting(model: str, precision: str = "fp8", **engine: Any) -> Setting:
@@ -205,6 +207,7 @@ def test_latents_are_expanded_for_prompts_and_absorbed_for_answers() -> None:
     assert found["prompt"]["kv up projection"].flop == pytest.approx(2 * 1024 * 512 * 16 * 256)
     for name in absorbed:
         assert found["answer"][name].flop == pytest.approx(2 * 4 * 16 * 128 * 512)
+        assert found["answer"][name].stored_bytes == pytest.approx(2 * 16 * 128 * 512)
     for name in (*absorbed, "kv up projection"):
         alone = {**found["prompt"], **found["answer"]}[name]
         assert found["both"][name].flop == pytest.approx(alone.flop)
@@ -223,3 +226,16 @@ def test_an_engine_apart_starts_all_kernels_of_a_layer_as_others_do() -> None:
     layer = elementwise._of_a_layer(entry)
     assert layer["overhead_s"] == pytest.approx(4 * 1.7e-6)
     assert layer["engines"]["vllm"] == {"overhead_s": pytest.approx(4 * 0.7e-6), "rows": 3}
+
+
+def test_a_build_s_experts_slow_prompts_and_leave_decodes_alone() -> None:
+    """The factor is of experts in steps with prompts, and no other kernel."""
+    plain = setting("deepseek-r1")
+    built = replace(plain, constants=replace(plain.constants, engine=as_built(plain.constants.engine, BUILD)))
+    factor = built.constants.engine.prompt_expert_factor
+    assert factor > 1.0
+    for load, wanted in ((prefill_load(1.0, 4096), factor), (decode_load(64.0, 4096, 5120), 1.0)):
+        before, after = (step_time(s, Layout(tp=8), load).terms for s in (plain, built))
+        for one, other in zip(before, after, strict=True):
+            ratio = wanted if "(experts)" in one.name else 1.0
+            assert other.total_s - one.overhead_s == pytest.approx(ratio * (one.total_s - one.overhead_s))
