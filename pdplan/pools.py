@@ -265,6 +265,7 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
     In a queue a prompt takes t_work = t_extra + n · t_step(decode)/K, K = floor(step tokens/new
     tokens): the decodes' own step is shared by all prompts that a mixed step holds.
     In a pipeline t_step is what a micro-batch's round takes, and in the queue what the slowest stage does.
+    Where all requests of a server are one convoy, fewer prompts come between tokens: `prompts_per_token`.
     """
     engine = pool.setting.constants.engine
     load = decode_load(
@@ -291,8 +292,7 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
         extra = steps * chunked.cycle_s(pool.layout.pp)
         slot = slot_extra = work = steps * chunked.slowest_s()
     per_token = tokens_per_step(pool.speculation.drafted, pool.speculation.acceptance)
-    share = np.asarray(running, dtype=float) / workload.osl / pool.micro_batches_per_worker
-    tpot = round_s / per_token + share * extra
+    tpot = round_s / per_token + prompts_per_token(pool, workload, running) * extra
     service = _through(chunked, slot)
     return MixedStep(
         tpot_s=tpot,
@@ -309,6 +309,20 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
         prefill=chunked,
         handling_s=handling_s(engine, workload, steps * chunked.operations, service),
     )
+
+
+def prompts_per_token(pool: Pool, workload: Workload, running: ArrayLike) -> Array:
+    """Prompts of others that come between two tokens of an answer: running/OSL of a micro-batch.
+
+    Where answers are all of one length and prompts go first and alone, all n requests of a server start
+    and end together, and only the prompts behind one's own come between: (n − 1)/(2·OSL). A turn of the
+    convoy then takes n·t_prefill + OSL·t_decode, of which TTFT is (n + 1)/2·t_prefill.
+    """
+    each = np.asarray(running, dtype=float) / pool.micro_batches_per_worker
+    one_convoy = workload.concurrency is not None and bool(np.any(workload.convoy_prompts))
+    if one_convoy and not pool.setting.constants.engine.mixes_prefill:
+        each = np.maximum(np.asarray(workload.concurrency, dtype=float) / pool.servers - 1.0, 0.0) / 2.0
+    return np.asarray(each / workload.osl)
 
 
 def pool_tpot_s(pool: Pool, workload: Workload, running: ArrayLike, colocated: bool) -> Array:

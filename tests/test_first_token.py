@@ -13,7 +13,7 @@ import pytest
 from pdplan.closed_loop import opening_burst_s
 from pdplan.efficiency import Engine
 from pdplan.first_token import convoy_prompts, first_token, held_steps, step_prompts
-from pdplan.pools import handling_s
+from pdplan.pools import handling_s, prompts_per_token
 from pdplan.workload import Held, Speculation, Workload
 
 PROMPT_S = 0.2
@@ -109,6 +109,17 @@ def test_without_mixing_all_requests_are_one_convoy(requests: int) -> None:
     found = simulate(Loop(requests=requests, prompts_per_step=1, mixes=False))[1]
     law = convoy_prompts(pool_of(False), closed(convoy_prompts=2), requests) * PROMPT_S
     assert float(law) == pytest.approx(found, rel=0.1)
+
+
+@pytest.mark.parametrize("requests", [8, 32])
+def test_a_turn_of_a_convoy_is_its_prompts_and_its_answers(requests: int) -> None:
+    # All prompts, then all answers: n·t_prefill + OSL·t_decode pass from one request's start to the next.
+    pool, loop = pool_of(False), closed(convoy_prompts=2, concurrency=requests)
+    first = float(convoy_prompts(pool, loop, requests)) * PROMPT_S
+    tpot = DECODE_S + float(prompts_per_token(pool, loop, requests)) * PROMPT_S
+    assert first + 300 * tpot == pytest.approx(requests * PROMPT_S + 300 * DECODE_S)
+    mixes = prompts_per_token(pool_of(True), loop, requests)
+    assert float(mixes) == pytest.approx(requests / 300)
 
 
 @pytest.mark.parametrize("requests", [8, 32])

@@ -25,7 +25,7 @@ from pdplan.measured.predict import run_group
 from pdplan.measured.run import Run
 from pdplan.measured.runs import group_runs
 from pdplan.ops import Message, Op
-from pdplan.pools import Pool, decode_step, draft_step, prefill_service
+from pdplan.pools import Pool, decode_step, draft_step, prefill_service, prompts_per_token
 from pdplan.step import StepTime, step_time
 from pdplan.workload import Workload
 
@@ -121,7 +121,7 @@ def _group_parts(
     alone = prefill_service(replace(server, max_batch=server.micro_batches_per_worker), workload)
     prompt = {k: alone.steps * v for k, v in _split(alone.step).items()}
     if prefill is None:
-        share = each / workload.osl
+        share = prompts_per_token(pool, workload, running)
         extra = prompt
         if pool.setting.constants.engine.mixes_prefill:
             chunk = workload.new_tokens / alone.steps
