@@ -115,7 +115,7 @@ def _group_parts(
         more = _split(draft)
         found = {k: v + pool.speculation.drafted * more[k] for k, v in found.items()}
     each = running / pool.micro_batches_per_worker
-    found["rows"] = each
+    found["rows"] = each * (1.0 + pool.speculation.drafted)
     found |= dict.fromkeys(("mixed_kernels", "mixed_starts", "mixed_exchanges"), np.zeros(()))
     server = pool if prefill is None else _bare(prefill, skew)
     alone = prefill_service(replace(server, max_batch=server.micro_batches_per_worker), workload)
