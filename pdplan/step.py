@@ -185,7 +185,7 @@ def _stage_times(setting: Setting, step: StepTime, load: Load) -> tuple[Array, A
         fixed, sequence = np.array([engine_shares(engine, *stage) for stage in row.stages]).T
         time = fixed[at]
         if np.any(sequence):
-            time = time + sequence[at] * np.asarray(load.sequences)
+            time = time + sequence[at] * np.asarray(load.sampled)
         for blocks, share in row.shares:
             here = [totals[block] for block in blocks if block in totals]
             if here:
@@ -318,7 +318,7 @@ def _engine_term(setting: Setting, load: Load) -> Term:
     seconds = (
         engine.step_overhead_s
         + setting.stack.layers * engine.layer_overhead_s
-        + engine.sequence_overhead_s * load.sequences
+        + engine.sequence_overhead_s * load.sampled
     )
     return Term(
         name="engine overhead",

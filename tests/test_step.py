@@ -87,12 +87,14 @@ def test_tokens_travel_to_experts_in_the_bytes_of_the_engine() -> None:
     assert bytes_of(setting("deepseek-r1", "fp8", **narrow)) == [7168.0, 7168 * 0.5 + 448]
 
 
-def test_a_sequence_costs_the_engine_once_however_many_tokens_it_verifies() -> None:
+def test_a_sequence_costs_the_engine_as_much_for_each_token_that_it_verifies() -> None:
+    # Sampled, or accepted or not, one by one: at 64 requests runs that draft three tokens are a sixth slower than
+    # if a sequence cost the same whatever it drafts, at 4 they are not.
     costly, free = ({"sequence_overhead_s": s} for s in (1e-5, 0.0))
     for queries in (1.0, 4.0):
         load = decode_load(16.0, 1024.0, 2048.0, queries)
         steps = [step_time(setting("llama-3.1-70b", **e), Layout(tp=4), load).total_s for e in (costly, free)]
-        assert float(steps[0] - steps[1]) == pytest.approx(16e-5)
+        assert float(steps[0] - steps[1]) == pytest.approx(16e-5 * queries)
 
 
 def test_the_busiest_of_more_ranks_is_busier() -> None:
