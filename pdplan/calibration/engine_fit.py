@@ -37,11 +37,10 @@ STRENGTH = 0.5
 SEQUENCES = ("vllm", "sglang", "trtllm")
 """Engines with a sequence overhead of their own; the others take vLLM's."""
 OLD, DEEPGEMM = "trtllm-1.1", "trtllm-1.1-deepgemm"
-<<<<<<< HEAD
-STARTING = (DEEPGEMM, "sglang-0.5.5-mi355x", "sglang-0.5.5-gb200", "sglang-0.5.7-cdna3")
-=======
-STARTING = (DEEPGEMM, "sglang-0.5.5-mi355x", "sglang-0.5.5-cdna3", "sglang-0.5.7-cdna3")
->>>>>>> coloc
+STARTING = (
+    *(DEEPGEMM, "sglang-0.5.5-mi355x", "sglang-0.5.5-gb200"),
+    *("sglang-0.5.5-cdna3", "sglang-0.5.7-cdna3"),
+)
 """Builds whose kernels start so many times as long."""
 FEW_TOKENS = "sglang-fp8-blackwell"
 LONG_ANSWERS = "inferencex"

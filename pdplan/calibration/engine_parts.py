@@ -25,7 +25,7 @@ from pdplan.measured.predict import run_group
 from pdplan.measured.run import Run
 from pdplan.measured.runs import group_runs
 from pdplan.ops import Message, Op
-from pdplan.pools import Pool, decode_step, draft_step, prefill_service, prompts_per_token
+from pdplan.pools import Pool, decode_step, decoding_together, draft_step, prefill_service, prompts_beside
 from pdplan.step import StepTime, step_time
 from pdplan.workload import Workload
 
@@ -113,7 +113,7 @@ def _bare(pool: Pool, skew: float) -> Pool:
 def _group_parts(
     group: list[Run], pool: Pool, prefill: Pool | None, workload: Workload, skew: float
 ) -> dict[str, Array]:
-    running = running_sequences(group) / pool.workers
+    running = decoding_together(pool, workload, running_sequences(group) / pool.workers)
     step = decode_step(pool, workload, running)
     draft = draft_step(pool, workload, running)
     found = _split(step)
@@ -122,26 +122,16 @@ def _group_parts(
         more = _split(draft)
         found = {k: v + pool.speculation.drafted * more[k] for k, v in found.items()}
     each = running / pool.micro_batches_per_worker
-<<<<<<< HEAD
-    found["rows"] = each
+    found["rows"] = each * (1.0 + pool.speculation.drafted)
     found |= dict.fromkeys(
         ("mixed_kernels", "mixed_starts", "mixed_exchanges", "mixed_experts"), np.zeros(())
     )
-=======
-    found["rows"] = each * (1.0 + pool.speculation.drafted)
-    found |= dict.fromkeys(("mixed_kernels", "mixed_starts", "mixed_exchanges"), np.zeros(()))
->>>>>>> coloc
     server = pool if prefill is None else _bare(prefill, skew)
     alone = prefill_service(replace(server, max_batch=server.micro_batches_per_worker), workload)
     prompt = {k: alone.steps * v for k, v in _split(alone.step).items()}
     if prefill is None:
-<<<<<<< HEAD
-        share = each / workload.osl
+        share = prompts_beside(pool, workload, running) / workload.osl
         extra, experts = prompt, prompt["experts"]
-=======
-        share = prompts_per_token(pool, workload, running)
-        extra = prompt
->>>>>>> coloc
         if pool.setting.constants.engine.mixes_prefill:
             chunk = workload.new_tokens / alone.steps
             past = workload.cached_tokens + (workload.new_tokens - chunk) / 2.0

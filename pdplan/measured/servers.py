@@ -27,12 +27,8 @@ SETTINGS = (
     *("held_up_to_steps", "queued_steps", "balanced_steps", "batched_steps", "batched_tokens"),
     *("step_tokens", "cold", "drafted", "date", "rounds"),
     *("rank_batch", "worker_batch", "padded_batch", "prefill_dp", "prefill_ep", "decode_dp", "decode_ep"),
-<<<<<<< HEAD
-    *("experts_over_all", "attention_dp", "dp_ignored", "build"),
-    *("prefill_workers", "prefill_size", "decode_workers", "decode_size"),
-=======
     *("experts_over_all", "attention_dp", "dp_ignored", "build", "convoys"),
->>>>>>> coloc
+    *("prefill_workers", "prefill_size", "decode_workers", "decode_size"),
     *("attention_weights", "node_bytes_per_s", "handover_tokens_per_s"),
     *ENGINE_SETTINGS,
     *(f"{role}_{name}" for role in ROLES for name in ENGINE_SETTINGS),
