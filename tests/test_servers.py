@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +19,7 @@ from pdplan.measured.servers import (
     attention_weights,
     engine_settings,
     loop_settings,
+    published_share,
     server_settings,
 )
 from pdplan.plan import PoolPlan
@@ -251,3 +254,21 @@ def test_a_run_listed_by_all_its_accelerators_is_taken_apart() -> None:
     assert (served.prefill.workers, served.prefill.tp, served.gpus) == (1, 4, 36)  # type: ignore[union-attr]
     wide = as_served(replace(ran, prefill=both, decode=both, concurrency=1075.0)).decode
     assert (wide.workers, wide.dp, wide.ep) == (1, 32, 32)
+
+
+def test_a_run_that_drains_publishes_less_than_its_loop() -> None:
+    """Slots that serve ten requests each, of 0.8 to 1 s, until none is left: half a round is lost at most."""
+    draw, slots, rounds = random.Random(3), 64, 10
+    ends = [draw.uniform(0.8, 1.0) for _ in range(slots)]
+    heapq.heapify(ends)
+    busy = sum(ends)
+    for _ in range(slots * (rounds - 1)):
+        length = draw.uniform(0.8, 1.0)
+        heapq.heapreplace(ends, ends[0] + length)
+        busy += length
+    simulated = busy / slots / max(ends)
+    ran = as_served(run(concurrency=float(slots), total_tok_per_s_per_gpu=100.0))
+    bench = {"burst_share": 1.0 / rounds, "drain_rounds": 0.5}
+    assert float(published_share([ran], bench)[0]) == pytest.approx(simulated, abs=0.015)
+    assert published_share([replace(ran, total_tok_per_s_per_gpu=NAN)], bench) == pytest.approx([1.0])
+    assert published_share([replace(ran, concurrency=1.0)], bench) == pytest.approx([1.0])
