@@ -29,7 +29,7 @@ SETTINGS = (
     *("held_up_to_steps", "queued_steps", "balanced_steps", "batched_steps", "batched_tokens"),
     *("step_tokens", "cold", "drafted", "date", "rounds"),
     *("rank_batch", "worker_batch", "padded_batch", "prefill_dp", "prefill_ep", "decode_dp", "decode_ep"),
-    *("experts_over_all", "attention_dp", "build"),
+    *("experts_over_all", "attention_dp", "dp_ignored", "build"),
     *("prefill_workers", "prefill_size", "decode_workers", "decode_size"),
     *("attention_weights", "node_bytes_per_s", "handover_tokens_per_s"),
     *ENGINE_SETTINGS,
@@ -58,7 +58,10 @@ def as_served(run: Run) -> Run:
     found = server_settings(run)
     everything = {"decode_dp": found.get("attention_dp"), "decode_ep": found.get("experts_over_all")}
     sizes = {name: "all" for name, wanted in everything.items() if wanted} | found
-    decode, prefill, gpus = _as_started(run.decode, sizes, "decode"), run.prefill, run.gpus
+    decode = run.decode
+    if found.get("dp_ignored"):
+        decode = replace(decode, dp=1, ep=min(decode.ep, decode.tp))
+    decode, prefill, gpus = _as_started(decode, sizes, "decode"), run.prefill, run.gpus
     if prefill is not None:
         prefill = _as_started(prefill, sizes, "prefill")
         gpus = decode.gpus + prefill.gpus if "decode_size" in sizes else gpus
@@ -205,7 +208,9 @@ def _in_range(run: Run, rule: Mapping[str, Any]) -> bool:
 
 def _value(run: Run, name: str) -> Any:
     """A field of the run, a size of the pool that decodes or prefills (0 where there is none), or the requests
-    in flight on an attention rank (rank_concurrency)."""
+    in flight on an attention rank (rank_concurrency), the prompt tokens that come first (burst_tokens)."""
+    if name == "burst_tokens":
+        return run.concurrency * run.isl
     if name == "rank_concurrency":
         return run.concurrency / (run.decode.workers * run.decode.dp * run.decode.pp)
     role, _, size = name.partition("_")
