@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +21,7 @@ from pdplan.measured.servers import (
     attention_weights,
     engine_settings,
     loop_settings,
+    published_share,
     server_settings,
 )
 from pdplan.plan import PoolPlan
@@ -289,3 +292,21 @@ def test_fp8_experts_of_sglang_on_blackwell_have_a_back_end_of_their_own() -> No
     ):
         found = server_settings(run(engine="sglang", model=model, hardware=hardware, precision=precision))
         assert found.get("build") == build
+
+
+def test_a_run_that_drains_publishes_less_than_its_loop() -> None:
+    """Slots that serve ten requests each, of 0.8 to 1 s, until none is left: half a round is lost at most."""
+    draw, slots, rounds = random.Random(3), 64, 10
+    ends = [draw.uniform(0.8, 1.0) for _ in range(slots)]
+    heapq.heapify(ends)
+    busy = sum(ends)
+    for _ in range(slots * (rounds - 1)):
+        length = draw.uniform(0.8, 1.0)
+        heapq.heapreplace(ends, ends[0] + length)
+        busy += length
+    simulated = busy / slots / max(ends)
+    ran = as_served(run(concurrency=float(slots), total_tok_per_s_per_gpu=100.0))
+    bench = {"burst_share": 1.0 / rounds, "drain_rounds": 0.5}
+    assert float(published_share([ran], bench)[0]) == pytest.approx(simulated, abs=0.015)
+    assert published_share([replace(ran, total_tok_per_s_per_gpu=NAN)], bench) == pytest.approx([1.0])
+    assert published_share([replace(ran, concurrency=1.0)], bench) == pytest.approx([1.0])
