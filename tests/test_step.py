@@ -75,8 +75,8 @@ def test_tokens_travel_to_experts_in_the_bytes_of_the_engine() -> None:
 
 
 def test_a_sequence_costs_the_engine_as_much_for_each_token_that_it_verifies() -> None:
-    # Sampled, or accepted or not, one by one: at 64 requests runs that draft three tokens are a sixth slower than
-    # if a sequence cost the same whatever it drafts, at 4 they are not.
+    # Tokens are accepted one by one: at 64 requests runs that draft three are a sixth slower than if a
+    # sequence cost the same whatever it drafts, at 4 they are not.
     costly, free = ({"sequence_overhead_s": s} for s in (1e-5, 0.0))
     for queries in (1.0, 4.0):
         load = decode_load(16.0, 1024.0, 2048.0, queries)
