@@ -27,7 +27,6 @@ from pdplan.plan import CACHE, DECODE_RATE, PREFILL_RATE, TRANSFER_RATE, WEIGHTS
 from pdplan.pools import (
     MixedStep,
     Pool,
-    decode_tpot_s,
     first_step_s,
     handover_tokens,
     mixed_step,
@@ -125,7 +124,9 @@ def serve_disaggregated(
         if running is None:
             running = solve_running(decode, workload, rate * decode.share, colocated=False)
         waited, z = None, np.asarray(slo.z)
-    tpot = decode_tpot_s(decode, workload, running)
+    # At the mean batch, at those of percentiles and at the largest, in one call.
+    tpots, full_s = _tpots(decode, workload, running, slo, colocated=False)
+    tpot = tpots["mean"]
     transfer = kv_transfer(prefill, decode, workload, network, rate, service.time_s)
     handling = service.handling_s
     entering, leaving = rate * prefill.share, rate * decode.share
@@ -143,9 +144,7 @@ def serve_disaggregated(
         busy = np.minimum(np.maximum(offered / prefill.servers, sent), 1.0)
         ttft = replace(ttft, waits=busy, wait_s=waited, burst_s=np.asarray(burst, dtype=float))
     wait = ttft.wait_s
-    capacity = (
-        decode.workers * decode.max_batch / (workload.osl * decode_tpot_s(decode, workload, decode.max_batch))
-    )
+    capacity = decode.workers * decode.max_batch / (workload.osl * full_s)
     saturated = _slots_run_short(decode, workload, running, leaving, capacity, z)
     problem = first_problem(
         ((prefill_memory.cache <= 0) | (decode_memory.cache <= 0), WEIGHTS),
@@ -157,7 +156,7 @@ def serve_disaggregated(
     return Served(
         rate=rate,
         ttft=ttft,
-        tpots=_tpot_percentiles(decode, workload, running, tpot, slo, colocated=False),
+        tpots=tpots,
         decoding=decode,
         decoding_running=running,
         colocated=False,
@@ -218,9 +217,11 @@ def serve_colocated(pool: Pool, workload: Workload, slo: Slo, running: Array | N
         fixed_s=first.other_s - differs,
         burst_s=np.asarray(burst, dtype=float),
     )
-    capacity = (
-        pool.workers * pool.max_batch / (workload.osl * mixed_step(pool, workload, pool.max_batch).tpot_s)
-    )
+    tpots, full_s = _tpots(pool, workload, running, slo, colocated=True, mean=step.tpot_s)
+    capacity = pool.workers * pool.max_batch / (workload.osl * full_s)
+    busy = entering / capacity
+    if waited is not None:  # a closed loop takes what there is: at full batches a prompt costs a little more
+        busy = np.minimum(busy, 1.0)
     saturated = _slots_run_short(pool, workload, running, entering, capacity, z)
     problem = first_problem(
         (memory.cache <= 0, WEIGHTS),
@@ -231,12 +232,12 @@ def serve_colocated(pool: Pool, workload: Workload, slo: Slo, running: Array | N
     return Served(
         rate=rate,
         ttft=ttft,
-        tpots=_tpot_percentiles(pool, workload, running, step.tpot_s, slo, colocated=True),
+        tpots=tpots,
         decoding=pool,
         decoding_running=running,
         colocated=True,
         pools={"colocated": pool},
-        utilisation={"colocated": np.maximum(entering / capacity, offered / pool.servers)},
+        utilisation={"colocated": np.maximum(busy, offered / pool.servers)},
         running={"colocated": running},
         parts={
             "request handling": np.broadcast_to(first.handling_s, np.shape(wait)),
@@ -270,23 +271,26 @@ def _benchmark_parts(workload: Workload, burst_s: Array) -> dict[str, Array]:
     return {"opening burst": burst_s} if np.any(workload.burst_share) else {}
 
 
-def _tpot_percentiles(
-    pool: Pool, workload: Workload, running: Array, mean: Array, slo: Slo, *, colocated: bool
-) -> dict[str, Array]:
-    """TPOT at the mean batch, which is known, and at the batches that percentiles of the time stay below.
+def _tpots(
+    pool: Pool, workload: Workload, running: Array, slo: Slo, *, colocated: bool, mean: Array | None = None
+) -> tuple[dict[str, Array], Array]:
+    """TPOT at the mean batch and at those that percentiles of the time stay below; that of a full batch.
 
-    The router sends a request to the least loaded worker, so the pool's count
-    N + z·sqrt(N) is spread evenly over the workers.
+    `mean`: at the mean batch, where it is known. The router sends a request to the least loaded worker, so
+    the pool's count N + z·sqrt(N) is spread evenly over the workers.
     """
     normal = NormalDist()
     quantiles = {"slo": float(slo.percentile)} | {f"p{round(p * 100)}": p for p in PERCENTILES}
-    if workload.concurrency is not None:  # a closed loop holds its batch
-        return {"mean": mean} | dict.fromkeys(quantiles, mean)
-    different = list(dict.fromkeys((0.5, *quantiles.values())))
-    loads = [running if p == 0.5 else peak_running(pool, running, normal.inv_cdf(p)) for p in different]
-    tpots = pool_tpot_s(pool, workload, np.stack(np.broadcast_arrays(*loads)), colocated)
-    computed = dict(zip(different, tpots, strict=True))
-    return {"mean": computed[0.5]} | {name: computed[p] for name, p in quantiles.items()}
+    closed = workload.concurrency is not None  # a closed loop holds its batch
+    beyond = () if closed else tuple(p for p in dict.fromkeys(quantiles.values()) if p != 0.5)
+    loads = [pool.max_batch, *(peak_running(pool, running, normal.inv_cdf(p)) for p in beyond)]
+    if mean is None:
+        loads.append(running)
+    full, *others = pool_tpot_s(pool, workload, np.stack(np.broadcast_arrays(*loads)), colocated)
+    if mean is None:
+        mean = others.pop()
+    computed = dict(zip(beyond, others, strict=True))
+    return {"mean": mean} | {name: computed.get(p, mean) for name, p in quantiles.items()}, full
 
 
 def peak_running(pool: Pool, running: ArrayLike, z: ArrayLike) -> Array:

@@ -245,6 +245,8 @@ class MixedStep:
     """Micro-batches that go round the stages: TPOT is so many times what lies between two steps."""
     steps: Array
     """Chunks that the prompt is cut into."""
+    prompts: Array
+    """Prompts that a mixed step holds: more than one where answers are shorter than the batch."""
     decode: StepTime
     """The step without any prefill, with its terms."""
     prefill: StepTime
@@ -260,16 +262,19 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
         TPOT = t_decode/E + (running/OSL)/(dp·pp) · t_extra
     since running/OSL prompts start per token. Engines that mix chunks into decode
     steps pay only for the added tokens (the weights are read anyway):
-        t_extra = n · [t_step(decode + chunk) − t_step(decode)];
-    engines that run prefills on their own pay for whole steps.
-    In a queue a prompt takes t_work = t_extra + n · t_step(decode)/K, K = floor(step tokens/new
-    tokens): the decodes' own step is shared by all prompts that a mixed step holds.
+        t_extra = n/k · [t_step(decode + k chunks) − t_step(decode)],
+    with k = running/(OSL·dp·pp) prompts in each step, at least one and at most K = floor(step tokens/new
+    tokens); engines that run prefills on their own pay for whole steps. Where a convoy comes to those
+    (`convoy_sequences`), t_decode is of all its sequences, and a server's c of them see (c − 1)/2 prompts.
+    In a queue a prompt takes t_work = t_extra + n · t_step(decode)/K: the decodes' own step is shared by
+    all prompts that a mixed step holds.
     In a pipeline t_step is what a micro-batch's round takes, and in the queue what the slowest stage does.
-    Where all requests of a server are one convoy, fewer prompts come between tokens: `prompts_per_token`.
     """
     engine = pool.setting.constants.engine
+    convoy = convoy_sequences(pool, workload)
+    running = np.asarray(running, dtype=float) if convoy is None else convoy + np.zeros(np.shape(running))
     load = decode_load(
-        np.asarray(running, dtype=float) / pool.micro_batches_per_worker,
+        running / pool.micro_batches_per_worker,
         workload.isl,
         workload.last_context,
         1.0 + pool.speculation.drafted,
@@ -277,22 +282,23 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
     plain = step_time(pool.setting, pool.layout, load)
     around, drafts = pool.busy_stages(running), draft_step_s(pool, workload, running)
     round_s = plain.cycle_s(around, drafts)
-    prompts = np.ones(())
-    steps, chunk, past = _chunks(prompts, workload, engine.max_step_tokens)
+    share = running / workload.osl / pool.micro_batches_per_worker
+    together = np.maximum(engine.max_step_tokens // workload.new_tokens, 1.0)
+    prompts = np.clip(share, 1.0, together) if engine.mixes_prefill else np.ones(())
+    steps, chunk, past = _chunks(np.ones(()), workload, engine.max_step_tokens)
     prefill = prefill_load(prompts, chunk, past)
     if engine.mixes_prefill:
         chunked = step_time(pool.setting, pool.layout, mixed_load(load, prefill))
-        extra = steps * (chunked.cycle_s(around, drafts) - round_s)
+        extra = steps * (chunked.cycle_s(around, drafts) - round_s) / prompts
         slot = steps * chunked.slowest_s()
-        slot_extra = slot - steps * plain.slowest_s()
-        together = np.maximum(engine.max_step_tokens // workload.new_tokens, 1.0)
+        slot_extra = (slot - steps * plain.slowest_s()) / prompts
         work = slot_extra + steps * plain.slowest_s() / together
     else:
         chunked = step_time(pool.setting, pool.layout, prefill)
         extra = steps * chunked.cycle_s(pool.layout.pp)
         slot = slot_extra = work = steps * chunked.slowest_s()
     per_token = tokens_per_step(pool.speculation.drafted, pool.speculation.acceptance)
-    tpot = round_s / per_token + prompts_per_token(pool, workload, running) * extra
+    tpot = round_s / per_token + prompts_beside(pool, workload, running) / workload.osl * extra
     service = _through(chunked, slot)
     return MixedStep(
         tpot_s=tpot,
@@ -305,24 +311,36 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
         prefill_work_s=np.asarray(work),
         busy_stages=around,
         steps=steps,
+        prompts=prompts,
         decode=plain,
         prefill=chunked,
         handling_s=handling_s(engine, workload, steps * chunked.operations, service),
     )
 
 
-def prompts_per_token(pool: Pool, workload: Workload, running: ArrayLike) -> Array:
-    """Prompts of others that come between two tokens of an answer: running/OSL of a micro-batch.
+def convoy_sequences(pool: Pool, workload: Workload) -> Array | None:
+    """Sequences of a worker that decode together once the prompts of all of them are through.
 
-    Where answers are all of one length and prompts go first and alone, all n requests of a server start
-    and end together, and only the prompts behind one's own come between: (n − 1)/(2·OSL). A turn of the
-    convoy then takes n·t_prefill + OSL·t_decode, of which TTFT is (n + 1)/2·t_prefill.
+    In a closed loop whose answers are all of one length, requests that start together end together. Where
+    prompts go first and alone, no token is decoded until the last of them is through: all are one convoy,
+    as far as there are slots. None where there is none: in open loops, for answers of many lengths, and for
+    engines that mix prompts into decode steps.
+    """
+    mixes = pool.setting.constants.engine.mixes_prefill
+    if workload.concurrency is None or mixes or not np.any(workload.convoy_prompts):
+        return None
+    each = np.asarray(workload.concurrency, dtype=float) / pool.workers
+    return np.minimum(each, pool.max_batch)
+
+
+def prompts_beside(pool: Pool, workload: Workload, running: ArrayLike) -> Array:
+    """Prompts of others that a server takes in while one of its c sequences is answered.
+
+    As many as run, c; of a convoy (c − 1)/2, since all come before the first decode step: the first prompt
+    waits for all others to be through, the last for none.
     """
     each = np.asarray(running, dtype=float) / pool.micro_batches_per_worker
-    one_convoy = workload.concurrency is not None and bool(np.any(workload.convoy_prompts))
-    if one_convoy and not pool.setting.constants.engine.mixes_prefill:
-        each = np.maximum(np.asarray(workload.concurrency, dtype=float) / pool.servers - 1.0, 0.0) / 2.0
-    return np.asarray(each / workload.osl)
+    return each if convoy_sequences(pool, workload) is None else np.maximum(each - 1.0, 0.0) / 2.0
 
 
 def pool_tpot_s(pool: Pool, workload: Workload, running: ArrayLike, colocated: bool) -> Array:
@@ -332,11 +350,18 @@ def pool_tpot_s(pool: Pool, workload: Workload, running: ArrayLike, colocated: b
     return decode_tpot_s(pool, workload, running)
 
 
-def solve_running(pool: Pool, workload: Workload, rate: ArrayLike, colocated: bool) -> Array:
+def solve_running(
+    pool: Pool,
+    workload: Workload,
+    rate: ArrayLike,
+    colocated: bool,
+    tpots_s: tuple[Array, Array] | None = None,
+) -> Array:
     """Sequences running on each worker at `rate` requests/s over the pool.
 
     Little's law: running = rate/workers · OSL · TPOT(running). Returns max_batch
     where even that many cannot keep up (the caller compares rates).
+    `tpots_s`: TPOT of next to none running and of max_batch, where they are known.
     """
     shape = np.broadcast_shapes(
         np.shape(pool.layout.tp), np.shape(pool.workers), np.shape(rate), np.shape(pool.max_batch)
@@ -347,4 +372,7 @@ def solve_running(pool: Pool, workload: Workload, rate: ArrayLike, colocated: bo
     def surplus(running: Array) -> Array:
         return running - arrivals * pool_tpot_s(pool, workload, running, colocated)
 
-    return increasing_root(surplus, np.zeros(shape), high)
+    ends = None
+    if tpots_s is not None:
+        ends = tuple(n - arrivals * tpot for n, tpot in zip((0.0, high), tpots_s, strict=True))
+    return increasing_root(surplus, np.zeros(shape), high, ends=ends)

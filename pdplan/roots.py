@@ -8,6 +8,11 @@ import numpy as np
 
 from pdplan.laws.roofline import Array
 
+FEW, ROUNDS = 24, 6
+"""Elements of which many guesses cost what one does; rounds of one guess each where there are more."""
+ROOM, GUESSES = 480, 7
+"""Guesses of all elements in a call, and of each to either side of the straight line's."""
+
 
 def increasing_root(
     function: Callable[[Array], Array],
@@ -20,9 +25,10 @@ def increasing_root(
     """Where an increasing function crosses zero between `low` and `high`, elementwise.
 
     Regula falsi with the modification of Anderson and Björck (BIT 13, 1973): the functions here are
-    nearly linear, so five evaluations do. Clamped: `low` where f(low) ≥ 0, `high` where
-    f(high) ≤ 0. Shapes: all arrays equal; `function` maps that shape, and a stack of two of it, to itself.
-    `ends`: its values at `low` and at `high`, where they are known.
+    nearly linear, so five evaluations do. Of few elements, and where a kink keeps some from it, many guesses
+    are tried in each call. Clamped: `low` where f(low) ≥ 0, `high` where
+    f(high) ≤ 0. Shapes: all arrays equal; `function` maps that shape, and a stack of such, to
+    itself. `ends`: its values at `low` and at `high`, where they are known.
 
     >>> increasing_root(lambda x: x * x - 2.0, np.zeros(1), np.full(1, 2.0)).round(9)
     array([1.41421356])
@@ -34,7 +40,7 @@ def increasing_root(
     side = np.zeros(a.shape, dtype=int)
     x = np.where(at_low, a, b)
     open_ = ~(at_low | at_high)
-    for _ in range(iterations):
+    for _ in range(ROUNDS if a.size > FEW else 0):
         if not open_.any():
             break
         rise = np.where(fb != fa, fb - fa, 1.0)
@@ -50,7 +56,43 @@ def increasing_root(
         open_ &= (np.abs(b - a) > tolerance * np.maximum(np.abs(b), 1e-12)) & (fx != 0)
         close = np.abs(fx) <= tolerance * np.maximum(np.abs(x), 1e-12)
         open_ &= ~close
+    if open_.any():
+        x = _within((a, fa), (b, fb), x, open_, function, tolerance, iterations)
     return np.where(at_low, low, np.where(at_high, high, x))
+
+
+def _within(
+    low: tuple[Array, Array],
+    high: tuple[Array, Array],
+    x: Array,
+    open_: Array,
+    function: Callable[[Array], Array],
+    tolerance: float,
+    iterations: int,
+) -> Array:
+    """`increasing_root` between two (x, f) where `open_`, else x; many guesses in each call.
+
+    One is on the straight line between the ends; the bracket shrinks to about the root's distance from it.
+    """
+    (a, fa), (b, fb) = low, high
+    powers = 8.0 ** -np.arange(1.0, np.clip(ROOM // (2 * a.size), 2, GUESSES) + 1)
+    steps = np.concatenate([-powers, [0.0], powers[::-1]]).reshape((-1,) + (1,) * a.ndim)
+    open_ = open_.copy()
+    for _ in range(iterations):
+        guess = a - fa * (b - a) / np.where(fb > fa, fb - fa, 1.0)
+        tried = np.clip(guess + steps * (b - a), a, b)
+        points = np.concatenate([a[None], tried, b[None]])
+        values = np.concatenate([fa[None], function(tried), fb[None]])
+        above = np.maximum(np.argmax(values > 0, axis=0), 1)[None]
+        a, b = (np.take_along_axis(points, at, axis=0)[0] for at in (above - 1, above))
+        fa, fb = (np.take_along_axis(values, at, axis=0)[0] for at in (above - 1, above))
+        nearest = np.where(np.abs(fa) < np.abs(fb), a, b)
+        x = np.where(open_, nearest, x)
+        close = tolerance * np.maximum(np.abs(nearest), 1e-12)
+        open_ &= (b - a > close) & (np.minimum(np.abs(fa), np.abs(fb)) > close)
+        if not open_.any():
+            break
+    return x
 
 
 def _weight(new: Array, old: Array) -> Array:

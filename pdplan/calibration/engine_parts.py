@@ -25,7 +25,7 @@ from pdplan.measured.predict import run_group
 from pdplan.measured.run import Run
 from pdplan.measured.runs import group_runs
 from pdplan.ops import Message, Op
-from pdplan.pools import Pool, decode_step, draft_step, prefill_service, prompts_per_token
+from pdplan.pools import Pool, convoy_sequences, decode_step, draft_step, prefill_service, prompts_beside
 from pdplan.step import StepTime, step_time
 from pdplan.workload import Workload
 
@@ -107,7 +107,8 @@ def _bare(pool: Pool, skew: float) -> Pool:
 def _group_parts(
     group: list[Run], pool: Pool, prefill: Pool | None, workload: Workload, skew: float
 ) -> dict[str, Array]:
-    running = running_sequences(group) / pool.workers
+    convoy = convoy_sequences(pool, workload) if prefill is None else None
+    running = running_sequences(group) / pool.workers if convoy is None else convoy
     step = decode_step(pool, workload, running)
     draft = draft_step(pool, workload, running)
     found = _split(step)
@@ -121,14 +122,16 @@ def _group_parts(
     alone = prefill_service(replace(server, max_batch=server.micro_batches_per_worker), workload)
     prompt = {k: alone.steps * v for k, v in _split(alone.step).items()}
     if prefill is None:
-        share = prompts_per_token(pool, workload, running)
+        share = prompts_beside(pool, workload, running) / workload.osl
         extra = prompt
         if pool.setting.constants.engine.mixes_prefill:
             chunk = workload.new_tokens / alone.steps
             past = workload.cached_tokens + (workload.new_tokens - chunk) / 2.0
-            load = mixed_load(_decode_load(pool, workload, each), prefill_load(np.ones(()), chunk, past))
+            together = np.maximum(pool.setting.constants.engine.max_step_tokens // workload.new_tokens, 1.0)
+            prompts = np.clip(share, 1.0, together)
+            load = mixed_load(_decode_load(pool, workload, each), prefill_load(prompts, chunk, past))
             both, plain = _split(step_time(pool.setting, pool.layout, load)), _split(step)
-            extra = {k: alone.steps * (both[k] - plain[k]) for k in both}
+            extra = {k: alone.steps * (both[k] - plain[k]) / prompts for k in both}
         found["mixed_kernels"] = share * (extra["kernels"] + extra["messages"])
         found["mixed_starts"] = share * extra["starts"]
         # A mixed step exchanges by high-throughput kernels: what the decode step alone paid falls away.

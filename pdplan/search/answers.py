@@ -112,6 +112,17 @@ class Answers:
         """The best plan alone; the mode of the kind wins where both are equal."""
         return self._of_modes(self._next(question), world)[0]
 
+    def of_kind_or(self, best: Candidate, question: Question, world: World) -> Candidate:
+        """The best plan of the kind asked about where that is as good as the best of all, else the latter."""
+        if kind_of(best.plan) == self._kind:
+            return best
+        question = self._next(question)
+        mode, _ = self._kind
+        space = of_kind(self._space(question, world, mode), self._kind)
+        ceiling = np.inf if question.wants_goodput else space.objective.cost(best)
+        same = self._least(question, world, space, ceiling)
+        return best if same is None or _wins(best, same, question, space) else same
+
     def of_mode(self, question: Question, world: World, mode: str) -> Candidate | None:
         """The best plan of one mode."""
         question = self._next(question)
@@ -145,12 +156,18 @@ class Answers:
             beyond = float(known.metrics.requests_per_s)
         elif known:
             ceiling = space.objective.cost(known)
-        objective = replace(space.objective, thorough=False, ceiling=ceiling, beyond=beyond)
-        quick = replace(space, objective=objective)
-        found = next(iter(ranked_plans(question, world, quick)), None)
+        found = self._least(question, world, space, ceiling, beyond)
         if found is None or (known is not None and not _wins(found, known, question, space)):
             return known
         return found
+
+    @staticmethod
+    def _least(
+        question: Question, world: World, space: Space, ceiling: float = np.inf, beyond: float = 0.0
+    ) -> Candidate | None:
+        """The best plan of a space, unless it costs more than a ceiling or serves no more than `beyond`."""
+        objective = replace(space.objective, thorough=False, ceiling=ceiling, beyond=beyond)
+        return next(iter(ranked_plans(question, world, replace(space, objective=objective))), None)
 
 
 def planned(sized: Candidate | None, question: Question, world: World) -> Candidate | None:

@@ -205,6 +205,10 @@ class DecodeChoices:
         """The first decode step of a disaggregated request, hand-over included, over TPOT."""
         return 1.0 + handover_tokens(self.candidates.pool)
 
+    def limit_tpot_s(self, workload: Workload) -> Array:
+        """TPOT at the limit."""
+        return self.limit / (workload.osl * self.rate_per_worker)
+
     def take(self, index: Any) -> DecodeChoices:
         return replace(
             self,
@@ -234,6 +238,16 @@ def decode_choices(
     if at_least is not None:
         fitting = fitting.take(np.flatnonzero(_serve(fitting, workload, tpot_limit_s, colocated, at_least)))
     pool = fitting.pool
+    if not len(fitting):
+        nothing = np.zeros(0)
+        return DecodeChoices(
+            candidates=fitting,
+            limit=nothing,
+            by_memory=nothing.astype(bool),
+            rate_per_worker=nothing,
+            fastest_tpot_s=nothing,
+            colocated=colocated,
+        )
     lowest = np.full(len(fitting), 1e-6)
     most = np.asarray(pool.max_batch, dtype=float)
 
@@ -250,7 +264,7 @@ def decode_choices(
 
         ends = (surplus(fastest), surplus(slowest))
         limit = increasing_root(lambda running: surplus(tpot_s(running)), lowest, most, ends=ends)
-        tpot = tpot_s(limit)
+        tpot = np.where(limit >= most, slowest, np.maximum(fastest, tpot_limit_s))
     everything = DecodeChoices(
         candidates=fitting,
         limit=limit,

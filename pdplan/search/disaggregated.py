@@ -52,6 +52,8 @@ FIRST_PAIRS = 4096
 """Bounds sorted at once; more follow if these do not settle it."""
 TIES = 4
 """Blocks tried beyond the first optimum, for pairs of equal cost with more margin."""
+EQUAL = 1 + 1e-9
+"""Costs within such a factor are the same."""
 NEARLY, OTHER_PAIRS = 1.25, 3
 """Accelerator pairs within this factor of the best are searched too, so many at most: the alternatives."""
 
@@ -78,7 +80,7 @@ def bound_prefill(
     osl, hardware = problem.workload.osl, prefill.candidates.hardware
     slos = [slo_on(problem.slo, problem.serving, hardware, d.hardware) for d in pools]
     loosest = max(float(ttft_limit_s(slo, osl, np.asarray(fastest))) for slo in slos)
-    bound = least_prefill_workers(problem, prefill, None, np.asarray(loosest - first))
+    bound = least_prefill_workers(problem, prefill, None, np.asarray(first), np.asarray(loosest))
     possible = np.flatnonzero(np.isfinite(bound))
     prefill, bound = prefill.take(possible), bound[possible]
     candidates = prefill.candidates
@@ -144,16 +146,15 @@ def _size_block(
 ) -> list[Candidate]:
     """Size a block of pairs and evaluate those that work."""
     limit = ttft_limit_s(problem.slo, problem.workload.osl, decode.tpot_slo_s)
-    bounds = (least, np.full(len(least), np.inf))
-    workers = least_prefill_workers(problem, prefill, decode, limit, bounds)
+    workers = least_prefill_workers(problem, prefill, decode.pool, decode.first_step_s, limit)
     found = _candidates(problem, prefill, workers, decode)
     best = min([best, *(problem.objective.cost(c) for c in found)])
-    extra = extra_decode_workers(problem, prefill, workers, decode, least, best)
+    extra = extra_decode_workers(problem, prefill, workers, decode, least, best, EQUAL)
     index = np.flatnonzero(extra)
     if len(index):
         more, part = with_extra(problem, decode.take(index), extra[index]), prefill.take(index)
         limit = ttft_limit_s(problem.slo, problem.workload.osl, more.tpot_slo_s)
-        again = least_prefill_workers(problem, part, more, limit, (least[index], workers[index]))
+        again = least_prefill_workers(problem, part, more.pool, more.first_step_s, limit)
         found += _candidates(problem, part, again, more)
     return found
 

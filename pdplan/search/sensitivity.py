@@ -9,24 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import exp, log
-
-import numpy as np
+from math import exp, inf, log
 
 from pdplan.compose import World, evaluate_plan
-from pdplan.evaluate import meets
 from pdplan.plan import Plan
 from pdplan.question import Candidate, Question, Recommendation
 from pdplan.search.answers import Answers, Counted, amount_of, counted_in, planned, with_equal_workers
 from pdplan.search.kinds import differences, kind_of
-from pdplan.search.objective import limit_shares
+from pdplan.search.objective import limit_shares, serves
 from pdplan.search.robust import with_spare_workers
 from pdplan.search.varied import Problem, VariedInput, chosen_inputs
+from pdplan.uncertainty import slo_of
 
 CHANGE = 0.2
 """Share by which each input is varied."""
 FARTHEST = 4.0
 """How many times an input may grow or shrink before the question whether a plan holds is given up."""
+NEAR = 1.2
+"""How many times it grows or shrinks at first."""
 HOPELESS = 1.0
 """Logarithm of how far beyond its limits a plan counts that cannot do the work at all."""
 PRECISION = 1.005
@@ -155,9 +155,11 @@ def _end(varied: VariedInput, value: float, problem: Problem, answers: Answers, 
 def _excess(plan: Plan, question: Question, world: World) -> float:
     """How far beyond its limits a plan is, or within them where negative: a logarithm."""
     metrics = evaluate_plan(world, plan, question.sizing_workload, question.slo)
-    if not np.all(meets(metrics, question.slo)):
-        return max(log(max(limit_shares(metrics, question.slo), default=1.0)), 0.0) or HOPELESS
-    return min(log(max(limit_shares(metrics, question.slo), default=0.0) or exp(-HOPELESS)), 0.0)
+    slo = slo_of(plan, question.slo)
+    most = max(limit_shares(metrics, slo), default=0.0)
+    if not serves(metrics, slo):
+        return max(log(max(most, 1.0)), 0.0) or HOPELESS
+    return min(log(most or exp(-HOPELESS)), 0.0)
 
 
 def _holds_to(varied: VariedInput, plan: Plan, question: Question, world: World, now: float) -> float:
@@ -180,24 +182,30 @@ def _last_good(excess: Callable[[float], float], direction: int, now: float) -> 
 
     `now` is the excess at 1.
 
-    Straight lines between the ends of a bracket on logarithmic scales, each guess tried a hair to
-    the side that was not moved last, and a plain halving now and then: excess may jump.
+    The first guess is NEAR, the next where a straight line through the last two says, on a logarithmic
+    scale, and a hair beyond it, so that the two sides close in; where that closes in too slowly, the
+    middle: excess may jump.
     """
-    low, high = 0.0, log(FARTHEST)
-    below, above = min(now, -1e-9), excess(FARTHEST**direction)
-    if above <= 0:
-        return None
-    hair, moved_low, tries = log(PRECISION) / 2, False, 0
+    hair, most = log(PRECISION) / 2, log(FARTHEST)
+    low, high = 0.0, most
+    last, at = (0.0, now), log(NEAR)
+    beyond = False  # whether anything was found that is too far
     while high - low > 2 * hair:
-        tries += 1
-        guess = (low + high) / 2
-        if tries % 3:
-            guess = low - below * (high - low) / (min(above, HOPELESS) - below)
-            guess = min(max(guess + (hair if moved_low else -hair), low + hair), high - hair)
-        found = excess(exp(guess * direction))
-        moved_low = found <= 0
-        if moved_low:
-            low, below = guess, min(found, -1e-9)
+        found = excess(exp(at * direction))
+        if found <= 0:
+            low = at
+            if at == most:
+                return None
         else:
-            high, above = guess, found
+            high, beyond = at, True
+        slow = abs(found) > abs(last[1]) / 2
+        rise = (found - last[1]) / (at - last[0])
+        ahead = at - found / rise + (hair if found <= 0 else -hair) if 0 < rise < inf else inf
+        last = (at, found)
+        if not beyond:
+            at = most if ahead > most / 2 else max(ahead, low + 2 * hair)
+        elif slow or ahead == inf:
+            at = (low + high) / 2
+        else:
+            at = min(max(ahead, low + hair), high - hair)
     return exp(low * direction)

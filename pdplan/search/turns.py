@@ -7,17 +7,20 @@ holds no turn; modes may change places more than once, so intervals are looked i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from math import exp, log
 from typing import Literal
 
-from pdplan.compose import plan_bill
+from pdplan.compose import evaluate_plan, plan_bill
 from pdplan.plan import Plan
 from pdplan.question import Candidate, Recommendation
 from pdplan.search.answers import Answers, amount_of, better, counted_in, planned
+from pdplan.search.objective import serves
+from pdplan.search.robust import with_spare_workers
 from pdplan.search.varied import Problem, VariedInput
+from pdplan.uncertainty import slo_of
 
 Turning = Literal["mode", "cost", "feasible", "use"]
 
@@ -73,8 +76,12 @@ class _Point:
     """The answer at one place of a line."""
 
     at: float
+    sized: Candidate | None
+    """The best plan without its spare workers."""
     best: Candidate | None
     amount: float
+    carried: bool = False
+    """Whether the plan is that of an easier place, which does here, too: no other costs less."""
 
     @property
     def mode(self) -> str | None:
@@ -90,8 +97,9 @@ class Line:
         self._found, self._answers, self._scale = found, answers, scale
         self._counted = counted_in(found)
         assert found.best is not None
-        base = found.best
-        self._base = _Point(0.0, base, amount_of(base.metrics, self._counted))
+        base, spare = found.best, found.question.spare_workers
+        sized = replace(base, plan=with_spare_workers(base.plan, -spare))
+        self._base = _Point(0.0, sized, base, amount_of(base.metrics, self._counted))
         self._points: dict[float, _Point] = {0.0: self._base}
 
     def value(self, at: float) -> float:
@@ -103,12 +111,33 @@ class Line:
     def point(self, at: float) -> _Point:
         """The answer at a place; remembered."""
         at = self._snapped(at)
-        if at not in self._points:
-            question, world = self.problem(at)
-            best = planned(self._answers.optimum(question, world), question, world)
-            amount = amount_of(best.metrics, self._counted) if best else float("nan")
-            self._points[at] = _Point(at, best, amount)
+        if at not in self._points or self._points[at].carried:
+            self._points[at] = self._point(at, self._answers.optimum(*self.problem(at)))
         return self._points[at]
+
+    def _point(self, at: float, sized: Candidate | None, carried: bool = False) -> _Point:
+        best = planned(sized, *self.problem(at))
+        amount = amount_of(best.metrics, self._counted) if best else float("nan")
+        return _Point(at, sized, best, amount, carried)
+
+    def _near(self, at: float) -> _Point:
+        """The answer at a place beside others; of equal plans perhaps another than the search names.
+
+        Where it is harder nothing costs less, so the plan of an easier place that does here, too, is the
+        best here, and its mode stays the one that takes no more.
+        """
+        at = self._snapped(at)
+        if at in self._points or self._counted == "goodput":
+            return self._points.get(at) or self.point(at)
+        easier = [p for p in self._points.values() if p.sized and (at - p.at) * self.varied.harder > 0]
+        if easier:
+            question, world = self.problem(at)
+            plan = min(easier, key=lambda p: abs(at - p.at)).sized.plan  # type: ignore[union-attr]
+            metrics = evaluate_plan(world, plan, question.sizing_workload, question.slo)
+            if serves(metrics, slo_of(plan, question.slo)):
+                sized = Candidate(plan=plan, metrics=metrics)
+                self._points[at] = self._point(at, sized, carried=True)
+        return self._points.get(at) or self.point(at)
 
     @property
     def modes(self) -> set[str]:
@@ -222,7 +251,7 @@ class Line:
         self, what: Turning, low: float, high: float, like_first: Callable[[_Point], bool]
     ) -> Turn | None:
         """The place between two where the answer stops being like the first, if it holds 1 % aside."""
-        first, last = self._bisect(lambda at: not like_first(self.point(at)), low, high)
+        first, last = self._bisect(lambda at: not like_first(self._near(at)), low, high)
         at = max(first, last) if self.varied.whole else (first + last) / 2
         below, above = self._aside(at)
         before, after = (below, above) if last > first else (above, below)
@@ -253,10 +282,11 @@ class Line:
 
     def _shown(self, at: float) -> Candidate | None:
         """The best plan of a place, of today's kind where that is as good."""
-        if self._counted == "goodput":
-            return self.point(at).best
+        point = self.point(at)
+        if point.sized is None or self._counted == "goodput":
+            return point.best
         question, world = self.problem(at)
-        return planned(self._answers.answer(question, world).best, question, world)
+        return planned(self._answers.of_kind_or(point.sized, question, world), question, world)
 
     # -------------------------------------------------------------------- prices
 
