@@ -17,9 +17,7 @@ from pdplan.layout import Layout, decode_load, mixed_load, prefill_load
 from pdplan.ops import Message, Op
 from pdplan.ops.products import joint_gemm
 from pdplan.plan import Serving
-from pdplan.pools import Pool, prefill_service, prompt_among_s
 from pdplan.step import Setting, StepTime, step_time
-from pdplan.workload import Workload
 
 CATALOG = Catalog()
 
@@ -110,20 +108,6 @@ def test_an_fp8_product_starts_like_a_bf16_one_and_passes_over_no_input() -> Non
     assert (fp8.overhead_s, fp8.input_traffic) == (plain.overhead_s, 0.0)
     assert "quantised by the op before" in constants.origin("gemm", "fp8").scope
     assert constants.roofline("gemm", "fp8-block").input_traffic > 0
-
-
-def test_prompts_of_one_step_share_its_weights() -> None:
-    """k prompts a step cost less than k steps and no less than their arithmetic; one is one alone."""
-    pool = Pool(
-        setting=setting("llama-3.1-70b"), layout=Layout(tp=4), workers=np.ones(()), max_batch=np.ones(())
-    )
-    workload = Workload(isl=256, osl=128, rate=1.0)
-    alone = prefill_service(pool, workload).time_s
-    each = prompt_among_s(pool, workload, np.array([1.0, 2.0, 8.0, 32.0]), alone)
-    assert each[0] == pytest.approx(alone)
-    assert np.all(np.diff(each) < 0)
-    arithmetic = 2 * 70e9 * 256 / (4 * CATALOG.accelerator("h200").peak("fp8"))  # type: ignore[operator]
-    assert each[-1] > arithmetic
 
 
 def test_a_step_padded_to_its_graph_costs_products_and_no_more() -> None:
