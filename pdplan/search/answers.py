@@ -20,7 +20,7 @@ from pdplan.plan import Metrics, Mixed
 from pdplan.question import Candidate, Question, Recommendation
 from pdplan.search.certificate import Types, colocated_rates, decode_rates, prefill_rates
 from pdplan.search.kinds import Kind, kind_of, of_kind, of_mode
-from pdplan.search.objective import ttft_limit_s
+from pdplan.search.objective import build_objective, ttft_limit_s
 from pdplan.search.ranked import ranked_plans, without_idle_limits
 from pdplan.search.robust import as_planned
 from pdplan.search.space import Space, build_space, with_formats_of
@@ -108,9 +108,13 @@ class Answers:
         least = max if question.wants_goodput else min
         return Answer(best=best, of_kind=same, fractional=least(fractional, default=float("nan")))
 
-    def optimum(self, question: Question, world: World) -> Candidate | None:
-        """The best plan alone; the mode of the kind wins where both are equal."""
-        return self._of_modes(self._next(question), world)[0]
+    def optimum(self, question: Question, world: World, known: Candidate | None = None) -> Candidate | None:
+        """The best plan alone; the mode of the kind wins where both are equal.
+
+        `known`: a plan (without spare workers) that keeps the limits here; it is returned where no other is
+        better and it is of the mode that would win.
+        """
+        return self._of_modes(self._next(question), world, known)[0]
 
     def of_kind_or(self, best: Candidate, question: Question, world: World) -> Candidate:
         """The best plan of the kind asked about where that is as good as the best of all, else the latter."""
@@ -137,29 +141,41 @@ class Answers:
         alone = question if question.mode != "any" else replace(question, mode=mode)  # type: ignore[arg-type]
         return of_mode(build_space(alone, world, self._types, ceiling), mode)
 
-    def _of_modes(self, question: Question, world: World) -> tuple[Candidate | None, list[Space]]:
-        """The best plan, and the worker types of each mode: of the second those that could be better."""
-        known: Candidate | None = None
+    def _of_modes(
+        self, question: Question, world: World, known: Candidate | None = None
+    ) -> tuple[Candidate | None, list[Space]]:
+        """The best plan, and the worker types of each mode: of the second, and where a plan is known, those
+        that could be better."""
         spaces: list[Space] = []
         for mode in self._modes:
-            ceiling = spaces[0].objective.cost(known) if known else np.inf
+            ceiling = np.inf
+            if known and not (question.wants_goodput or question.spare_workers):
+                ceiling = _cost(known, question, world)
             spaces.append(self._space(question, world, mode, ceiling))
-            known = self._better(question, world, spaces[-1], known)
+            preferred = known is not None and known.plan.mode != mode == self._modes[0]
+            known = self._better(question, world, spaces[-1], known, preferred)
         return known, spaces
 
     def _better(
-        self, question: Question, world: World, space: Space, known: Candidate | None
+        self,
+        question: Question,
+        world: World,
+        space: Space,
+        known: Candidate | None,
+        preferred: bool = False,
     ) -> Candidate | None:
-        """The best plan of a space if it is better than a known one, else that."""
+        """The best plan of a space if it is better than a known one, else that; or `preferred` if as good."""
         ceiling, beyond = np.inf, 0.0
         if known and question.wants_goodput:
             beyond = float(known.metrics.requests_per_s)
         elif known:
-            ceiling = space.objective.cost(known)
+            ceiling = space.objective.cost(known) * (1.0 if preferred else 1.0 - 2.0 * EQUAL)
         found = self._least(question, world, space, ceiling, beyond)
-        if found is None or (known is not None and not _wins(found, known, question, space)):
-            return known
-        return found
+        if found is None or known is None:
+            return found or known
+        if preferred:
+            return known if _wins(known, found, question, space) else found
+        return found if _wins(found, known, question, space) else known
 
     @staticmethod
     def _least(
@@ -178,6 +194,13 @@ def planned(sized: Candidate | None, question: Question, world: World) -> Candid
     if plain and not question.is_robust:
         return sized
     return as_planned(sized, question, world)
+
+
+def _cost(candidate: Candidate, question: Question, world: World) -> float:
+    """What the objective of a question counts for a candidate without spare workers."""
+    names = {pool.hardware for pool in candidate.plan.pools.values()}
+    choices = {*question.prefill_hardware, *question.decode_hardware, *question.colocated_hardware}
+    return build_objective(question, world, sorted(names | choices)).cost(candidate)
 
 
 def _wins(candidate: Candidate, over: Candidate, question: Question, space: Space) -> bool:
