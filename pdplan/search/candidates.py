@@ -5,7 +5,6 @@ Every function here is exact: it inverts `evaluate`, it does not approximate it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, SupportsIndex
 
@@ -20,6 +19,7 @@ from pdplan.pools import Pool, PrefillService, handover_tokens, pool_tpot_s, pre
 from pdplan.queueing import mean_for_peak, peak_count
 from pdplan.roots import increasing_root
 from pdplan.search.layouts import layouts
+from pdplan.search.whole import least_whole
 from pdplan.step import Setting
 from pdplan.workload import Slo, Speculation, Workload
 
@@ -320,45 +320,8 @@ def workers_for_rate(choices: DecodeChoices, rate: float | Array, workload: Work
     low = least_workers(choices, rate, slo)
     mean = slo.tpot_factor * rate * choices.limit / choices.rate_per_worker
     high = np.maximum(low, np.ceil(peak_count(mean, slo.z) / choices.limit * (1 + 1e-9)))
-
-    def serve(cases: Array, workers: Array) -> Array:
-        wanted = rate if np.ndim(rate) == 0 else np.asarray(rate)[cases]
-        return largest_rate(choices.take(cases), workers, workload, slo) >= wanted
-
-    return least_number(serve, low, high)
-
-
-TRIED, ROOM = 15, 256
-"""Numbers of one case that are tried at once, and of all cases in one array call."""
-
-
-def least_number(good: Callable[[Array, Array], Array], low: Array, high: Array) -> Array:
-    """Least n of [low, high] with good(case, n) for each case, which holds at `high` and beyond the least.
-
-    Many numbers of few cases are tried in one call, since a call costs about the same for one as for
-    hundreds: first at strides that double, as a few more than the bound mostly do, then evenly between two.
-
-    >>> enough = np.array([3, 700, 41])
-    >>> least_number(lambda cases, n: n >= enough[cases], np.ones(3), np.array([9.0, 1e4, 41.0]))
-    array([  3., 700.,  41.])
-    """
-    low, high = np.array(low, dtype=float), np.array(high, dtype=float)
-    first = True
-    while len(open_ := np.flatnonzero(low < high)):
-        span = (high - low)[open_, None]
-        count = int(np.clip(ROOM // len(open_), 1, min(TRIED, span.max())))
-        if first and count > 1:
-            offsets = np.minimum(np.exp2(np.arange(count)) - 1.0, span)
-        else:
-            offsets = np.floor(np.arange(1, count + 1) / (count + 1) * span)
-        first = False
-        tried = low[open_, None] + offsets
-        ok = good(np.repeat(open_, count), tried.ravel()).reshape(tried.shape)
-        leading = np.where(ok.any(axis=1), ok.argmax(axis=1), count)
-        edges = np.concatenate([low[open_, None] - 1.0, tried, high[open_, None]], axis=1)
-        row = np.arange(len(open_))
-        low[open_], high[open_] = edges[row, leading] + 1.0, edges[row, leading + 1]
-    return high
+    rates = np.broadcast_to(np.asarray(rate, dtype=float), np.shape(low))
+    return least_whole(lambda k, n: largest_rate(choices.take(k), n, workload, slo) >= rates[k], low, high)
 
 
 def batch_to_configure(pool: Pool, running: Array, limit: Array, slo: Slo) -> Array:

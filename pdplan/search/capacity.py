@@ -10,7 +10,7 @@ therefore planned for a ceiling on TPOT, one level of several; prefill takes it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +27,7 @@ from pdplan.search.candidates import (
     batch_to_configure,
     largest_rate,
 )
+from pdplan.search.rates import highest_rate
 from pdplan.workload import Slo, Workload
 
 SINGLE_COUNTS = 8
@@ -128,24 +129,63 @@ def curves(
 ) -> list[Curve]:
     """The curves of every type that no other on the same accelerator beats at every count."""
     found: list[Curve] = []
+    free = replace(limits, tpot_s=np.inf)  # batches that keep the ceiling on TPOT are worked out once
     for hardware, choices in types.items():
-        kept, rates = _undominated(role, choices, limits, most_gpus[hardware])
-        found += _followed(role, hardware, choices.take(kept), rates, limits, most_gpus[hardware])
+        if isinstance(choices, DecodeChoices):
+            choices = choices.take(np.flatnonzero(choices.fastest_tpot_s < limits.tpot_s))
+            within = _Kinds(role=role, hardware=hardware, choices=_within_tpot(choices, limits), limits=free)
+        else:
+            within = _Kinds(role=role, hardware=hardware, choices=choices, limits=free)
+        kept, rates = _undominated(within, most_gpus[hardware])
+        for k, counts, mine in _followed(within.take(kept), rates, most_gpus[hardware]):
+            own = choices.take(kept[[k]])
+            found.append(
+                Curve(
+                    role=role,
+                    hardware=hardware,
+                    type=own,
+                    gpus_each=int(own.candidates.pool.layout.gpus[0]),
+                    counts=counts,
+                    rates=mine,
+                    limits=limits,
+                )
+            )
     return found
 
 
 # ------------------------------------------------------------------------ inside
 
 
-def _undominated(role: str, choices: Choices, limits: Limits, most_gpus: float) -> tuple[Array, Array]:
+@dataclass(frozen=True, kw_only=True)
+class _Kinds:
+    """Worker types of one role on one accelerator, with the limits that are left to keep."""
+
+    role: str
+    hardware: str
+    choices: Choices
+    limits: Limits
+
+    @property
+    def gpus(self) -> Array:
+        return np.asarray(self.choices.candidates.pool.layout.gpus, dtype=float)
+
+    def take(self, index: Array) -> _Kinds:
+        return replace(self, choices=self.choices.take(index))
+
+    def rates(self, index: Array, workers: Array) -> Array:
+        """Requests/s of so many workers of each of these."""
+        return _rates(self.role, self.choices.take(index), workers, self.limits)
+
+
+def _undominated(kinds: _Kinds, most_gpus: float) -> tuple[Array, Array]:
     """Types that no type of as few accelerators beats, nor several smaller workers; their coarse rates.
 
     The best of each size by an upper bound is evaluated first; what cannot beat it never is.
     """
-    gpus = np.asarray(choices.candidates.pool.layout.gpus, dtype=float)
+    gpus = kinds.gpus
     # The last column stands for any large number of workers.
-    each = _upper_rates(role, choices, limits)
-    coarse = MANY_COARSE if takes_many(each / gpus, limits) else COARSE_COUNTS
+    each = _upper_rates(kinds)
+    coarse = MANY_COARSE if takes_many(each / gpus, kinds.limits) else COARSE_COUNTS
     width = len(coarse)
     bound = each[:, None] * np.asarray([*coarse, 1.0])
     rates = np.full(bound.shape, np.nan)
@@ -156,7 +196,7 @@ def _undominated(role: str, choices: Choices, limits: Limits, most_gpus: float) 
         _, start, group = np.unique(gpus[order], return_index=True, return_inverse=True)
         first = order[np.arange(len(order)) - start[group] < AT_ONCE]
         workers = np.tile(np.asarray(coarse, dtype=float), len(first))
-        found = _rates(role, choices.take(np.repeat(first, width)), workers, limits)
+        found = kinds.rates(np.repeat(first, width), workers)
         rates[first], open_[first] = np.column_stack([found.reshape(-1, width), each[first]]), False
         for k in first:
             times = np.floor(gpus / gpus[k])
@@ -177,16 +217,14 @@ def takes_many(rate_per_gpu: Array, limits: Limits) -> bool:
     return float(limits.workload.rate or 0.0) > MANY_GPUS * best > 0
 
 
-def _followed(
-    role: str, hardware: str, choices: Choices, coarse: Array, limits: Limits, most_gpus: float
-) -> list[Curve]:
-    """The curves of types, each up to a count that serves the whole rate or takes all accelerators."""
-    assert limits.workload.rate is not None
-    demand = float(limits.workload.rate)
+def _followed(kinds: _Kinds, coarse: Array, most_gpus: float) -> list[tuple[int, tuple[int, ...], Array]]:
+    """Types by number, the counts of each up to one that serves the whole rate or takes all accelerators,
+    and its rates at these."""
+    demand = float(kinds.limits.workload.rate or 0.0)
     known = MANY_COARSE if coarse.shape[1] == len(MANY_COARSE) else COARSE_COUNTS
-    gpus = np.asarray(choices.candidates.pool.layout.gpus, dtype=int)
+    gpus = kinds.gpus
     each: list[tuple[int, ...]] = []
-    for k in range(len(choices)):
+    for k in range(len(gpus)):
         # R(n) >= n·R(c)/c beyond any c: so many are enough.
         enough = min(
             max(c, int(np.ceil(demand * c / rate)))
@@ -198,35 +236,25 @@ def _followed(
         return []
     index = np.repeat(np.arange(len(each)), [len(counts) for counts in each])
     workers = np.concatenate([np.asarray(counts, dtype=float) for counts in each])
-    rates = _rates(role, choices.take(index), workers, limits)
+    rates = kinds.rates(index, workers)
     found = []
     for k, counts in enumerate(each):
         mine = rates[index == k]
         serving = np.flatnonzero(mine >= demand)
         upto = int(serving[0]) + 1 if len(serving) else len(counts)
         if mine[:upto].max(initial=0.0) > 0:
-            found.append(
-                Curve(
-                    role=role,
-                    hardware=hardware,
-                    type=choices.take(np.array([k])),
-                    gpus_each=int(gpus[k]),
-                    counts=counts[:upto],
-                    rates=mine[:upto],
-                    limits=limits,
-                )
-            )
+            found.append((k, counts[:upto], mine[:upto]))
     return found
 
 
-def _upper_rates(role: str, choices: Choices, limits: Limits) -> Array:
+def _upper_rates(kinds: _Kinds) -> Array:
     """Requests/s of one worker that no number of workers exceeds each: no queue, no fluctuation."""
+    choices = kinds.choices
     if isinstance(choices, PrefillChoices):
         return np.asarray(choices.service.rate_per_server * choices.candidates.pool.servers_per_worker)
-    within = _within_tpot(choices, limits)
-    pool, workload = choices.candidates.pool, limits.workload
-    tpot = pool_tpot_s(pool, workload, within.limit, choices.colocated)
-    return np.where(choices.fastest_tpot_s < limits.tpot_s, within.limit / (workload.osl * tpot), 0.0)
+    pool, workload = choices.candidates.pool, kinds.limits.workload
+    tpot = pool_tpot_s(pool, workload, choices.limit, choices.colocated)
+    return np.asarray(choices.limit / (workload.osl * tpot))
 
 
 def _rates(role: str, choices: Choices, workers: Array, limits: Limits) -> Array:
@@ -241,17 +269,19 @@ def _rates(role: str, choices: Choices, workers: Array, limits: Limits) -> Array
 
 def _prefill_rates(choices: PrefillChoices, workers: Array, limits: Limits) -> Array:
     """Where the percentile of TTFT reaches its limit, or the queue its capacity."""
-    service, pool = choices.service, choices.candidates.with_workers(workers)
-    capacity = np.asarray(service.rate_per_server * pool.servers) * (1 - 1e-9)
+    service = choices.service
+    servers = workers * choices.candidates.pool.servers_per_worker
+    capacity = np.asarray(service.rate_per_server * servers) * (1 - 1e-9)
     if not np.isfinite(limits.ttft_s):
         return capacity
 
-    def good(rate: Array) -> Array:
-        fixed = np.asarray(limits.after_prefill_s + service.handling_s)
-        latency = prefill_latency(pool.servers, service, rate, limits.workload, fixed)
-        return np.asarray(latency.quantile_s(limits.slo.percentile) <= limits.ttft_s)
+    def late(rate: Array, which: Array) -> Array:
+        own = choices.take(which).service
+        fixed = np.asarray(limits.after_prefill_s + own.handling_s)
+        latency = prefill_latency(servers[which], own, rate, limits.workload, fixed)
+        return _excess(latency.quantile_s(limits.slo.percentile) / max(limits.ttft_s, 1e-300))
 
-    return _highest(good, capacity)
+    return _without_trickles(highest_rate(late, capacity, tolerance=TOLERANCE))
 
 
 def _within_tpot(choices: DecodeChoices, limits: Limits) -> DecodeChoices:
@@ -271,40 +301,38 @@ def _within_tpot(choices: DecodeChoices, limits: Limits) -> DecodeChoices:
 def _colocated_rates(choices: DecodeChoices, workers: Array, limits: Limits) -> Array:
     """Where the TPOT of the batch's percentile reaches its limit, or TTFT or the latency does."""
     workload, slo = limits.workload, limits.slo
-    highest = largest_rate(choices, workers, workload, slo) * (1 - 1e-9)
+    most = mean_for_peak(workers * choices.limit, slo.z) / workers * (1 - 1e-9)
 
-    def met(part: DecodeChoices, count: Array) -> Callable[[Array], Array]:
-        def good(rate: Array) -> Array:
-            asked = workload.at_rate(rate)
-            # Up to the highest rate the batch stays within its limit; which whole number is set comes later.
-            pool = replace(part.candidates.with_workers(count), max_batch=np.ceil(part.limit))
-            served = serve_colocated(pool, asked, slo)
-            ttft = served.ttft.quantile_s(slo.percentile)
-            fine = (np.asarray(served.problem) == 0) & (ttft <= (slo.ttft_s or np.inf))
-            if slo.request_latency_s is not None:
-                whole = ttft + served.tpots["slo"] * max(workload.osl - 1.0, 0.0)
-                fine = fine & (whole <= slo.request_latency_s)
-            return np.broadcast_to(fine, np.shape(rate))
+    def rate_of(running: Array, which: Array) -> Array:
+        tpot = pool_tpot_s(choices.take(which).candidates.pool, workload, running, colocated=True)
+        return np.asarray(running * workers[which] / (workload.osl * tpot))
 
-        return good
+    def late(running: Array, which: Array) -> Array:
+        part = choices.take(which)
+        # Up to the highest rate the batch stays within its limit; which whole number is set comes later.
+        pool = replace(part.candidates.with_workers(workers[which]), max_batch=np.ceil(part.limit))
+        asked = workload.at_rate(rate_of(running, which))
+        served = serve_colocated(pool, asked, slo, running)
+        ttft = served.ttft.quantile_s(slo.percentile)
+        used = ttft / (slo.ttft_s or np.inf)
+        if slo.request_latency_s is not None:
+            whole = ttft + served.tpots["slo"] * max(workload.osl - 1.0, 0.0)
+            used = np.maximum(used, whole / slo.request_latency_s)
+        return _excess(np.where(np.asarray(served.problem) == 0, used, np.inf))
 
-    found = np.where(met(choices, workers)(highest), highest, 0.0)
-    late = np.flatnonzero(found <= 0)
-    if len(late):
-        found[late] = _highest(met(choices.take(late), workers[late]), highest[late])
-    return found
+    running = highest_rate(late, most, tolerance=TOLERANCE)
+    found = rate_of(np.maximum(running, 1e-9), np.arange(len(running)))
+    return _without_trickles(np.where(running > 0, found, 0.0))
 
 
-def _highest(good: Callable[[Array], Array], high: Array) -> Array:
-    """The highest rate up to `high` at which something holds, to TOLERANCE from below; else 0."""
-    low, high = np.zeros(np.shape(high)), np.array(high, dtype=float)
-    low = np.where(good(high), high, low)
-    # What holds at a trickle only is as good as nothing.
-    while np.any((high - low > TOLERANCE * high) & (high > TRICKLE_PER_S)):
-        middle = (low + high) / 2
-        fine = good(middle)
-        low, high = np.where(fine, middle, low), np.where(fine, high, middle)
-    return low
+def _excess(used: Array) -> Array:
+    """Logarithm of the share of a limit that is used."""
+    return np.asarray(np.log(np.maximum(used, 1e-300)))
+
+
+def _without_trickles(rates: Array) -> Array:
+    """What holds at a trickle only is as good as nothing."""
+    return np.where(rates > TRICKLE_PER_S, rates, 0.0)
 
 
 def least_mean_tpot_s(choices: DecodeChoices, ceiling: Limits) -> float:

@@ -15,12 +15,12 @@ from pdplan.question import Candidate
 from pdplan.search.candidates import (
     DecodeChoices,
     batch_to_configure,
-    least_number,
     least_workers,
     workers_for_rate,
 )
 from pdplan.search.objective import Objective, serves
 from pdplan.search.space import Space
+from pdplan.search.whole import least_whole
 from pdplan.uncertainty import slo_on
 from pdplan.workload import Slo, Workload
 
@@ -107,7 +107,7 @@ def _size(
         def serve(types: Array, workers: Array) -> Array:
             return evaluate_workers(choices.take(types), workers, workload, slo, money)[1]
 
-        high = least_number(serve, low, np.where(good, low, high))
+        high = least_whole(serve, low, np.where(good, low, high))
         metrics, good, batch = evaluate_workers(choices, high, workload, slo, money)
         low = high
     cost = objective.pool_cost(choices.candidates.hardware, choices.candidates.pool.layout.gpus, low)

@@ -18,6 +18,7 @@ from pdplan.compose import World
 from pdplan.market import Tariff, bill_of
 from pdplan.plan import Plan
 from pdplan.question import Question
+from pdplan.search.apart import solve_apart
 from pdplan.search.capacity import TOLERANCE, Curve
 from pdplan.search.certificate import Bound
 from pdplan.search.narrowed import bound_of, keep_promising
@@ -198,8 +199,6 @@ def _solved(
     """The optimum of one of the two programmes; `few`: of the kinds that fractions of workers use."""
     built = columns_of(deployments, relaxed)
     large = len(built.columns) > MANY_COLUMNS or few
-    if large and not relaxed:
-        built = columns_of(deployments, relaxed, _kinds_of_fractions(deployments, budgets, end, missing))
     programme = Programme(
         options=built.options,
         columns=built.columns,
@@ -208,10 +207,16 @@ def _solved(
         own_max_gpus=[float(d.question.max_gpus or np.inf) for d in deployments],
         max_gpus=budgets.max_gpus,
         max_usd_per_h=budgets.max_usd_per_h,
-        whole=not (large and relaxed),
         missing=missing,
     )
-    solution = solve(programme, max(end - time.process_time(), 1.0) * (0.4 if relaxed else 0.8))
+    solution = solve_apart(programme)
+    if solution is None or (solution.gap > CLOSED and not large):
+        if large and not relaxed:
+            built = columns_of(deployments, relaxed, _kinds_of_fractions(deployments, budgets, end, missing))
+        programme = replace(
+            programme, options=built.options, columns=built.columns, whole=not (large and relaxed)
+        )
+        solution = solve(programme, max(end - time.process_time(), 1.0) * (0.4 if relaxed else 0.8))
     if solution is None:
         return None
     return _Solved(

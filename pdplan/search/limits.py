@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from pdplan.errors import InputError
 from pdplan.laws.roofline import Array
 from pdplan.question import Candidate, Question
 from pdplan.search.objective import Objective, Workers, build_objective
+from pdplan.search.whole import most_whole
 
 SLACK = 1e-9
 """Relative: a budget that is met to the last digit is met."""
@@ -48,7 +49,8 @@ class Limits:
         high = np.floor(self.most_gpus(hardware) / gpus_each) - self.spare_workers
         if self.dollars.is_plain or not np.all(np.isfinite(high)):
             return np.asarray(high)
-        return largest_allowed(lambda n: self.allow_pool(Workers(hardware, gpus_each, n)), high)
+        gpus_each, high = np.broadcast_arrays(gpus_each, high)
+        return most_whole(lambda k, n: self.allow_pool(Workers(hardware, gpus_each[k], n)), high)
 
     def allow_pool(self, pool: Workers) -> Array:
         """Where so many workers of one pool, and the spare ones, are within every limit."""
@@ -71,33 +73,6 @@ class Limits:
         """Unknown prices break no limit: who limits money has to give them."""
         dear = (usd_per_h > self.usd_per_h * (1 + SLACK)) | (usd_per_h == np.inf)
         return np.asarray((gpus <= self.gpus) & ~dear)
-
-
-def largest_allowed(allowed: Callable[[Array], Array], high: Array, near: bool = False) -> Array:
-    """The largest whole n up to `high` that is allowed, elementwise, 0 where none is.
-
-    What allows n workers allows fewer, too. `near`: n is likely to be within a few √high of `high`.
-
-    >>> largest_allowed(lambda n: n * 3 <= 10, np.array([2.0, 9.0]))
-    array([2., 3.])
-    >>> largest_allowed(lambda n: n <= 997, np.array([2.0, 1000.0]), near=True)
-    array([  2., 997.])
-    """
-    high = np.maximum(np.asarray(high, dtype=float), 0.0)
-    low = np.zeros(np.shape(high))
-    whole = allowed(high)
-    low = np.where(whole, high, low)
-    step = np.ceil(np.sqrt(high) / 4)
-    while near and np.any((high - low > 0) & (low == 0) & (step < high)):
-        try_ = np.where((low == 0) & (step < high), high - step, low)
-        good = allowed(try_)
-        low, high = np.where(good, try_, low), np.where(good | (try_ <= low), high, try_ - 1)
-        step = step * 4
-    while np.any(high - low > 0):
-        middle = np.ceil((low + high) / 2)
-        good = allowed(middle)
-        low, high = np.where(good, middle, low), np.where(good, high, middle - 1)
-    return np.asarray(low)
 
 
 def limits_of(question: Question, world: World, names: Iterable[str], objective: Objective) -> Limits:

@@ -17,6 +17,14 @@ RELATIVE_TOLERANCE = 1e-6
 
 NEAR = 0.7
 """What is left of the capacity at the ends of a bracket: within such a logarithm lines are straight."""
+AROUND = np.array([-1 / 4, -1 / 16, -1 / 128, -1 / 2048, 1 / 2048, 1 / 128, 1 / 16, 1 / 4])
+"""Guesses around a straight line's crossing, as shares of what lies between the ends."""
+FEW_AROUND = np.array([-1 / 8, -1 / 256, 1 / 256, 1 / 8])
+MANY = 256
+"""Of so many deployments each is tried at fewer rates in a call."""
+TRICKLE = 1e-6
+"""A deployment that does not serve this share of its bound serves nobody."""
+MOST_CALLS = 40
 
 Excess = Callable[[Array, Array], Array]
 """(rates, which deployments) -> not positive where a rate is served, infinite where none near it can be."""
@@ -35,13 +43,16 @@ def excess(metrics: Metrics, slo: Slo) -> Array:
     return np.where(good, np.minimum(beyond, 0.0), np.where(beyond > 0, beyond, np.inf))
 
 
-def highest_rate(excess_at: Excess, high: Array, floor: float = 0.0) -> Array:
+def highest_rate(
+    excess_at: Excess, high: Array, floor: float = 0.0, tolerance: float = RELATIVE_TOLERANCE
+) -> Array:
     """The largest rate up to `high` at which a deployment still meets its SLO, 0 where none does.
 
     Everything here is monotone in the rate. Waiting grows as the inverse of the capacity that is left,
-    so on logarithmic scales of both the excess is nearly straight: regula falsi with the Illinois
-    modification there, each guess a hair to the side that stayed last, the middle where an end is
-    infinite. Of deployments that cannot reach `floor` times the best, 0 is returned once that is known.
+    so on logarithmic scales of both the excess is nearly straight. Many rates of each deployment are
+    tried in one call: close around where a straight line between the ends crosses, and evenly, in case
+    it is none. To `tolerance`, from below. Of deployments that cannot reach `floor` times the best, 0 is
+    returned once that is known.
 
     >>> tops = np.array([3.0, 9.0, -1.0])
     >>> highest_rate(lambda rate, which: rate - tops[which], np.array([4.0, 8.0, 1.0])).round(5)
@@ -49,31 +60,32 @@ def highest_rate(excess_at: Excess, high: Array, floor: float = 0.0) -> Array:
     """
     high = np.array(high, dtype=float)
     top = high * (1.0 + RELATIVE_TOLERANCE)
-    above = np.array(excess_at(high, np.arange(len(high))), dtype=float)
-    low = np.where(above <= 0, high, 0.0)
-    below = np.full(np.shape(high), -np.inf)
-    side = np.zeros(np.shape(high))
-    for tries in range(1, 100):
+    ends = np.concatenate([high, high * TRICKLE])
+    above, below = np.array(excess_at(ends, np.tile(np.arange(len(high)), 2)), dtype=float).reshape(2, -1)
+    low = np.where(above <= 0, high, np.where(below <= 0, high * TRICKLE, 0.0))
+    high = np.where(low > 0, high, 0.0)
+    for _ in range(MOST_CALLS):
         hopeless = high < floor * low.max(initial=0.0)
         low = np.where(hopeless, 0.0, low)
-        open_ = np.flatnonzero((high - low > RELATIVE_TOLERANCE * high) & ~hopeless)
+        open_ = np.flatnonzero((high - low > tolerance * high) & ~hopeless)
         if not len(open_):
             break
-        a, b, fa, fb, last, end = (x[open_] for x in (low, high, below, above, side, top))
+        a, b, fa, fb, end = (x[open_, None] for x in (low, high, below, above, top))
         left_a, left_b = np.log1p(-a / end), np.log1p(-b / end)
         # Far from the root it may be a cliff.
         straight = np.isfinite(fa) & np.isfinite(fb) & (left_a - left_b < NEAR)
-        rise = np.where(straight, fb - fa, 1.0)
-        left = np.where(straight, left_a - np.where(straight, fa, 0.0) * (left_b - left_a) / rise, 0.0)
-        left = np.where(straight, left, (left_a + left_b) / 2)
-        hair = RELATIVE_TOLERANCE * b / 2
-        guess = -np.expm1(left) * end + np.where(straight, last * hair, 0.0)
-        guess = (a + b) / 2 if tries % 4 == 0 else np.clip(guess, a + hair, b - hair)
-        found = np.asarray(excess_at(guess, open_), dtype=float)
-        good = found <= 0
-        # An end that stays twice counts half, so that both ends move.
-        low[open_], high[open_] = np.where(good, guess, a), np.where(good, b, guess)
-        below[open_] = np.where(good, found, np.where(last < 0, fa / 2, fa))
-        above[open_] = np.where(good, np.where(last > 0, fb / 2, fb), found)
-        side[open_] = np.where(good, 1.0, -1.0)
+        crossing = np.where(straight, -fa / np.where(straight, fb - fa, 1.0), 0.5)
+        around = AROUND if len(open_) < MANY else FEW_AROUND
+        evenly = np.arange(1, len(around) + 1) / (len(around) + 1)
+        share = np.sort(np.clip(np.where(straight, crossing + around, evenly), 0.0, 1.0), axis=1)
+        hair = tolerance * b / 2
+        tried = np.clip(-np.expm1(left_a + share * (left_b - left_a)) * end, a + hair, b - hair)
+        found = np.asarray(excess_at(tried.ravel(), np.repeat(open_, tried.shape[1])), dtype=float)
+        found = found.reshape(tried.shape)
+        # The first that is too much, and the last before it.
+        first = np.where((found > 0).any(axis=1), (found > 0).argmax(axis=1), tried.shape[1])
+        row = np.arange(len(open_))
+        rates, values = np.concatenate([a, tried, b], axis=1), np.concatenate([fa, found, fb], axis=1)
+        low[open_], high[open_] = rates[row, first], rates[row, first + 1]
+        below[open_], above[open_] = values[row, first], values[row, first + 1]
     return low

@@ -22,7 +22,6 @@ from pdplan.search.candidates import (
     PrefillChoices,
     batch_to_configure,
     decode_choices,
-    least_number,
     workers_for_rate,
 )
 from pdplan.search.colocated import evaluate_workers
@@ -38,6 +37,7 @@ from pdplan.search.pairs import (
     size_decode,
 )
 from pdplan.search.series import Schedule, with_workers
+from pdplan.search.whole import least_whole
 from pdplan.uncertainty import slo_of
 from pdplan.workload import Workload
 
@@ -89,12 +89,12 @@ def _colocated(
     choices = _decoding(plan, "colocated", question, world, objective).take(np.zeros(len(rates), dtype=int))
 
     def good(cases: Array, workers: Array) -> Array:
-        at = sizing.at_rate(rates[cases])
-        return evaluate_workers(choices.take(cases), workers, at, question.slo, money)[1]
+        asked = sizing.at_rate(rates[cases])
+        return evaluate_workers(choices.take(cases), workers, asked, question.slo, money)[1]
 
     low = workers_for_rate(choices, rates, sizing, question.slo)
     high = np.maximum(low, plan.colocated.workers - question.spare_workers)
-    workers = least_number(good, low, high)
+    workers = least_whole(good, low, high)
     batch = evaluate_workers(choices, workers, sizing, question.slo, money)[2]
     return {"colocated": workers}, int(batch.max())
 
@@ -153,7 +153,7 @@ def _least_pair(
 
     def senders(decode: SizedDecode) -> Array:
         limit = ttft_limit_s(problem.slo, problem.workload.osl, decode.tpot_slo_s)
-        return least_prefill_workers(problem, prefill, decode.pool, decode.first_step_s, limit)
+        return least_prefill_workers(problem, prefill, decode, limit)
 
     workers = senders(decode)
     extra = extra_decode_workers(problem, prefill, workers, decode, np.ones(len(workers)))
