@@ -95,13 +95,16 @@ class Answers:
         self.asked = 0
         """Searches so far."""
 
-    def answer(self, question: Question, world: World) -> Answer:
-        """The optimum, that of the kind beside it: other kinds, and the other mode, have to be better."""
+    def answer(self, question: Question, world: World, known: Candidate | None = None) -> Answer:
+        """The optimum, that of the kind beside it: other kinds, and the other mode, have to be better.
+
+        `known`: a plan of the kind (without spare workers) that keeps the limits here.
+        """
         question = self._next(question)
-        best, spaces = self._of_modes(question, world)
+        best, spaces = self._of_modes(question, world, known)
         same, space = best, spaces[0]
         if best is None or kind_of(best.plan) != self._kind:
-            same = self._better(question, world, of_kind(space, self._kind), None)
+            same = self._better(question, world, of_kind(space, self._kind), known)
         if best and same and not _wins(best, same, question, space):
             best = same
         fractional = [amount for s in spaces if not isnan(amount := fractional_amount(s, question))]
