@@ -20,6 +20,7 @@ from annotated_types import Ge, Gt, Le
 
 from pdplan.efficiency import CONSTANTS_DIRECTORY, Engine, engine_file
 from pdplan.errors import InputError, nearest, quoted_list
+from pdplan.file_kinds import expect
 from pdplan.files import Document, parse_yaml, read_text, read_yaml
 
 SCHEMA_VERSION = 1
@@ -233,6 +234,7 @@ def _parsed(text: str, path: str) -> Calibration:
             f"{SCHEMA_VERSION}: update pdplan, or run `pdplan calibrate` again"
         )
     if "schema_version" not in document.data or "cross_validation" not in document.data:
+        expect(document, "calibration")
         raise InputError(
             f"{document.where()}: this is no calibration; make one by `pdplan calibrate RUNS... -o FILE`"
         )

@@ -44,8 +44,9 @@ def closed_colocated(pool: Pool, workload: Workload) -> tuple[Array, Array, Arra
     With N requests per worker, r of them decoding: throughput X = r/(OSL·TPOT(r)),
     the others are at prefill, N − r = X·R (Little). R follows from Schweitzer's
     approximation of mean-value analysis for c servers (Seidmann):
-        R = S + S_q/c·Q·(N−1)/N,  Q = N − r,
-    with S a prompt's own service and S_q what those ahead of it take of a server. Where answers are
+        R = S + S_q/c·Q·(N−1)/N,  Q = N − r − X·Z,
+    with Z what delays a request without taking its server (its host's work, the step under way, being
+    held back), S a prompt's own service and S_q what those ahead of it take of a server. Where answers are
     all of one length there is no such queue but convoys (`first_token.convoy_prompts`).
     Source: Lazowska et al., Quantitative System Performance, 1984, chapters 6 and 7.
     """
@@ -57,7 +58,7 @@ def closed_colocated(pool: Pool, workload: Workload) -> tuple[Array, Array, Arra
         step = mixed_step(pool, workload, running)
         rate = running / (workload.osl * step.tpot_s)
         first = first_token(pool, workload, step, running)
-        queue = 0.0 if first.convoys else each - running
+        queue = 0.0 if first.convoys else np.maximum(each - running - rate * first.other_s, 0.0)
         ahead = queue * np.maximum(each - 1, 0) / each
         return rate, first.service_s + step.prefill_work_s / servers * ahead, first
 
@@ -79,7 +80,8 @@ def closed_disaggregated(
     """Rate, running per decode worker and mean wait for prefill of a closed loop over two pools.
 
     As above, with S_q from `prompts_ahead_s`. Ranks of attention-dp step together: a prompt waits for the
-    step under way on others, half of it on average.
+    step under way on others, half of it on average. Where a worker sends one cache after another, the queue
+    is at the slower of its ranks and its sending.
     """
     assert workload.concurrency is not None
     total = np.broadcast_to(np.asarray(workload.concurrency, dtype=float), _shape(prefill, decode))
@@ -98,10 +100,12 @@ def closed_disaggregated(
         tpot = decode_tpot_s(decode, workload, running)
         rate = decode.workers * running / (workload.osl * tpot)
         queue = (total - running * decode.workers) * np.maximum(total - 1, 0) / total
-        at_prefill = service.time_s + ahead_s(queue / servers)
+        sent = queue / prefill.workers * workload.handover_s
+        at_prefill = service.time_s + np.maximum(ahead_s(queue / servers), sent)
         others = rate / prefill.workers * np.maximum(total - 1, 0) / total
         at_prefill = at_prefill + together * step_under_way(others * service.interval_s) * step_s / 2.0
-        return rate, at_prefill, exposed + first_step_s(decode, workload, running, tpot) + handling
+        other = exposed + workload.handover_s + handling
+        return rate, at_prefill, other + first_step_s(decode, workload, running, tpot)
 
     def surplus(running: Array) -> Array:
         rate, at_prefill, other = residence(running)

@@ -50,7 +50,8 @@ class Engine:
     token_overhead_s: float = 0.0
     """What each token of a prompt costs on the host: text in, tokens out."""
     operation_launch_s: float = 0.0
-    """What the host takes to start one operation of a prompt's step, where no graph or compiler does."""
+    """What the host takes to start one operation of a prompt's step, where no graph or compiler does:
+    it runs ahead of the kernels, or falls behind them."""
     handover_steps: float = 0.0
     """Steps of a busy decode worker that a request waits for besides its first one: between steps the worker
     hears of it, makes room, sees that its cache is there."""
@@ -71,6 +72,8 @@ class Engine:
     """Of an element of what comes back: 16 bit."""
     fp4_dispatch_bytes: float = 1.0
     """The same where weights are FP4: an engine may send tokens as its products read them."""
+    gathers_tokens: float = 0.0
+    """1: under attention-dp every rank gets all tokens, by all-gather, not each expert its own."""
     kernel_time_factor: float = 1.0
     """How much longer kernels run than their law says, on accelerators without kernel tables."""
     partial_ep: float = 1.0
@@ -258,10 +261,15 @@ def benchmark_settings(
     benches = document["benchmarks"]
     found: dict[str, float] = {}
     for block in (benches["any"], benches.get(source, {}), benches.get(f"{source} {engine}", {})):
-        for key, entry in {**block, **block.get(generation, {})}.items():
-            if "value" in entry:
-                found[key] = float(entry["value"])
+        for part in (block, *(block.get(name, {}) for name in _lineage(generation, document))):
+            found |= {key: float(entry["value"]) for key, entry in part.items() if "value" in entry}
     return found
+
+
+def _lineage(generation: str, document: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a generation inherits from, the farthest first, and itself."""
+    parent = document.get("generations", {}).get(generation, {}).get("inherits")
+    return (*_lineage(parent, document), generation) if parent else (generation,)
 
 
 def as_built(engine: Engine, build: str, document: Mapping[str, Any] | None = None) -> Engine:

@@ -132,11 +132,16 @@ def serve_disaggregated(
     entering, leaving = rate * prefill.share, rate * decode.share
     offered = service.offered(entering)
     first = first_step_s(decode, workload, running, tpot)
-    fixed = transfer.exposed_s + first + handling
-    burst = opening_burst_s(prefill.servers, service.offered(1.0), workload)
+    sending = transfer.exposed_s + workload.handover_s
+    fixed = sending + first + handling
+    burst = np.maximum(
+        opening_burst_s(prefill.servers, service.offered(1.0), workload),
+        opening_burst_s(prefill.workers, workload.handover_s, workload),
+    )
     ttft = prefill_latency(prefill.servers, service, entering, workload, fixed, network.jitter_s)
     if waited is not None:
-        busy = np.minimum(offered / prefill.servers, 1.0)
+        sent = entering * workload.handover_s / prefill.workers
+        busy = np.minimum(np.maximum(offered / prefill.servers, sent), 1.0)
         ttft = replace(ttft, waits=busy, wait_s=waited, burst_s=np.asarray(burst, dtype=float))
     wait = ttft.wait_s
     capacity = decode.workers * decode.max_batch / (workload.osl * full_s)
@@ -166,7 +171,7 @@ def serve_disaggregated(
             "request handling": np.broadcast_to(handling, np.shape(wait)),
             "wait for prefill": wait,
             "prefill": service.time_s,
-            "KV transfer": transfer.exposed_s,
+            "KV transfer": sending,
             **({"hand-over": first - tpot} if handover_tokens(decode) else {}),
             "first decode step": tpot,
             **_benchmark_parts(workload, burst),
@@ -236,7 +241,7 @@ def serve_colocated(pool: Pool, workload: Workload, slo: Slo, running: Array | N
             "wait for running step": first.running_step_s,
             "wait for prefill": wait,
             "prefill": first.service_s,
-            **({"held back": first.held_s} if np.any(workload.held_steps) else {}),
+            **({"held back": first.held_s} if np.any(first.held_s) else {}),
             **_benchmark_parts(workload, burst),
         },
         kv_transfer_s=np.zeros(()),

@@ -189,6 +189,8 @@ def write_atomic(path: str | Path, text: str) -> None:
     """
     import tempfile
 
+    if str(path) == STANDARD_INPUT:
+        raise InputError("'-' is no file to write to: the answer itself goes to standard output; name a file")
     target = Path(os.path.realpath(path))
     temporary = ""
     try:
@@ -254,6 +256,8 @@ def _unreadable(path: Path, problem: Exception) -> InputError:
         parent = path.parent
         if not parent.is_dir():
             return InputError(f"{path}: there is no such folder: {parent}")
+        if path.is_symlink():
+            return InputError(f"{path}: the file that it links to is not there: {os.path.realpath(path)}")
         close = nearest(path.name, _names(parent))
         hint = f"; did you mean {quoted_list(str(parent / c) for c in close)}?" if close else ""
         return InputError(f"{path}: there is no such file{hint}")
@@ -261,13 +265,15 @@ def _unreadable(path: Path, problem: Exception) -> InputError:
         yamls = [n for n in _names(path) if n.endswith((".yaml", ".yml", ".json"))]
         hint = f", for example '{path / sorted(yamls)[0]}'" if yamls else ""
         return InputError(f"{path}: this is a folder; give a file{hint}")
+    if isinstance(problem, NotADirectoryError):
+        return InputError(f"{path}: there is no such folder: {path.parent} is a file")
     if isinstance(problem, PermissionError):
         return InputError(f"{path}: no permission to read it; check its owner and mode")
     return InputError(f"{path}: cannot be read: {_reason(problem)}")
 
 
 def _unwritable(target: Path, shown: str, problem: Exception) -> InputError:
-    if isinstance(problem, FileNotFoundError | NotADirectoryError):
+    if isinstance(problem, FileNotFoundError | NotADirectoryError) and not target.parent.is_dir():
         return InputError(f"{shown}: there is no such folder: {target.parent}; create it first")
     if isinstance(problem, PermissionError):
         return InputError(f"{shown}: no permission to write in {target.parent}; choose another folder")

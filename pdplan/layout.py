@@ -68,14 +68,22 @@ class Load:
     prefill_past: ArrayLike = 0.0
     has_decode: bool = True
     has_prefill: bool = False
+    padded_sequences: ArrayLike = 0.0
+    """Decoding sequences that the step's graph was captured for: with fewer, its products run on as many."""
 
     @property
     def tokens(self) -> Array:
-        """Rows of every GEMM of the step."""
+        """Tokens of the step: what attention cores and experts see."""
         return (
             _array(self.decode_sequences) * self.queries
             + _array(self.prefill_sequences) * self.prefill_tokens
         )
+
+    @property
+    def rows(self) -> Array:
+        """Rows of every other product: the tokens, or what the graph was captured for if that is more."""
+        padding = np.maximum(_array(self.padded_sequences) - self.decode_sequences, 0.0)
+        return self.tokens + padding * self.queries
 
     @property
     def sequences(self) -> Array:
@@ -85,12 +93,25 @@ class Load:
     @property
     def outputs(self) -> Array:
         """Rows of the LM head: every decoded token, the last one of a prompt."""
-        return _array(self.decode_sequences) * self.queries + _array(self.prefill_sequences)
+        decoded = np.maximum(_array(self.padded_sequences), self.decode_sequences)
+        return decoded * self.queries + _array(self.prefill_sequences)
 
 
-def decode_load(sequences: ArrayLike, first: ArrayLike, last: ArrayLike, queries: float = 1.0) -> Load:
-    """A pure decode step of `sequences` sequences a rank."""
-    return Load(decode_sequences=sequences, queries=queries, context_first=first, context_last=last)
+def decode_load(
+    sequences: ArrayLike,
+    first: ArrayLike,
+    last: ArrayLike,
+    queries: float = 1.0,
+    padded: ArrayLike = 0.0,
+) -> Load:
+    """A pure decode step of `sequences` sequences a rank, in a graph for at least `padded` of them."""
+    return Load(
+        decode_sequences=sequences,
+        queries=queries,
+        context_first=first,
+        context_last=last,
+        padded_sequences=padded,
+    )
 
 
 def prefill_load(sequences: ArrayLike, tokens: ArrayLike, past: ArrayLike = 0.0) -> Load:

@@ -39,6 +39,8 @@ class Pool:
     speculation: Speculation = NO_SPECULATION
     share: ArrayLike = 1.0
     """Of the requests that come to the role: less than 1 where other workers serve the rest."""
+    padded_batch: ArrayLike = 0.0
+    """Sequences of a rank that the only graph of a decode step was captured for; 0 where there are many."""
 
     @property
     def servers_per_worker(self) -> Array:
@@ -101,13 +103,14 @@ def prefill_service(pool: Pool, workload: Workload) -> PrefillService:
     steps, chunk, past = _chunks(prompts, workload, pool.setting.constants.engine.max_step_tokens)
     step = step_time(pool.setting, pool.layout, prefill_load(prompts, chunk, past))
     interval = steps * step.slowest_s()
+    service = _through(step, interval)
     return PrefillService(
-        time_s=_through(step, interval),
+        time_s=service,
         interval_s=interval,
         prompts=prompts,
         steps=steps,
         step=step,
-        handling_s=handling_s(pool.setting.constants.engine, workload, steps * step.operations),
+        handling_s=handling_s(pool.setting.constants.engine, workload, steps * step.operations, service),
     )
 
 
@@ -128,14 +131,16 @@ def _through(step: StepTime, slots_s: Array) -> Array:
     return slots_s if step.earlier_s is None else slots_s + (step.total_s - step.slowest_s())
 
 
-def handling_s(engine: Engine, workload: Workload, operations: ArrayLike) -> Array:
-    """Host time of one request before its first token: t_r + t_tok·ISL + t_op·operations [s].
+def handling_s(engine: Engine, workload: Workload, operations: ArrayLike, service_s: ArrayLike) -> Array:
+    """Host time of one request before its first token: t_r + t_tok·ISL + max(t_op·operations − S, 0) [s].
 
-    Engines that run prompts outside of graphs start every operation of the prompt's step one by one.
+    Engines that run prompts outside of graphs start every operation of the prompt's steps one by one,
+    while those that were started run: what is left is how far the host falls behind the kernels, `service_s`.
     It delays the request; the steps of others go on.
     """
     fixed = engine.request_overhead_s + engine.token_overhead_s * workload.isl
-    return np.asarray(fixed + engine.operation_launch_s * np.asarray(operations, dtype=float))
+    behind = engine.operation_launch_s * np.asarray(operations, dtype=float) - np.asarray(service_s)
+    return np.asarray(fixed + np.maximum(behind, 0.0))
 
 
 def _chunks(prompts: Array, workload: Workload, step_tokens: float) -> tuple[Array, Array, Array]:
@@ -149,7 +154,8 @@ def _chunks(prompts: Array, workload: Workload, step_tokens: float) -> tuple[Arr
 def decode_step(pool: Pool, workload: Workload, running: ArrayLike) -> StepTime:
     """One decode step with `running` sequences on each worker, their context averaged over the answer."""
     sequences = np.asarray(running, dtype=float) / pool.micro_batches_per_worker
-    load = decode_load(sequences, workload.isl, workload.last_context, 1.0 + pool.speculation.drafted)
+    queries = 1.0 + pool.speculation.drafted
+    load = decode_load(sequences, workload.isl, workload.last_context, queries, pool.padded_batch)
     return step_time(pool.setting, pool.layout, load)
 
 
@@ -185,7 +191,8 @@ def draft_step(pool: Pool, workload: Workload, running: ArrayLike) -> StepTime |
     sequences = np.asarray(running, dtype=float) / pool.micro_batches_per_worker
     # The last stage of a pipeline drafts.
     layout = replace(pool.layout, pp=np.ones_like(pool.layout.pp))
-    return step_time(small, layout, decode_load(sequences, workload.isl, workload.last_context))
+    load = decode_load(sequences, workload.isl, workload.last_context, padded=pool.padded_batch)
+    return step_time(small, layout, load)
 
 
 def draft_setting(pool: Pool) -> Setting | None:
@@ -279,12 +286,13 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
     per_token = tokens_per_step(pool.speculation.drafted, pool.speculation.acceptance)
     share = np.asarray(running, dtype=float) / workload.osl / pool.micro_batches_per_worker
     tpot = round_s / per_token + share * extra
+    service = _through(chunked, slot)
     return MixedStep(
         tpot_s=tpot,
         plain_s=np.asarray(round_s / around),
         mean_s=per_token * tpot / around,
         prefill_extra_s=np.asarray(extra),
-        prefill_service_s=_through(chunked, slot),
+        prefill_service_s=service,
         prefill_slot_s=np.asarray(slot),
         prefill_slot_extra_s=np.asarray(slot_extra),
         prefill_work_s=np.asarray(work),
@@ -292,7 +300,7 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
         steps=steps,
         decode=plain,
         prefill=chunked,
-        handling_s=handling_s(engine, workload, steps * chunked.operations),
+        handling_s=handling_s(engine, workload, steps * chunked.operations, service),
     )
 
 

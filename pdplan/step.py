@@ -234,6 +234,7 @@ def routing_of(setting: Setting) -> Routing:
         skew=engine.expert_skew,
         dispatch_bytes=engine.fp4_dispatch_bytes if fp4 else engine.dispatch_bytes,
         combine_bytes=engine.combine_bytes,
+        gathered=bool(engine.gathers_tokens),
     )
 
 

@@ -39,6 +39,7 @@ __all__ = [
     "format_percent",
     "format_rate",
     "format_si",
+    "is_unit",
     "parse_bandwidth_bytes_per_s",
     "parse_bytes",
     "parse_duration_s",
@@ -111,8 +112,9 @@ _DURATION = _Quantity(
         "µs": 1e-6,
         "μs": 1e-6,
         "ns": 1e-9,
-        "sec": 1.0,
-        "min": _MINUTE,
+        **dict.fromkeys(("sec", "secs", "second", "seconds"), 1.0),
+        **dict.fromkeys(("msec", "milliseconds"), 1e-3),
+        **dict.fromkeys(("min", "minute", "minutes"), _MINUTE),
         "h": _HOUR,
         "hr": _HOUR,
         "hours": _HOUR,
@@ -174,7 +176,15 @@ _RATE = _Quantity(
             }.items()
             for what in ("", "req", " req", "requests", " requests")
         }
-        | {"": 1.0, "rps": 1.0, "qps": 1.0, " rps": 1.0, " qps": 1.0},
+        | {
+            "": 1.0,
+            "rps": 1.0,
+            "qps": 1.0,
+            "rpm": 1 / _MINUTE,
+            " rps": 1.0,
+            " qps": 1.0,
+            " rpm": 1 / _MINUTE,
+        },
         {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9},
     ),
     default_unit="",
@@ -309,6 +319,17 @@ def parse_fraction(
     if found == 1 and not allow_one:
         raise _wrong(value, _FRACTION, name, "it must be below 100%")
     return round(found, 15)  # 99.9 % is 0.999, not 0.9990000000000001
+
+
+def is_unit(word: str) -> bool:
+    """Whether a word is a unit, or one of the near misses that are refused with the choice.
+
+    >>> is_unit("ms"), is_unit("Gbps"), is_unit("req/s"), is_unit("m"), is_unit("plan")
+    (True, True, True, True, False)
+    """
+    quantities = (_DURATION, _TOKENS, _RATE, _BANDWIDTH, _BYTES, _MONEY, _FRACTION)
+    text = word.strip()
+    return bool(text) and any(q.factor(text) is not None or text in q.confusable for q in quantities)
 
 
 def _parse(

@@ -14,8 +14,27 @@ from pdplan.errors import InputError
 MAX_TOKENS = 10_000_000
 MAX_RATE_PER_S = 1e7
 MAX_CONCURRENCY = 1e9
+MOST_REUSE = 0.999
+"""Share of a prompt that the prefix cache may hold: the last token is always computed."""
 CONFIDENCE_RANGE = (0.5, 0.99)
 """Beyond 99 % a handful of measured runs would decide."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """For how many steps a server keeps prompts waiting that it could take: numbers, or one for each run."""
+
+    steps: Any = 0.0
+    """On average, whatever else waits: it polls."""
+    balanced_steps: Any = 0.0
+    """At most, until each attention-dp rank has a prompt."""
+    batched_steps: Any = 0.0
+    """From the first one that waits, which others join meanwhile ..."""
+    batched_tokens: Any = math.inf
+    """... until so many tokens wait."""
+
+
+NOT_HELD = Held()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +64,13 @@ class Workload:
     cold_start_s: Any = 0.0
     """Closed loop: what the requests of the opening burst wait besides, for kernels that compile when
     first used."""
-    held_steps: Any = 0.0
-    """Steps that a server lets pass, on average, before it takes a prompt that waits (it polls, batches
-    or balances its ranks)."""
+    held: Any = NOT_HELD
+    """How the server keeps prompts waiting that it could take: a `Held`."""
     step_tokens: Any = None
     """Prompt tokens that a step of the server holds; None: as many as the engine's default."""
+    handover_s: Any = 0.0
+    """Closed loop: what a prefill worker takes to send one prompt's cache where it sends one after another,
+    by a transport slower than the network."""
     convoy_prompts: Any = 0.0
     """Closed loop of answers that are all of one length: prompts that start together end together and
     come back together, so many of them where a step mixes prompts and decodes; 0: lengths differ."""
@@ -71,7 +92,7 @@ class Workload:
         _require("arrival_cv", self.arrival_cv, 0, 10, "")
         if isinstance(self.burst_share, int | float):
             _require("burst_share", self.burst_share, 0, 1, "as a share of the requests")
-        _require("prefix_reuse", self.prefix_reuse, 0, 0.999, "as a share of the prompt")
+        _require("prefix_reuse", self.prefix_reuse, 0, MOST_REUSE, "as a share of the prompt")
 
     @property
     def new_tokens(self) -> Any:

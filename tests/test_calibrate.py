@@ -208,14 +208,14 @@ def test_widths_of_priors_are_found_by_expectation_and_maximisation() -> None:
 
 @pytest.mark.skipif(not TRAIN.exists(), reason="../shared/measured/train.csv is not here")
 def test_real_runs_of_one_place_are_predicted_better_after_calibration() -> None:
-    """TensorRT-LLM, Llama-3.1-70B FP8 on H200: the shipped constants are 15 to 20 % too slow there."""
+    """vLLM, Llama-3.1-70B FP8 on H100: the shipped constants are some 10 % too fast there."""
     runs = [
-        r for r in read_runs(TRAIN) if (r.engine, r.hardware, r.model) == ("trtllm", "h200", "llama-3.1-70b")
+        r for r in read_runs(TRAIN) if (r.engine, r.hardware, r.model) == ("vllm", "h100", "llama-3.1-70b")
     ]
     found = cross_validate(fit_own(runs, Catalog()), runs, Catalog()).summary
     assert (found.left_out, found.helped) == ("deployment", True)
     assert found.tpot is not None
-    assert found.tpot.after <= found.tpot.before
+    assert found.tpot.after < 0.8 * found.tpot.before
 
 
 # ------------------------------------------------------------------------ the file

@@ -513,7 +513,7 @@ def test_junit_is_xml_with_a_failure_a_breach(shown: tuple[Check, Difference]) -
 
 
 def run(*args: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from pdplan.cli.app import main; main()", "check", *map(str, args)]
+    command = [sys.executable, "-c", "from pdplan.__main__ import main; main()", "check", *map(str, args)]
     import os
 
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -526,7 +526,7 @@ def test_exit_codes_and_streams(tmp_path: Path) -> None:
     assert met.stdout.startswith("Budget met")
     broken = run("examples/budget-breached.yaml", "--format", "github")
     assert (broken.returncode, broken.stderr) == (1, "")
-    assert broken.stdout.startswith("::error file=examples/plans/")
+    assert "\n::error file=examples/plans/" in f"\n{broken.stdout}"
     bad = run(tmp_path / "nothing.yaml")
     assert (bad.returncode, bad.stdout) == (2, "")
     assert "there is no such file" in bad.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -133,7 +134,7 @@ def test_a_question_is_no_plan_and_a_plan_no_question(pdp, question, tmp_path):
     )
     code, _, err = pdp("recommend", plan)
     assert code == 2
-    assert "`pdplan evaluate`" in err
+    assert f"{plan}:1:1: this is a plan, not a question; `pdplan evaluate`" in err
 
 
 def test_keys_may_be_spelled_as_flags(pdp, tmp_path):
@@ -335,3 +336,77 @@ def test_layers_that_alternate_are_shown_once(pdp):
     assert [line.split("  gqa")[0].strip() for line in layers[2:]] == ["18 × (1", "1)"]
     data = json.loads(pdp("models", "show", "gpt-oss-120b", "--format", "json")[1])
     assert sum(group["count"] for group in data["layers"]) == 36
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--ttft", "2", "s"], "--ttft 2 s: the blank parts '2' from 's'; write --ttft 2s"),
+        (["--rate", "20", "req/s"], "write --rate 20req/s"),
+        (["--network", "400", "Gbps"], "write --network 400Gbps"),
+        (["--percentile", "90", "%"], "write --percentile 90%"),
+        (["--price", "h200", "=", "2.60", "--isl", "4k"], "write --price h200=2.60"),
+        (["--hardware", "h200,", "b200", "--isl", "4k"], "write --hardware h200,b200, or --hardware again"),
+        (["--hardware", "h200", "no.yaml"], "no.yaml: there is no such file"),
+        (
+            ["deepseek-r1", "--hardware", "h200"],
+            "deepseek-r1: a file of inputs is expected here; write",
+        ),
+        (["h200"], "h200: a file of inputs is expected here; write --hardware h200"),
+    ],
+)
+def test_a_blank_in_a_value_is_told(pdp, args, told):
+    code, out, err = pdp("recommend", *args)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert told in err
+
+
+def test_a_limit_of_forty_seconds_a_token_is_asked_about(pdp, question):
+    def notes(*args):
+        code, out, _ = pdp("recommend", question, *args, "--format", "json")
+        assert code == 0
+        return [note for note in json.loads(out)["notes"] if "binds nothing" in note]
+
+    assert notes("--tpot", "40") == [
+        "a TPOT limit of 40.0 s binds nothing; write 40ms where milliseconds are meant, "
+        "since a bare number is seconds"
+    ]
+    assert notes("--ttft", "20") == []
+
+
+def test_a_dash_is_no_file_to_write_to(pdp, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs = ROOT / "examples/runs/trtllm-h200.csv"
+    code, _, err = pdp("validate", runs, "--output", "-")
+    assert (code, os.listdir(tmp_path)) == (2, [])
+    assert "the answer itself goes to standard output" in err
+
+
+def test_a_budget_as_baseline_is_told_the_other_flag(pdp):
+    budget = ROOT / "examples/budget.yaml"
+    code, _, err = pdp("check", budget, "--baseline", budget)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "this is a budget file" in err
+    assert "--against" in err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_an_interrupt_while_modules_load_is_quiet(tmp_path):
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    # A shell's background jobs, and what they start, are deaf to the signal.
+    command = [sys.executable, "-m", "pdplan", "--help"]
+    found = subprocess.run(command, env=env, capture_output=True, preexec_fn=hear)
+    assert (found.returncode, found.stdout, found.stderr) == (130, b"", b"")
+
+
+def hear() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def test_files_that_are_called_like_a_unit_are_read(pdp, question, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s").write_text(question.read_text())
+    assert pdp("recommend", "--alternatives", "1", "s")[0] == 0

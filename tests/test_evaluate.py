@@ -212,3 +212,14 @@ def test_cost_is_accelerators_times_price() -> None:
     assert found.usd_per_h == pytest.approx(12 * price)
     # $/h over 3600 · 4 · 250 tokens an hour, per million.
     assert found.usd_per_million_output_tokens == pytest.approx(12 * price / 3.6)
+
+
+def test_caches_sent_one_after_another_bound_a_closed_loop() -> None:
+    """A prefill worker that takes 0.5 s to send a prompt passes on two a second; one alone is 0.5 s later."""
+
+    def served(requests: float, handover_s: float) -> Metrics:
+        return metrics(disaggregated(), isl=1024, osl=128, concurrency=requests, handover_s=handover_s)
+
+    assert float(served(500, 0.0).requests_per_s) > 8
+    assert float(served(500, 0.5).requests_per_s) == pytest.approx(4.0, rel=0.03)
+    assert float(served(1, 0.5).ttft_mean_s - served(1, 0.0).ttft_mean_s) == pytest.approx(0.5, abs=0.02)

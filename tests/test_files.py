@@ -297,3 +297,16 @@ def test_writing_where_one_cannot(tmp_path):
 def test_writing_to_a_device():
     if os.path.exists("/dev/null"):
         write_atomic("/dev/null", "x")
+
+
+def test_a_link_to_nowhere_says_where_it_leads(tmp_path):
+    link = tmp_path / "plan.yaml"
+    link.symlink_to(tmp_path / "gone.yaml")
+    with pytest.raises(InputError, match=r"plan\.yaml: the file that it links to is not there: .*gone\.yaml"):
+        read_text(link)
+
+
+def test_a_file_taken_for_a_folder_is_named(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: 1")
+    with pytest.raises(InputError, match=r"there is no such folder: .*a\.yaml is a file"):
+        read_text(tmp_path / "a.yaml" / "b.yaml")

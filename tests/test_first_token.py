@@ -12,9 +12,9 @@ import pytest
 
 from pdplan.closed_loop import opening_burst_s
 from pdplan.efficiency import Engine
-from pdplan.first_token import convoy_prompts, first_token, step_prompts
+from pdplan.first_token import convoy_prompts, first_token, held_steps, step_prompts
 from pdplan.pools import handling_s
-from pdplan.workload import Workload
+from pdplan.workload import Held, Speculation, Workload
 
 PROMPT_S = 0.2
 DECODE_S = 0.02
@@ -88,6 +88,8 @@ def pool_of(mixes: bool, step_tokens: float = 8192.0) -> Any:
         setting=SimpleNamespace(constants=SimpleNamespace(engine=engine)),
         servers=1.0,
         micro_batches_per_worker=1.0,
+        layout=SimpleNamespace(dp=1.0),
+        speculation=Speculation(),
     )
 
 
@@ -153,13 +155,68 @@ def test_held_prompts_share_the_step_with_those_that_came_meanwhile() -> None:
         handling_s=np.zeros(()),
         busy_stages=np.ones(()),
     )
-    held = closed(held_steps=15.0, step_tokens=32768.0)
+    held = closed(held=Held(steps=15.0), step_tokens=32768.0)
     found: Any = first_token(pool_of(False), held, step, 300.0)  # type: ignore[arg-type]
     # One prompt comes a step (300 running of 300 tokens): 15 more while it is held, but a step holds 8.
     assert float(found.held_s) == pytest.approx(0.15)
     assert float(found.service_s) == pytest.approx(0.1 + 7 * 0.09)
     few: Any = first_token(pool_of(False), held, step, 30.0)  # type: ignore[arg-type]
     assert float(few.service_s) == pytest.approx(0.1 + 1.5 * 0.09)
+
+
+def balanced(ranks: int, each: int, answer: int, together: int, limit: int = 60) -> float:
+    """Mean steps that prompts wait where ranks take them only once all have one, or after `limit` steps.
+
+    Each rank has a closed loop of its own, as a router that evens out requests makes it: an answer's end
+    sends the next prompt to the same rank. Ten rounds, as in a benchmark; a step takes up to `together`.
+    """
+    rng = np.random.default_rng(3)
+    ends: list[list[int]] = [[] for _ in range(ranks)]
+    queues = [[0] * each for _ in range(ranks)]
+    waits: list[int] = []
+    passed = 0
+    for now in range(10 * answer):
+        for queue, running in zip(queues, ends, strict=True):
+            while running and running[0] <= now:
+                queue.append(heapq.heappop(running))
+        passed = 0 if all(queues) else passed + 1
+        if not (all(queues) or passed >= limit or not all(ends)):
+            continue
+        passed = 0
+        for queue, running in zip(queues, ends, strict=True):
+            for sent in queue[:together]:
+                if now > 3 * answer:
+                    waits.append(now - sent)
+                heapq.heappush(running, now + int(answer * rng.uniform(0.8, 1.0)))
+            del queue[:together]
+    return float(np.mean(waits))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "each", "answer", "together"),
+    [(4, 64, 1024, 1), (4, 32, 1024, 1), (8, 8, 1024, 1), (8, 32, 656, 1), (4, 64, 1024, 8)],
+)
+def test_ranks_that_wait_for_one_another_wait_as_simulated(
+    ranks: int, each: int, answer: int, together: int
+) -> None:
+    found = balanced(ranks, each, answer, together)
+    pool = pool_of(True)
+    pool.layout.dp = pool.micro_batches_per_worker = ranks
+    held, room = Held(balanced_steps=60), 1024.0 * together
+    workload = Workload(isl=1024, osl=0.9 * answer, concurrency=64, held=held, step_tokens=room)
+    law = held_steps(pool, workload, ranks * each)
+    assert float(law) == pytest.approx(found, rel=0.35)
+    pool.layout.dp = 1
+    assert float(held_steps(pool, workload, ranks * each)) == 0
+
+
+def test_prompts_that_wait_for_others_to_join_wait_as_the_server_counts() -> None:
+    held = Held(batched_steps=20.0, batched_tokens=14746.0)
+    workload = Workload(isl=1024, osl=1000, concurrency=64, held=held)
+    # Hardly any other comes: all 20 steps. One a step: the first waits 14 for the 15 that fill the
+    # batch, those between half of that on average.
+    assert float(held_steps(pool_of(True), workload, 0.01)) == pytest.approx(20.0, rel=1e-3)
+    assert float(held_steps(pool_of(True), workload, 1000.0)) == pytest.approx(sum(range(15)) / 15)
 
 
 def test_a_step_holds_whole_prompts_and_at_least_one() -> None:
@@ -169,6 +226,7 @@ def test_a_step_holds_whole_prompts_and_at_least_one() -> None:
 
 def test_request_handling_is_counted_by_hand() -> None:
     engine = Engine(request_overhead_s=5e-3, token_overhead_s=2e-6, operation_launch_s=1e-4)
-    # 5 ms, 4,096 tokens of 2 us, 700 operations of 0.1 ms.
-    assert float(handling_s(engine, closed(), 700.0)) == pytest.approx(5e-3 + 8.192e-3 + 70e-3)
-    assert float(handling_s(replace(engine, operation_launch_s=0.0), closed(), 700.0)) < 0.02
+    # 5 ms, 4,096 tokens of 2 us, 700 operations of 0.1 ms, of which 30 ms of kernels hide as much.
+    assert float(handling_s(engine, closed(), 700.0, 30e-3)) == pytest.approx(5e-3 + 8.192e-3 + 40e-3)
+    assert float(handling_s(engine, closed(), 700.0, 0.1)) == pytest.approx(5e-3 + 8.192e-3)
+    assert float(handling_s(replace(engine, operation_launch_s=0.0), closed(), 700.0, 0.0)) < 0.02

@@ -64,8 +64,8 @@ def test_every_shared_config_is_read(path):
         ),
         (
             # ERNIE 4.5's words: 300 B parameters, which would be read as 48 B.
-            {"model_type": "ernie4_5_moe", "moe_num_experts": 64, "moe_k": 8},
-            "unknown model_type 'ernie4_5_moe' with 'moe_num_experts'",
+            {"model_type": "brandnew_moe", "moe_num_experts": 64, "moe_k": 8},
+            "unknown model_type 'brandnew_moe' with 'moe_num_experts'",
         ),
         ({"model_type": "falcon_h1", "mamba_d_ssm": 4096}, "'falcon_h1' with 'mamba_d_ssm'"),
         ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, "BertForMaskedLM is no decoder"),

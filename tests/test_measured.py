@@ -301,3 +301,25 @@ def test_every_column_can_group(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert pdplan(["validate", str(path), "--by", "concurrency", "--format", "json"]) == 0
     groups = json.loads(capsys.readouterr().out)["groups"]
     assert [group["concurrency"] for group in groups] == ["16", "128", ""]
+
+
+def test_a_rate_beyond_capacity_has_no_ttft_and_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever more is asked, a full deployment gives the same tokens/s, at the TPOT of full batches."""
+    open_loop = {"concurrency": "", "model": "llama-3.1-8b", "tp": "1"}
+    rates = {"low": "2", "high": "300", "higher": "600"}
+    path = table(tmp_path, *({**open_loop, "id": name, "rate": rate} for name, rate in rates.items()))
+    out = tmp_path / "predictions.csv"
+    assert pdplan(["validate", str(path), "--output", str(out)]) == 0
+    assert "3 runs, 3 predicted" in capsys.readouterr().out
+    rows = {row["id"]: row for row in csv.DictReader(out.read_text().splitlines())}
+    assert rows["low"]["reason"] == ""
+    assert float(rows["low"]["predicted_ttft_mean_s"]) > 0
+    for name in ("high", "higher"):
+        assert rows[name]["reason"].startswith("no TTFT: the rate is ")
+        assert [rows[name][f"predicted_ttft_{kind}_s"] for kind in ("mean", "low", "high")] == ["", "", ""]
+    full, fuller = (float(rows[name]["predicted_total_tok_per_s_per_gpu"]) for name in ("high", "higher"))
+    assert full == pytest.approx(fuller, rel=1e-5)
+    assert full > float(rows["low"]["predicted_total_tok_per_s_per_gpu"])
+    assert rows["high"]["predicted_tpot_mean_s"] == rows["higher"]["predicted_tpot_mean_s"]

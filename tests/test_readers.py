@@ -15,6 +15,7 @@ from pdplan.catalog.store import Catalog
 from pdplan.errors import InputError
 from pdplan.inputs import given
 from pdplan.inputs.own_runs import OwnRuns, read_own_runs
+from pdplan.measured.predict import predict
 from pdplan.measured.run import Run
 
 FACTS = {"hardware": "h100", "tp": 4, "engine": "vllm", "precision": "fp8"}
@@ -304,6 +305,23 @@ def test_aiperf_and_genai_perf(tmp_path: Path, data: dict[str, Any]) -> None:
     assert latencies(run) == pytest.approx((0.2, 0.18, 0.0195))
     assert run.total_tok_per_s_per_gpu == pytest.approx(1.6 * 3072 / 4)
     assert run.date == "2026-02-11"
+
+
+def test_aiperf_says_what_the_prefix_cache_held(tmp_path: Path) -> None:
+    """Metric tags of aiperf/metrics/types/usage_metrics.py; without them, or with a flag, that counts."""
+    cached = {"usage_prompt_tokens": stat(2000.0), "usage_prompt_cache_read_tokens": stat(1500.0)}
+    assert one(read(tmp_path, AIPERF | cached, **FACTS)).prefix_reuse == 0.75
+    only_read = {"usage_prompt_cache_read_tokens": stat(1024.0)}
+    assert one(read(tmp_path, AIPERF | only_read, **FACTS)).prefix_reuse == 0.5
+    assert one(read(tmp_path, AIPERF, **FACTS)).prefix_reuse == 0.0
+    assert one(read(tmp_path, AIPERF | cached, prefix_reuse="30%", **FACTS)).prefix_reuse == 0.3
+
+
+def test_prompts_in_the_prefix_cache_are_predicted_so(tmp_path: Path) -> None:
+    cached = {"usage_prompt_cache_read_tokens": stat(1024.0)}
+    runs = [one(read(tmp_path, data, **FACTS)) for data in (AIPERF, AIPERF | cached)]
+    all_new, half = predict(runs, Catalog(environment="")).ttft_mean_s
+    assert half < 0.95 * all_new
 
 
 def test_genai_perf_csv_says_no_load(tmp_path: Path) -> None:

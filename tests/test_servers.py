@@ -12,7 +12,13 @@ from pdplan.measured import servers
 from pdplan.measured.recipes import _parsed, recipe_for, recipe_lists
 from pdplan.measured.run import Run
 from pdplan.measured.runs import sizes_of
-from pdplan.measured.servers import as_served, engine_settings, loop_settings, server_settings
+from pdplan.measured.servers import (
+    as_served,
+    attention_weights,
+    engine_settings,
+    loop_settings,
+    server_settings,
+)
 from pdplan.plan import PoolPlan
 
 NAN = float("nan")
@@ -79,6 +85,25 @@ def test_layouts_of_the_first_tables_are_those_that_their_scripts_chose() -> Non
     assert as_served(replace(first, date="2025-12-05")).decode == first.decode
 
 
+def test_prompts_wait_for_other_ranks_and_for_one_another_as_scripts_say() -> None:
+    ranks = run(engine="trtllm", decode=PoolPlan(hardware="b200", workers=1, dp=8, ep=8))
+    assert loop_settings([ranks], {}, 8192.0)["held"].balanced_steps == 60  # timeout_iters
+    # 70b_fp4_b200_trt_slurm.sh: 0.9 of 16,384 tokens, or 20 steps, below tp 8.
+    half = PoolPlan(hardware="b200", workers=1, tp=4)
+    llama = run(model="llama-3.1-70b", engine="trtllm", precision="fp4", decode=half)
+    held = loop_settings([llama], {}, 8192.0)["held"]
+    assert (held.batched_steps, held.batched_tokens) == (20, 14746)
+    whole = replace(llama, decode=replace(half, tp=8))
+    assert loop_settings([whole], {}, 8192.0)["held"].batched_steps == 0
+
+
+def test_prompts_that_run_in_graphs_leave_the_host_nothing_to_start() -> None:
+    # dsr1_fp8_b200_trt.sh: PIECEWISE_CUDA_GRAPHS from 64 requests on.
+    many = run(engine="trtllm", precision="fp8", concurrency=64.0)
+    assert servers.engine_settings(many) == {"operation_launch_s": 0}
+    assert servers.engine_settings(replace(many, concurrency=32.0)) == {}
+
+
 def test_every_build_that_a_rule_names_has_its_constants() -> None:
     builds = {rule["settings"].get("build") for rule in servers._rules()} - {None, ""}
     assert builds == set(engine_file()["builds"])
@@ -87,7 +112,7 @@ def test_every_build_that_a_rule_names_has_its_constants() -> None:
 def test_a_run_of_nobody_known_has_the_engine_s_defaults() -> None:
     assert server_settings(run(source="mine")) == {}
     found = loop_settings([run(source="mine"), run()], {"cold_start_s": 2.0}, 8192.0)
-    assert found["held_steps"] == pytest.approx([0.0, 5.0])
+    assert found["held"].steps == pytest.approx([0.0, 5.0])
     assert found["step_tokens"] == pytest.approx([8192, 32768])
     assert np.all(found["cold_start_s"] == 0)
 
@@ -161,8 +186,8 @@ def test_a_benchmark_of_five_rounds_opens_with_a_fifth() -> None:
 
 def test_tensorrt_llm_s_recipes_send_fp4_back_from_experts() -> None:
     # Four bits and an FP8 scale for sixteen of them: 0.5 + 1/16 bytes.
-    assert engine_settings(split(engine="trtllm", precision="fp4")) == {"combine_bytes": 0.5625}
-    assert engine_settings(split(engine="trtllm", precision="fp8")) == {}
+    assert engine_settings(split(engine="trtllm", precision="fp4"))["combine_bytes"] == 0.5625
+    assert "combine_bytes" not in engine_settings(split(engine="trtllm", precision="fp8"))
 
 
 def test_every_rule_names_its_script_and_fields_of_a_run() -> None:
@@ -177,3 +202,29 @@ def test_answers_of_one_length_come_in_convoys_of_what_a_step_holds() -> None:
     even = [run(source="mine", length_spread=0.0)]
     assert loop_settings(even, {}, 8192.0)["convoy_prompts"] == pytest.approx([8.0])
     assert loop_settings(even, {"convoy_prompts": 1.5}, 8192.0)["convoy_prompts"] == 1.5
+
+
+def test_a_server_with_one_graph_pads_its_steps() -> None:
+    # gb200-fp8.sh of ai-dynamo/dynamo: --cuda-graph-bs 768, and many sizes in the scripts after it.
+    wide = PoolPlan(hardware="gb200", workers=1, dp=24, ep=24)
+    old = split(hardware="gb200", date="2025-12-10", isl=8192.0, decode=wide)
+    assert server_settings(old)["padded_batch"] == 768
+    assert "padded_batch" not in server_settings(replace(old, date="2025-12-19"))
+    assert "padded_batch" not in server_settings(replace(old, isl=1024.0))
+
+
+def test_a_setting_may_be_of_one_role() -> None:
+    # gb200-fp4/1k1k/mid-curve.yaml: DeepEP and SGLANG_MOE_NVFP4_DISPATCH decode, prefill has neither.
+    wide = PoolPlan(hardware="gb200", workers=1, dp=32, ep=32)
+    ran = split(hardware="gb200", precision="fp4", decode=wide)
+    assert engine_settings(ran) == {"fp4_dispatch_bytes": 0.5625}
+    assert engine_settings(ran, "prefill") == {"gathers_tokens": 1}
+    assert attention_weights(ran) == "fp8-block"
+    assert attention_weights(run()) is None
+
+
+def test_prompts_wait_for_a_transport_by_their_tokens() -> None:
+    # 25,000 tokens a second: prompts of 1,024, on average 922, take 37 ms each.
+    slow = as_served(split(date="2026-02-10"))
+    assert loop_settings([slow], {}, 8192.0)["handover_s"] == pytest.approx([921.6 / 25000])
+    assert "handover_s" not in loop_settings([as_served(run())], {}, 8192.0)

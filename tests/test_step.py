@@ -119,3 +119,44 @@ def test_prompts_of_one_step_share_its_weights() -> None:
     assert np.all(np.diff(each) < 0)
     arithmetic = 2 * 70e9 * 256 / (4 * CATALOG.accelerator("h200").peak("fp8"))  # type: ignore[operator]
     assert each[-1] > arithmetic
+
+
+def test_a_step_padded_to_its_graph_costs_products_and_no_more() -> None:
+    """A graph for 768 sequences: products have 768 rows, attention cores and experts the real ones."""
+    built, layout = setting("deepseek-r1"), Layout(dp=16, ep=16)
+
+    def terms(sequences: float, padded: float) -> dict[str, float]:
+        step = step_time(built, layout, decode_load(sequences, 8192.0, 9216.0, padded=padded))
+        return {t.name: float(np.asarray(t.total_s)) for t in step.terms}
+
+    few, many, full = terms(5.0, 768.0), terms(20.0, 768.0), terms(768.0, 0.0)
+    for name in ("o projection", "gate+up (shared)", "LM head (head)"):
+        assert few[name] == pytest.approx(many[name]) == pytest.approx(full[name])
+    plain = terms(5.0, 0.0)
+    for name in ("attention core (decode)", "gate+up (experts)", "expert dispatch"):
+        assert few[name] == pytest.approx(plain[name])
+    assert terms(20.0, 4.0) == pytest.approx(terms(20.0, 0.0))  # a graph that is too small is not used
+    # Flat by nature: five sequences cost as much as twenty but for what their context and experts take.
+    assert sum(few.values()) > 0.7 * sum(many.values())
+    assert sum(plain.values()) < 0.7 * sum(few.values())
+
+
+def test_ranks_that_gather_send_every_token_everywhere() -> None:
+    """8 ranks of 32 tokens, hidden 7168: 256 · 7168 elements to all, in 16 bit, or four and their scales."""
+    layout, load = Layout(dp=8, ep=8), decode_load(32.0, 1024.0, 2048.0)
+
+    def sent(precision: str, **engine: Any) -> dict[str, float]:
+        step = step_time(setting("deepseek-r1", precision, **engine), layout, load)
+        found = [
+            t.source
+            for t in step.terms
+            if isinstance(t.source, Message) and t.name.startswith(("tok", "exp"))
+        ]
+        return {m.name: float(np.asarray(m.message_bytes)) for m in found}
+
+    assert sorted(sent("fp8")) == ["expert combine", "expert dispatch"]
+    tokens = 8 * 32 * 7168
+    both = sent("fp8", gathers_tokens=1.0)
+    assert both == {"tokens all-gather": 2.0 * tokens, "tokens reduce-scatter": 2.0 * tokens}
+    narrow = sent("fp4", gathers_tokens=1.0, fp4_dispatch_bytes=0.5625)
+    assert narrow == {"tokens all-gather": 0.5625 * tokens, "tokens reduce-scatter": 2.0 * tokens}

@@ -3,7 +3,8 @@
     python benchmarks/device/laws.py benchmarks/device/h100.csv benchmarks/device/h200.csv
 
 Prints, by accelerator, op and type, the median and 90th percentile of |predicted / measured - 1|
-and the median signed error. Nothing in the package was fitted to these rows.
+and the median signed error. Of these rows the FP8 products alone took part in a fit
+(`pdplan/calibration/gemm.py`).
 """
 
 from __future__ import annotations

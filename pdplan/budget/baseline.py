@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from pdplan.budget.measures import TOTALS, Measure, find_measure
 from pdplan.errors import InputError
-from pdplan.files import read_json
+from pdplan.file_kinds import mistaken_text
+from pdplan.files import parse_json, read_text
 
 COMPARED = (
     "usd_per_h",
@@ -85,7 +86,11 @@ class Difference:
 
 def read_baseline(path: str | Path) -> Mapping[str, Any]:
     """The JSON of an earlier `pdplan check`; raises InputError where it is something else."""
-    document = read_json(path)
+    text = read_text(path)
+    mistaken = mistaken_text(text, str(path), "printed")
+    if mistaken:
+        raise InputError(f"{path}:1:1: {mistaken}; --against compares with a budget file")
+    document = parse_json(text, str(path))
     data = document.data
     deployments = data.get("deployments")
     shaped = isinstance(deployments, list) and all(

@@ -14,7 +14,8 @@ from pdplan.budget.result import Budget, Deployment, Limit, Spot
 from pdplan.catalog.accelerator import Accelerator
 from pdplan.catalog.store import Catalog
 from pdplan.errors import InputError, quoted_list
-from pdplan.files import Document, Location, read_yaml
+from pdplan.file_kinds import read_kind
+from pdplan.files import Document, Location
 from pdplan.inputs import Findings, Given, deployment_from, sub_document
 from pdplan.inputs.given import Values, given_in
 from pdplan.inputs.printed import PRINTED_NAMES, from_printed
@@ -89,7 +90,7 @@ def read_budget(path: str | Path, catalog: Catalog, flags: Values | None = None)
 
     `flags` (a calibration, a confidence) hold for every deployment, over the files.
     """
-    document = as_keys(read_yaml(path))
+    document = as_keys(read_kind(path, "budget"))
     keys = validate(BudgetKeys, document)
     findings = Findings()
     _check_names(document, keys, findings)
@@ -189,7 +190,7 @@ def _plan_document(document: Document, at: Location, entry: DeploymentKeys) -> D
         return sub_document(document, (*at, "plan"))
     path = os.path.normpath(os.path.join(os.path.dirname(document.path), entry.plan))
     try:
-        return read_yaml(path)
+        return read_kind(path, "plan")
     except InputError as problem:
         where = document.where((*at, "plan"))
         raise InputError(*(m if _has_place(m, path) else f"{where}: {m}" for m in problem.messages)) from None

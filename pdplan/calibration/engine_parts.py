@@ -33,7 +33,7 @@ SKEWS = (0.0, 0.5, 1.0, 1.5)
 """Parts are computed at these and interpolated between."""
 KEPT = (
     *("max_step_tokens", "mixes_prefill"),
-    *("dispatch_bytes", "combine_bytes", "fp4_dispatch_bytes"),
+    *("dispatch_bytes", "combine_bytes", "fp4_dispatch_bytes", "gathers_tokens"),
 )
 """What the counts of a step depend on, of an engine that adds nothing."""
 DOUBTFUL = Path(__file__).parent / "doubtful_runs.yaml"

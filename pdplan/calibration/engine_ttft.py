@@ -15,7 +15,7 @@ import numpy as np
 from pdplan.calibration.engine_constant import Constant
 from pdplan.calibration.engine_parts import running_sequences
 from pdplan.catalog.store import Catalog
-from pdplan.first_token import convoy_prompts, step_prompts
+from pdplan.first_token import convoy_prompts, held_steps, prompts_per_step, step_prompts
 from pdplan.laws.roofline import Array
 from pdplan.laws.speculation import tokens_per_step
 from pdplan.measured.predict import RunGroup, run_group, run_metrics
@@ -23,14 +23,10 @@ from pdplan.measured.run import Run
 from pdplan.measured.runs import group_runs
 from pdplan.pools import Pool, prefill_service, prompt_among_s
 
-ENGINES = ("vllm", "sglang", "trtllm", "atom")
-LAUNCHING = ("sglang", "trtllm")
-"""Engines that run prompts outside of graphs; vLLM and ATOM compile the pieces between attention."""
 AMD = "amd"
 COLD = (
     ("benchmarks", "inferencex sglang", "hopper", "cold_start_s"),
-    ("benchmarks", "inferencex sglang", "cdna3", "cold_start_s"),
-    ("benchmarks", "inferencex sglang", "cdna4", "cold_start_s"),
+    ("benchmarks", "inferencex sglang", AMD, "cold_start_s"),
     ("benchmarks", "inferencex trtllm", "cold_start_s"),
 )
 CONVOY = ("benchmarks", "aiconfigurator-sweep", "convoy_prompts")
@@ -38,21 +34,15 @@ CONVOYS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 """The wait of convoys is computed for these numbers of prompts and interpolated between."""
 
 TTFT = (
-    *(
-        Constant(path=("engines", name, "request_overhead_s"), start=0.02, spread=0.02, low=0.0, high=0.3)
-        for name in ENGINES
-    ),
-    *(
-        Constant(path=("engines", name, "operation_launch_s"), start=60e-6, spread=60e-6, low=0.0, high=1e-3)
-        for name in LAUNCHING
-    ),
+    Constant(path=("common", "request_overhead_s"), start=0.02, spread=0.02, low=0.0, high=0.3),
+    Constant(path=("common", "operation_launch_s"), start=100e-6, spread=50e-6, low=0.0, high=1e-3),
     Constant(path=("generations", AMD, "operation_launch_s"), start=1.0, spread=0.5, low=0.0, high=3.0),
     Constant(path=("common", "token_overhead_s"), start=2.5e-6, spread=2e-6, low=0.0, high=3e-5),
     Constant(path=("common", "handover_steps"), start=5.0, spread=3.0, low=0.0, high=30.0),
     *(Constant(path=path, start=1.5, spread=1.0, low=0.0, high=8.0) for path in COLD),
     Constant(
         path=("benchmarks", "aiconfigurator-sweep", "convoy_prompts"),
-        start=2.0,
+        start=1.0,
         spread=1.0,
         low=1.0,
         high=4.0,
@@ -66,8 +56,11 @@ class FirstTokens:
 
     tokens: Array
     operations: Array
+    """That the host starts one by one; 0 where the engine compiles them."""
     steps: Array
-    """Steps of the measured TPOT that pass besides the prompt's own work, held ones included."""
+    """Tokens of each running sequence, at the measured TPOT, that pass before the prompt's first step."""
+    beside: Array
+    """The same beside the prompt, where the engine mixes."""
     handover: Array
     """The same for one step of a hand-over, if the decode worker is busy."""
     prompts: Array
@@ -84,8 +77,6 @@ class FirstTokens:
     """Transfer of the cache, as predicted."""
     amd: Array
     """1 on AMD's accelerators."""
-    engine: Array
-    """One column an engine."""
     place: Array
     """One column a line of COLD."""
 
@@ -106,21 +97,16 @@ def first_tokens(runs: Sequence[Run], catalog: Catalog, document: Mapping[str, A
 
 def predicted_ttft(x: Array, facts: FirstTokens, prompt_s: Array, tpot_s: Array) -> Array:
     """Mean TTFT (or median, where only that is published) with constants `x`, in the order of TTFT [s]."""
-    n, m, c = len(ENGINES), len(LAUNCHING), len(COLD)
-    overhead, launch, (amd, token, steps) = x[:n], x[n : n + m], x[n + m : n + m + 3]
-    cold, convoy = x[n + m + 3 : n + m + 3 + c], x[-1]
-    launches = facts.engine[:, [ENGINES.index(e) for e in LAUNCHING]]
-    handling = (
-        facts.engine @ overhead
-        + token * facts.tokens
-        + (launches @ launch) * amd**facts.amd * facts.operations
-    )
+    overhead, launch, amd, token, steps, *cold, convoy = x
+    own = prompt_s + facts.beside * tpot_s
+    behind = np.maximum(launch * amd**facts.amd * facts.operations - own, 0.0)
+    handling = overhead + token * facts.tokens + behind
     i = int(np.clip(np.searchsorted(CONVOYS, convoy) - 1, 0, len(CONVOYS) - 2))
     part = (convoy - CONVOYS[i]) / (CONVOYS[i + 1] - CONVOYS[i])
     convoys = (1.0 - part) * facts.convoys[:, i] + part * facts.convoys[:, i + 1]
     work = np.where(convoys > 0, convoys, facts.prompts) + facts.burst
-    waits = facts.queue_s + facts.fixed_s + facts.cold * (facts.place @ cold)
-    passing = facts.steps + steps * facts.handover
+    waits = facts.queue_s + facts.fixed_s + facts.cold * (facts.place @ np.asarray(cold))
+    passing = facts.steps + facts.beside + steps * facts.handover
     return np.asarray(handling + passing * tpot_s + work * prompt_s + waits)
 
 
@@ -132,8 +118,10 @@ def _of_group(group: list[Run], case: RunGroup) -> dict[str, Array]:
     service = prefill_service(replace(pool, max_batch=pool.micro_batches_per_worker), workload)
     parts = run_metrics(group, case).parts
     each = np.asarray(workload.concurrency, dtype=float) / pool.servers
-    share = running_sequences(group) / pool.servers / workload.osl
-    held = np.asarray(workload.held_steps, dtype=float) * colocated
+    running = running_sequences(group) / pool.workers
+    share = prompts_per_step(pool, workload, running)
+    tokens = tokens_per_step(pool.speculation.drafted, pool.speculation.acceptance) if colocated else 1.0
+    held = held_steps(pool, workload, running) * colocated
     fits = step_prompts(pool, workload)
     alike = colocated and bool(np.any(workload.convoy_prompts))
     ahead = np.maximum((each + np.minimum(fits, each)) / 2.0 - 1.0, 0.0)
@@ -143,14 +131,13 @@ def _of_group(group: list[Run], case: RunGroup) -> dict[str, Array]:
     one_convoy = alike and not engine.mixes_prefill
     generation = case.world.accelerator(group[0].hardware).generation
     mean = np.array([not np.isnan(run.ttft_mean_s) for run in group])
-    name = group[0].engine if group[0].engine in ENGINES else "vllm"
     bench = f"{group[0].source} {group[0].engine}"
     table = {
         "tokens": workload.isl,
-        "operations": service.steps * service.step.operations,
-        # A whole step waited for, and where the engine mixes, the decodes beside the prompt; or, on a
-        # decode worker, the first step.
-        "steps": (2.0 if colocated and engine.mixes_prefill else 1.0) + held,
+        "operations": (engine.operation_launch_s > 0) * service.steps * service.step.operations,
+        # A whole step waited for; or, on a decode worker, the first step.
+        "steps": (1.0 + held) * tokens,
+        "beside": float(colocated and bool(engine.mixes_prefill)) * tokens,
         "handover": 0.0 if colocated else _handover(group, case.decode),
         "prompts": 1.0 + np.minimum(held * share, fits - 1.0),
         "burst": np.where(one_convoy, 0.0, workload.burst_share * ahead) * mean,
@@ -161,10 +148,10 @@ def _of_group(group: list[Run], case: RunGroup) -> dict[str, Array]:
     }
     found = {k: np.broadcast_to(np.asarray(v, dtype=float), (rows,)) for k, v in table.items()}
     sizes = [convoy_prompts(pool, replace(workload, convoy_prompts=k), each) * alike for k in CONVOYS]
-    places = [p[1] == bench and (len(p) == 3 or p[2] == generation) for p in COLD]
+    vendor = AMD if generation.startswith("cdna") else generation
+    places = [p[1] == bench and (len(p) == 3 or p[2] == vendor) for p in COLD]
     return found | {
         "convoys": np.stack([np.broadcast_to(s, (rows,)) for s in sizes], axis=-1),
-        "engine": np.tile([float(e == name) for e in ENGINES], (rows, 1)),
         "place": np.tile(np.array(places, dtype=float), (rows, 1)),
     }
 

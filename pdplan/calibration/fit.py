@@ -66,6 +66,14 @@ class Recipe:
     start: Roofline
     free: tuple[str, ...]
     told: Apart = NEAR
+    known: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    """Accelerator or generation -> constants that other measurements tell; they are not free there."""
+
+    def at(self, name: str) -> Recipe:
+        """The recipe of one accelerator or generation, what is known of it put in."""
+        known = self.known.get(name, {})
+        free = tuple(f for f in self.free if f not in known)
+        return dataclasses.replace(self, start=dataclasses.replace(self.start, **known), free=free, known={})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,18 +7,23 @@ or token: ModelOpt, compressed-tensors), `fp8-block` (a scale per 128x128 weight
 stands before the first "-" is the type whose peak counts.
 
 The tables measure a linear layer as an engine calls it: the quantisation of its
-input is in the time, and in the law as `input_traffic`.
+input is in the time, and in the law as `input_traffic`. The pass reads m·k values and so
+does the product, so that the tables alone cannot tell the two apart; where FP8 products
+were measured alone (`benchmarks/device`), those say what the product itself takes.
 """
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from pdplan.calibration.fit import FAR, NEAR, Block, Recipe, fit_roofline, span
-from pdplan.calibration.samples import Sample, for_other_types, pooled_blocks
+from pdplan.calibration.samples import Sample, for_other_types, pool, pooled_blocks
 from pdplan.calibration.tables import ACCELERATORS, CACHE_BYTES, GENERATIONS, Tables
 from pdplan.laws.kernel import Counts
 from pdplan.laws.roofline import Roofline
@@ -67,6 +72,14 @@ LAUNCHED_APART = "fp4"
 the smallest product, 2 of BF16): a step fuses or overlaps that, so that serving runs do not show it, and
 only engines that stand far apart get constants of their own."""
 
+ALONE = "fp8"
+"""Type whose products were measured without the quantisation of their input."""
+_DEVICE = Path(__file__).parents[2] / "benchmarks" / "device"
+ON_DEVICE: Mapping[str, Path] = {"h100": _DEVICE / "h100.csv", "h200": _DEVICE / "h200.csv"}
+KNOWN_ALONE = ("compute_efficiency", "activation_traffic")
+"""What those measurements tell; how fast weights stream, and what a tile takes to walk along k,
+are the engines' own kernels'."""
+
 LEAST_SIDE = 256
 """Products with a side below this (routers, gates) are launch time and nothing else; they are left out."""
 
@@ -105,8 +118,11 @@ def fit(tables: Tables) -> list[Block]:
     for kind in KINDS.values():
         if kind.dtype in samples:
             start, free = (START_QUANTISED, FREE_QUANTISED) if kind.quantised_input else (START, FREE)
-            recipe = Recipe(start=start, free=free, told=FAR if kind.dtype == LAUNCHED_APART else NEAR)
-            blocks += pooled_blocks("gemm", kind.dtype, samples[kind.dtype], GENERATIONS, recipe, "aic-gemm")
+            told = FAR if kind.dtype == LAUNCHED_APART else NEAR
+            known = _measured_alone(tables) if kind.dtype == ALONE else {}
+            recipe = Recipe(start=start, free=free, told=told, known=known)
+            found = pooled_blocks("gemm", kind.dtype, samples[kind.dtype], GENERATIONS, recipe, "aic-gemm")
+            blocks += [_said_alone(block) if block.name in known else block for block in found]
     return [*blocks, for_other_types(blocks), *_shared_blocks(tables, blocks)]
 
 
@@ -145,6 +161,40 @@ def _samples(tables: Tables, accelerator: str) -> dict[str, Sample]:
             )
             found[kind.dtype] = sample.from_memory(CACHE_BYTES.get(accelerator, 0.0))
     return found
+
+
+def _measured_alone(tables: Tables) -> dict[str, dict[str, float]]:
+    """What FP8 products reach whose input was FP8 before, by accelerator and pooled by generation."""
+    found: dict[str, dict[str, float]] = {}
+    parts = {name: _alone(tables, name) for name in ON_DEVICE}
+    for generation, names in GENERATIONS.items():
+        measured = [parts[name] for name in names if name in parts]
+        if measured:
+            parts[generation] = pool(measured)
+    for name, sample in parts.items():
+        law = sample.fit(Recipe(start=START, free=FREE)).law
+        found[name] = {field: getattr(law, field) for field in KNOWN_ALONE}
+    return found
+
+
+def _said_alone(block: Block) -> Block:
+    note = f"{' and '.join(KNOWN_ALONE)} from products measured alone (benchmarks/device)"
+    return dataclasses.replace(block, entry={**block.entry, "note": note})
+
+
+def _alone(tables: Tables, accelerator: str) -> Sample:
+    sheet = tables.sheet(accelerator)
+    with ON_DEVICE[accelerator].open(encoding="utf-8") as file:
+        rows = [r for r in csv.DictReader(file) if (r["op"], r["dtype"]) == ("gemm", ALONE)]
+    m, n, k, measured = (np.array([float(r[c]) for r in rows]) for c in ("m", "n", "k", "time_s"))
+    return Sample(
+        counts=(dataclasses.replace(counts_of(m, n, k, 1.0), input_bytes=None),),
+        measured_s=measured,
+        peak=np.full(len(rows), sheet.peak(ALONE)),
+        bandwidth=np.full(len(rows), sheet.bandwidth),
+        engine=np.full(len(rows), "none"),
+        shapes=f"m {span(m)}, n {span(n)}, k {span(k)}",
+    )
 
 
 def _shared_blocks(tables: Tables, blocks: list[Block]) -> list[Block]:

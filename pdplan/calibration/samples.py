@@ -189,7 +189,7 @@ def pooled_blocks(
     by_generation: dict[str, Sample] = {}
     for generation, names in sorted(generations.items()):
         measured = [name for name in names if name in samples]
-        entries = {name: fitted_entry(samples[name], recipe, source) for name in measured}
+        entries = {name: fitted_entry(samples[name], recipe.at(name), source) for name in measured}
         blocks += [
             Block(scope="accelerators", name=n, family=family, dtype=dtype, entry=e)
             for n, e in entries.items()
@@ -198,7 +198,11 @@ def pooled_blocks(
             continue
         pooled = pool([samples[name].thinned(LARGEST_POOL // len(measured)) for name in measured])
         by_generation[generation] = pooled
-        entry = entries[measured[0]] if len(measured) == 1 else fitted_entry(pooled, recipe, source)
+        entry = (
+            entries[measured[0]]
+            if len(measured) == 1
+            else fitted_entry(pooled, recipe.at(generation), source)
+        )
         blocks.append(
             Block(
                 scope="generations",

@@ -16,7 +16,8 @@ from pdplan.catalog.hf_config import model_from_config
 from pdplan.catalog.hf_yaml import catalog_yaml
 from pdplan.catalog.store import ENVIRONMENT_VARIABLE, Catalog, per_user_folder
 from pdplan.errors import InputError, UnknownNameError
-from pdplan.files import parse_yaml, read_json, shown_name, write_atomic
+from pdplan.file_kinds import mistaken_text
+from pdplan.files import parse_json, parse_yaml, read_text, shown_name, write_atomic
 from pdplan.validation import validate
 
 _NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
@@ -46,7 +47,11 @@ def add_from_config(
     config: Path, folder: Path, *, name: str | None, hugging_face_id: str | None, replace: bool = False
 ) -> Added:
     """Convert, check and write; raises InputError and leaves no file where anything is wrong."""
-    document = read_json(config)
+    text = read_text(config)
+    mistaken = mistaken_text(text, shown_name(config), "config")
+    if mistaken:
+        raise InputError(f"{shown_name(config)}: {mistaken}")
+    document = parse_json(text, shown_name(config))
     identity = hugging_face_id or _identity(config, document.data)
     if name is None and identity is None:
         raise InputError(f"{config}: the file does not say which model this is; give a name: --name my-model")

@@ -82,11 +82,14 @@ def dense(fields: Fields, *keys: str, **more: Any) -> Block:
     return block("dense", intermediate_size=fields.integer(*(keys or ("intermediate_size",))), **more)
 
 
+_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_k", "moe_topk")
+
+
 def experts(fields: Fields, **more: Any) -> Block:
     """Routed experts under any of the names that families give the same three numbers."""
     values = {
-        "experts": fields.integer("n_routed_experts", "num_local_experts", "num_experts"),
-        "per_token": fields.integer("num_experts_per_tok", "num_experts_per_token", "top_k_experts"),
+        "experts": fields.integer("n_routed_experts", "num_local_experts", "num_experts", "moe_num_experts"),
+        "per_token": fields.integer(*_PER_TOKEN),
         "routed_groups": fields.optional("topk_group") if fields.integer("n_group", default=1) > 1 else None,
         "intermediate_size": fields.integer("moe_intermediate_size", "intermediate_size"),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pdplan.catalog.hf_blocks import run_lengths
@@ -12,10 +12,20 @@ from pdplan.catalog.hf_fields import Fields
 from pdplan.catalog.hf_llama_to_kimi import plain
 from pdplan.catalog.hf_quantization import storages
 from pdplan.catalog.hf_shape import Reader, Shape
-from pdplan.errors import InputError
+from pdplan.catalog.hf_variants import UNSAID
+from pdplan.errors import InputError, quoted_list
 
-_NOT_PLAIN = re.compile(r"expert|(^|_)moe(_|$)|lora_rank|mamba|ssm|state_size|conv_kernel|linear_attn")
-"""Keys of layers that are no plain ones: experts, latent attention, state spaces."""
+_NOT_PLAIN = re.compile(
+    r"expert|(^|_)moe(_|$)|lora_rank|mamba|ssm|state_size|conv_kernel|conv_l_cache|linear_attn|cross_attention"
+    r"|altup|laurel|lru_width|block_types|share_q_dim|rwkv",
+    re.IGNORECASE,
+)
+"""Keys of layers that are no plain ones: experts, latent attention, state spaces, convolutions."""
+_GATED = ("silu", "swiglu", "swish")
+"""Activations of gated MLPs; others stand in gated ones and plain ones alike."""
+_STANDARD = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+_TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
+"""Where multimodal configs keep their language model."""
 _GENERATES = re.compile(r"CausalLM|ConditionalGeneration|LMHead")
 _FROM_THE_TOP = ("tie_word_embeddings", "quantization_config")
 """Keys that multimodal configs state beside text_config, not in it."""
@@ -32,6 +42,8 @@ def model_from_config(
     """
     fields = _text_fields(config, name)
     reader, notes = _reader(fields, config)
+    if any(isinstance(config.get(part), Mapping) for part in _TEXT_PARTS):
+        notes = [*notes, "the language model alone is counted: no tower for pictures, video or sound"]
     shape = reader(fields)
     entry = {
         "name": name,
@@ -66,28 +78,46 @@ def _text_fields(config: Mapping[str, Any], name: str) -> Fields:
         raise InputError(
             f"{name}: config.json must be a mapping of keys to values, not {type(config).__name__}"
         )
-    text = config.get("text_config")
-    if not isinstance(text, Mapping):
-        return Fields(config, f"{name}: config.json")
-    above = {key: config[key] for key in _FROM_THE_TOP if key in config}
-    return Fields(above | dict(text), f"{name}: config.json: text_config")
+    where, text = f"{name}: config.json", config
+    above: dict[str, Any] = {}
+    while part := next((p for p in _TEXT_PARTS if isinstance(text.get(p), Mapping)), None):
+        above |= {key: text[key] for key in _FROM_THE_TOP if key in text}
+        where, text = f"{where}: {part}", text[part]
+    unsaid = UNSAID.get(_family(text.get("model_type")), {})
+    return Fields({**unsaid, **above, **text}, where)
+
+
+def _family(model_type: object) -> str:
+    return str(model_type).removesuffix("_text")
 
 
 def _reader(fields: Fields, config: Mapping[str, Any]) -> tuple[Reader, list[str]]:
     """The family's reader, and what to say where there is none."""
     for model_type in (fields.values.get("model_type"), config.get("model_type")):
-        reader = READERS.get(str(model_type).removesuffix("_text"))
+        reader = READERS.get(_family(model_type))
         if reader:
             return reader, []
     for architecture in [*(fields.values.get("architectures") or []), *(config.get("architectures") or [])]:
         if architecture in BY_ARCHITECTURE:
             return BY_ARCHITECTURE[architecture], []
     model_type = fields.values.get("model_type", config.get("model_type"))
-    strange = [key for key, value in fields.values.items() if value and _NOT_PLAIN.search(str(key))]
+    strange = list(_strange_keys(fields.values))
+    missing = [key for key in _STANDARD if key not in fields]
+    activation = fields.values.get("hidden_act", fields.values.get("hidden_activation"))
     if strange:
         fields.fault(
             f"unknown model_type {model_type!r} with '{strange[0]}': its layers can't be read plainly; "
             "write the entry by hand after the nearest one in models_catalog/"
+        )
+    elif missing and model_type is not None:
+        raise InputError(
+            f"{fields.where}: unknown model_type {model_type!r}, without {quoted_list(missing)}: its keys "
+            "are not the usual ones; write the entry by hand after the nearest one in models_catalog/"
+        )
+    elif activation is not None and str(activation).casefold() not in _GATED:
+        fields.fault(
+            f"unknown model_type {model_type!r} with 'hidden_act' {activation!r}: whether its MLP has two "
+            "matrices or three can't be told; write the entry by hand after the nearest in models_catalog/"
         )
     kinds = [str(a) for a in config.get("architectures") or ()]
     if config.get("is_encoder_decoder") or (kinds and not any(_GENERATES.search(kind) for kind in kinds)):
@@ -95,7 +125,17 @@ def _reader(fields: Fields, config: Mapping[str, Any]) -> tuple[Reader, list[str
     return plain, [
         f"model_type {model_type!r} is unknown: read as a plain decoder (grouped queries, gated MLP); "
         "its count of parameters should be the published one"
+        + ("" if "tie_word_embeddings" in fields else "; a head of its own, as config.json does not say")
     ]
+
+
+def _strange_keys(values: Mapping[str, Any]) -> Iterator[str]:
+    """Keys of layers that are no plain ones, also one level down (DBRX: ffn_config)."""
+    for key, value in values.items():
+        if value and _NOT_PLAIN.search(str(key)):
+            yield key
+        elif isinstance(value, Mapping):
+            yield from (f"{key}.{k}" for k, v in value.items() if v and _NOT_PLAIN.search(str(k)))
 
 
 def _checkpoints(fields: Fields, source: str) -> dict[str, Any]:

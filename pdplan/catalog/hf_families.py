@@ -1,11 +1,13 @@
 """Which model_type of config.json goes to which reader.
 
-One small reader per family is in hf_llama_to_kimi or hf_minimax_to_nemotron; what they share
-in hf_blocks and hf_shape.
+One small reader per family is in hf_llama_to_kimi, hf_minimax_to_nemotron or hf_experts; dense
+families that differ from Llama in a few traits are a table in hf_variants; what they share is in
+hf_blocks and hf_shape.
 """
 
 from __future__ import annotations
 
+from pdplan.catalog.hf_experts import ernie4_5_moe, granitemoe, hunyuan_v1_moe, olmoe, phimoe, qwen2_moe
 from pdplan.catalog.hf_llama_to_kimi import (
     deepseek,
     deepseek_v4,
@@ -30,6 +32,7 @@ from pdplan.catalog.hf_minimax_to_nemotron import (
     step3,
 )
 from pdplan.catalog.hf_shape import Reader
+from pdplan.catalog.hf_variants import VARIANTS, reader_of
 
 READERS: dict[str, Reader] = {
     "llama": plain,
@@ -66,6 +69,15 @@ READERS: dict[str, Reader] = {
     "gemma4": gemma4,
     "nemotron_h": nemotron_h,
     "nemotron-nas": nemotron_nas,
+    "qwen2_moe": qwen2_moe,
+    "olmoe": olmoe,
+    "granitemoe": granitemoe,
+    "granitemoeshared": granitemoe,
+    "phimoe": phimoe,
+    "ernie4_5_moe": ernie4_5_moe,
+    "hunyuan_v1_moe": hunyuan_v1_moe,
+    "dots1": glm4_moe,
+    **{model_type: reader_of(traits) for model_type, traits in VARIANTS.items()},
 }
 """model_type of config.json (of its text part) -> reader."""
 

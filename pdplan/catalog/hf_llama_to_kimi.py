@@ -15,38 +15,23 @@ from pdplan.catalog.hf_blocks import (
     shared_width,
 )
 from pdplan.catalog.hf_fields import Fields
-from pdplan.catalog.hf_shape import Shape, depth_of, layer_kinds, sparse_layers
-
-
-def _window(fields: Fields) -> int | None:
-    """The sliding window of every layer, where one is switched on."""
-    return fields.optional("sliding_window") if fields.flag("use_sliding_window", default=True) else None
+from pdplan.catalog.hf_shape import (
+    Shape,
+    depth_of,
+    layer_kinds,
+    sparse_layers,
+    window_of,
+    windowed_layers,
+)
 
 
 def plain(fields: Fields) -> Shape:
     """Llama, Mistral, and any decoder with the standard keys."""
-    window, feed_forward = _window(fields), dense(fields, bias=fields.flag("mlp_bias"))
+    window, feed_forward = window_of(fields), dense(fields, bias=fields.flag("mlp_bias"))
     wide, narrow = grouped_query(fields), grouped_query(fields, window=window)
-    return Shape(layers=[(narrow if short else wide, feed_forward) for short in _windowed(fields, window)])
-
-
-def _windowed(fields: Fields, window: int | None) -> list[bool]:
-    """Which layers attend within the window: all, but where the config has a pattern.
-
-    `layer_types` names each; `sliding_window_pattern` is the period of layers without a window (Gemma 3,
-    Cohere 2), or one letter a layer: L within the window, G without (EXAONE 4).
-    """
-    depth, pattern = depth_of(fields), fields.values.get("sliding_window_pattern")
-    if window is None:
-        return [False] * depth
-    if "layer_types" in fields:
-        return [kind != "full_attention" for kind in fields.series("layer_types", depth)]
-    if isinstance(pattern, str) and pattern and set(pattern) <= {"L", "G"}:
-        return [pattern[i % len(pattern)] == "L" for i in range(depth)]
-    if pattern is not None:
-        period = fields.integer("sliding_window_pattern")
-        return [(i + 1) % period != 0 for i in range(depth)]
-    return [True] * depth
+    return Shape(
+        layers=[(narrow if short else wide, feed_forward) for short in windowed_layers(fields, window)]
+    )
 
 
 def qwen2(fields: Fields) -> Shape:
@@ -81,7 +66,7 @@ def qwen3_moe(fields: Fields) -> Shape:
 
 
 def mixtral(fields: Fields) -> Shape:
-    mixer = grouped_query(fields, window=_window(fields))
+    mixer = grouped_query(fields, window=window_of(fields))
     return Shape(layers=[(mixer, experts(fields))] * depth_of(fields))
 
 

@@ -46,6 +46,34 @@ def layer_kinds(fields: Fields, mixers: dict[str, Block], interval_key: str = ""
     return [mixers.get(kind, {}) for kind in kinds]
 
 
+def window_of(fields: Fields) -> int | None:
+    """The sliding window, where one is switched on."""
+    return fields.optional("sliding_window") if fields.flag("use_sliding_window", default=True) else None
+
+
+def windowed_layers(fields: Fields, window: int | None, period: int | None = None) -> list[bool]:
+    """Which layers attend within the window: all, but where the config or the family has a pattern.
+
+    `layer_types` names each; `sliding_window_pattern` is the `period` of layers without a window (Gemma 3,
+    Cohere 2), or one letter a layer: L within the window, G without (EXAONE 4).
+    """
+    depth, pattern = depth_of(fields), fields.values.get("sliding_window_pattern")
+    if "layer_types" in fields:
+        kinds = fields.series("layer_types", depth)
+        for strange in sorted({str(kind) for kind in kinds} - {"full_attention", "sliding_attention"}):
+            fields.fault(f"'layer_types' names {strange!r}, which is no plain attention")
+        return [window is not None and kind != "full_attention" for kind in kinds]
+    if window is None:
+        return [False] * depth
+    if isinstance(pattern, str) and pattern and set(pattern) <= {"L", "G"}:
+        return [pattern[i % len(pattern)] == "L" for i in range(depth)]
+    if pattern is not None:
+        period = fields.integer("sliding_window_pattern")
+    if period is not None:
+        return [(i + 1) % period != 0 for i in range(depth)]
+    return [True] * depth
+
+
 def sparse_layers(fields: Fields) -> list[bool]:
     """Which layers have experts, by any of the keys that say so."""
     depth = depth_of(fields)

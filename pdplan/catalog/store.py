@@ -131,9 +131,11 @@ class Catalog:
         self._problems: dict[str, None] = {}
         for folder in self._users:
             if not folder.is_dir():
-                what = "is a file, not a folder" if folder.exists() else "does not exist"
+                what, mend = "does not exist", "a folder of YAML files"
+                if folder.exists():
+                    what, mend = "is a file, not a folder", f"its folder, '{folder.parent}',"
                 raise InputError(
-                    f"{folder}: the catalog folder {what}; give a folder of YAML files "
+                    f"{folder}: the catalog folder {what}; give {mend} "
                     f"by --catalog or ${ENVIRONMENT_VARIABLE}"
                 )
 

@@ -25,6 +25,7 @@ from pdplan.cli import (
     validate,
 )
 from pdplan.cli.output import BUG, INTERRUPTED, report_error, say, unwritable, write
+from pdplan.cli.strays import refuse_strays
 from pdplan.errors import PdplanError
 
 DEBUG_VARIABLE = "PDPLAN_DEBUG"
@@ -97,6 +98,7 @@ def _values_as_typed() -> Iterator[None]:
 def run(args: Sequence[str] | None = None) -> int:
     """Run one command line; its exit code. No error ends in a traceback, unless $PDPLAN_DEBUG asks for it."""
     try:
+        refuse_strays(sys.argv[1:] if args is None else args)
         with _values_as_typed():
             typer.main.get_command(app)(args=None if args is None else list(args), prog_name="pdplan")
     except SystemExit as leaving:
@@ -126,8 +128,3 @@ def _bug(problem: Exception) -> int:
         ]
     )
     return BUG
-
-
-def main() -> None:
-    """The console script."""
-    sys.exit(run())

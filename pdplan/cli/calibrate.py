@@ -30,6 +30,11 @@ FACTS = (
     Flag("spec", "Speculative decoding: none or mtp. [default: none]", "NAME"),
     Flag("drafted", "Tokens that it drafts a step.", "N"),
     Flag("concurrency", "Requests in flight, where the file does not say.", "N"),
+    Flag(
+        "prefix_reuse",
+        "Share of prompts that the prefix cache held. [default: as the file says]",
+        "SHARE",
+    ),
 )
 
 

@@ -6,7 +6,15 @@ import numpy as np
 
 from pdplan.explain.builder import Builder, Quantity
 from pdplan.explain.case import Case
-from pdplan.explain.phases import Alone, answer_load, prompt_load, rounds, write_handling, write_little
+from pdplan.explain.phases import (
+    Alone,
+    HostWork,
+    answer_load,
+    prompt_load,
+    rounds,
+    write_handling,
+    write_little,
+)
 from pdplan.explain.pipeline import StepLines, round_line
 from pdplan.explain.sources import PLAN
 from pdplan.explain.steps import write_step
@@ -52,7 +60,9 @@ def mixed_tpot(b: Builder, case: Case, running: Quantity, what: str, *, detail: 
     found |= {"tpot": tpot, "t_decode": plain.total, "D": tpot, "t_p": plain.total}
     if detail:
         found |= _write_between(b, mixed, alone, tpot)
-        found["handling"] = write_handling(b, case, name, steps, mixed.prefill, mixed.handling_s)
+        found["handling"] = write_handling(
+            b, case, name, HostWork(steps, mixed.prefill, found["S"], mixed.handling_s)
+        )
     return found
 
 
@@ -142,11 +152,7 @@ def _write_between(b: Builder, mixed: MixedStep, alone: Alone, tpot: Quantity) -
         ending, used["n_b"] = "/n_b", alone.around
     plain = alone.used | ({"n_b": alone.around} if alone.around is not None else {})
     plain.pop("E", None)
-    under_way = {}
-    if alone.around is not None:
-        slot = {"TPOT": tpot, "n_b": alone.around}
-        under_way["t_u"] = b.line("t_u", "a token's time on one of the stages", "TPOT/n_b", slot, "s")
-    return under_way | {
+    return {
         "D": b.line("D", "a step on average", expression + ending, used, "s", value=mixed.mean_s),
         "t_p": b.line(
             "t_p",

@@ -56,7 +56,7 @@ def write_latency(b: Builder, case: Case, found: Found) -> None:
         after, names = "t_x+t_f", "request handling, wait, prefill, transfer, hand-over and first decode step"
     else:
         closed = case.workload.concurrency is not None
-        fixed = {"t_h": handling, "t_d": found.get("t_u", found["tpot"]) if closed else found["D"]}
+        fixed = {"t_h": handling, "t_d": found["D"]}
         after = "t_d" if closed else "t_d/2"
         half = "the step under way" if closed else "half a running step"
         names = f"request handling, wait, prefill, {half}"

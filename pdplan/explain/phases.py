@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -65,13 +66,20 @@ def write_prefill(b: Builder, case: Case) -> dict[str, Quantity]:
     total = b.line(
         "S", "service: one batch of prompts, all steps", expression, used, "s", value=service.time_s
     )
-    handling = write_handling(b, case, "prefill", steps, service.step, service.handling_s)
+    handling = write_handling(b, case, "prefill", HostWork(steps, service.step, total, service.handling_s))
     return found | {"S": total, "prompts": prompts, "handling": handling}
 
 
-def write_handling(
-    b: Builder, case: Case, name: str, steps: Quantity, step: StepTime, value: object
-) -> Quantity:
+class HostWork(NamedTuple):
+    """What the host starts for a prompt, beside what its kernels take, and what comes of it."""
+
+    steps: Quantity
+    step: StepTime
+    service: Quantity
+    value: object
+
+
+def write_handling(b: Builder, case: Case, name: str, host: HostWork) -> Quantity:
     """What the host does for a request before its first token."""
     sources = case.sources[name]
     used = {
@@ -82,9 +90,18 @@ def write_handling(
     expression = "t_r+t_i*ISL"
     launch = sources.engine("operation_launch_s", "s")
     if launch.value:
-        count = Quantity(step.operations, "operations", "operations of the step above, one by one")
-        expression, used = f"{expression}+N_s*N_o*t_o", used | {"N_s": steps, "N_o": count, "t_o": launch}
-    return b.line("t_h", "request handling, beside the steps of others", expression, used, "s", value=value)
+        count = Quantity(host.step.operations, "operations", "operations of the step above, one by one")
+        behind = b.line(
+            "t_b",
+            "how far the host, which starts them, falls behind the kernels",
+            "max(N_s*N_o*t_o-S,0)",
+            {"N_s": host.steps, "N_o": count, "t_o": launch, "S": host.service},
+            "s",
+        )
+        expression, used = f"{expression}+t_b", used | {"t_b": behind}
+    return b.line(
+        "t_h", "request handling, beside the steps of others", expression, used, "s", value=host.value
+    )
 
 
 def prompt_load(b: Builder, case: Case, name: str, prompts: Quantity) -> tuple[Known, dict[str, Quantity]]:

@@ -341,7 +341,7 @@ def _write_closed_wait(
         "t_h": found["handling"],
     }
     if name == "colocated":
-        rest, used = "t_h+t_d", used | {"t_d": found.get("t_u", found["tpot"])}
+        rest, used = "t_h+t_d", used | {"t_d": found["D"]}
     else:
         rest, used = "t_h+t_f+t_x", used | {"t_f": found["first"], "t_x": found["exposed"]}
     return b.line(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pdplan.catalog.store import Catalog
 from pdplan.errors import InputError
-from pdplan.files import Document, read_yaml
+from pdplan.file_kinds import expect, read_kind
+from pdplan.files import Document
 from pdplan.inputs.given import Findings, Given, Values, given_in
 from pdplan.inputs.names import Entries
 from pdplan.inputs.questions import Asked, question_from, with_paths
@@ -47,11 +48,11 @@ def read_day(path: str | Path) -> dict[str, Given]:
     """The values of a file: YAML with the keys of a question, or a table of rates alone."""
     if str(path).endswith(TABLES):
         return {"rates": Given(str(path), str(path))}
-    return day_values(read_yaml(path))
+    return day_values(read_kind(path, "day", "question"))
 
 
 def day_values(document: Document) -> dict[str, Given]:
-    document = as_keys(document)
+    document = as_keys(expect(document, "day", "question"))
     keys = validate(DayKeys, document)
     found = with_paths(given_in(document, {k: v for k, v in asdict(keys).items() if v is not None}), document)
     rates = found.get("rates")

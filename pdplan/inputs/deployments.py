@@ -11,7 +11,8 @@ from pdplan.architecture.model import Model
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World
 from pdplan.errors import InputError
-from pdplan.files import Document, Location, read_yaml
+from pdplan.file_kinds import expect, read_kind
+from pdplan.files import Document, Location
 from pdplan.inputs.consistency import pool_findings, pool_notes
 from pdplan.inputs.given import Findings, Given, Values, given_in
 from pdplan.inputs.markets import market_from
@@ -25,8 +26,8 @@ from pdplan.inputs.names import (
     resolved_kv_precision,
 )
 from pdplan.inputs.printed import from_printed
-from pdplan.inputs.quantities import network_from, slo_from, speculation_from, workload_from
-from pdplan.inputs.questions import context_note, is_question, merged, with_paths
+from pdplan.inputs.quantities import network_from, slo_from, slo_notes, speculation_from, workload_from
+from pdplan.inputs.questions import context_note, merged, with_paths
 from pdplan.inputs.schemas import PlanKeys, PoolKeys
 from pdplan.inputs.spelling import as_keys
 from pdplan.plan import Part, Plan, PoolPlan, Serving, plan_of
@@ -36,9 +37,6 @@ from pdplan.validation import validate
 from pdplan.workload import Slo, Workload
 
 POOL_NAMES = {"disaggregated": ("prefill", "decode"), "colocated": ("colocated",)}
-_ROLES = ("prefill", "decode")
-_OF_A_QUESTION = {"hardware", "isl", "osl", *(f"{r}{sign}hardware" for r in _ROLES for sign in "_-")}
-"""Keys at the top of a question file that no plan file has there."""
 SHARE_TOLERANCE = 1e-3
 """Shares that add up to 1 within this are taken as rounded."""
 _NOT_FLAT = ("workload", "slo", "prefill", "decode", "colocated")
@@ -62,16 +60,12 @@ class Deployment:
 
 def read_deployment(path: str | Path, catalog: Catalog, flags: Values | None = None) -> Deployment:
     """The deployment of a plan file; flags (workload, objectives, prices, network) override it."""
-    return deployment_from(read_yaml(path), catalog, flags)
+    return deployment_from(read_kind(path, "plan"), catalog, flags)
 
 
 def deployment_from(document: Document, catalog: Catalog, flags: Values | None = None) -> Deployment:
     """The deployment of a document; raises InputError with everything that is wrong with it."""
-    if is_question(document) and document.data.keys() & _OF_A_QUESTION:
-        raise InputError(
-            f"{document.where()}: this is a question, not a plan; `pdplan recommend` and `pdplan explain` "
-            "take it"
-        )
+    expect(document, "plan")
     printed = "schema_version" in document.data  # its paths are those of the command that printed it
     document = as_keys(_flattened(document))
     keys = validate(PlanKeys, document)
@@ -113,7 +107,7 @@ def deployment_from(document: Document, catalog: Catalog, flags: Values | None =
         slo=slo,
         world=world,
         catalog_sha256=entries.digest(),
-        notes=tuple(_notes(plan, workload, world, catalog)),
+        notes=(*slo_notes(slo), *_notes(plan, workload, world, catalog)),
         source=document.path,
         split_by_rate=any(len(parts) > 1 and parts[0][2] is None for parts in pools.values()),
     )

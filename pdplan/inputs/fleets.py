@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pdplan.catalog.store import Catalog
-from pdplan.files import Document, read_yaml
+from pdplan.file_kinds import expect, read_kind
+from pdplan.files import Document
 from pdplan.inputs.given import Findings, Given, Values, given_in
 from pdplan.inputs.quantities import count_from
 from pdplan.inputs.questions import merged, question_from, with_paths
@@ -54,12 +55,12 @@ class AskedFleet:
 
 def read_fleet(path: str | Path, catalog: Catalog, flags: Values | None = None) -> AskedFleet:
     """The fleet of a file; flags (inventory, prices, budgets) override it."""
-    return fleet_from(read_yaml(path), catalog, flags)
+    return fleet_from(read_kind(path, "fleet"), catalog, flags)
 
 
 def fleet_from(document: Document, catalog: Catalog, flags: Values | None = None) -> AskedFleet:
     """The fleet of a document; raises InputError with everything that is wrong with it."""
-    document = as_keys(document)
+    document = as_keys(expect(document, "fleet"))
     keys = validate(FleetKeys, document)
     findings = Findings()
     top = with_paths(

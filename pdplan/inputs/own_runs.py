@@ -79,6 +79,7 @@ class FactKeys:
     osl: Quantity | None = None
     concurrency: Quantity | None = None
     rate: Quantity | None = None
+    prefix_reuse: Quantity | None = None
 
 
 FACTS = tuple(f.name for f in fields(FactKeys))
@@ -278,6 +279,7 @@ def _run(result: Result, facts: Values, catalog: Catalog) -> tuple[Run, str]:
         if math.isnan(value):
             findings.messages.append(_missing(result, key, "1024"))
     load = _load(result, values, found["osl"], findings)
+    reuse = traffic_from(values, "prefix_reuse", findings)
     findings.check()
     assert model is not None
     assert decode is not None
@@ -304,6 +306,7 @@ def _run(result: Result, facts: Values, catalog: Catalog) -> tuple[Run, str]:
         concurrency=load.concurrency,
         rate=load.rate,
         arrival_cv=result.arrival_cv,
+        prefix_reuse=result.prefix_reuse if reuse is None else reuse,
         decode=decode,
         prefill=prefill,
         ttft_mean_s=_positive(result.ttft_mean_s) if load.steady else math.nan,

@@ -10,6 +10,7 @@ from pdplan.compose import NetworkSpec
 from pdplan.errors import InputError, nearest, quoted_list
 from pdplan.inputs.given import Findings, Given, Values
 from pdplan.units import (
+    format_duration,
     parse_bandwidth_bytes_per_s,
     parse_duration_s,
     parse_fraction,
@@ -22,6 +23,7 @@ from pdplan.workload import (
     MAX_CONCURRENCY,
     MAX_RATE_PER_S,
     MAX_TOKENS,
+    MOST_REUSE,
     Slo,
     Speculation,
     Workload,
@@ -32,6 +34,9 @@ MAX_USD_PER_H = 1e9
 MAX_SPARE = 1000
 MAX_HEADROOM = 0.9
 DEFAULT_PERCENTILE = 0.9
+IDLE_TTFT_S = 300.0
+IDLE_TPOT_S = 5.0
+"""Limits beyond these are slips of the unit: no one waits so long for a token."""
 TRANSPORTS = ("rdma", "tcp")
 NETWORK_KEYS = ("bandwidth", "latency", "round_trip", "jitter", "loss", "transport")
 
@@ -69,7 +74,10 @@ def workload_from(values: Values, findings: Findings, *, needs_load: bool) -> Wo
 
 
 def traffic_from(values: Values, key: str, findings: Findings) -> float | None:
-    """One of isl, osl, rate, concurrency on its own."""
+    """One of isl, osl, rate, concurrency, prefix_reuse on its own."""
+    if key == "prefix_reuse":
+        share: float | None = _parsed(values, key, findings, _reuse)
+        return share
     if key == "rate":
         found: float | None = _parsed(values, key, findings, _rate)
         return found
@@ -93,6 +101,16 @@ def slo_from(values: Values, findings: Findings, calibration: Calibration | None
         confidence=confidence,
         calibration=calibration,
     )
+
+
+def slo_notes(slo: Slo) -> list[str]:
+    """Limits that bind nothing, as where milliseconds were written without their unit."""
+    return [
+        f"a {name} limit of {format_duration(limit)} binds nothing; write {limit:g}ms where milliseconds are "
+        "meant, since a bare number is seconds"
+        for name, limit, most in (("TTFT", slo.ttft_s, IDLE_TTFT_S), ("TPOT", slo.tpot_s, IDLE_TPOT_S))
+        if limit is not None and limit > most
+    ]
 
 
 def count_from(
@@ -255,8 +273,10 @@ def _rate(value: Any, name: str) -> float:
 
 def _reuse(value: Any, name: str) -> float:
     found = parse_fraction(value, name=name)
-    if found > 0.999:
-        raise InputError(f"{name}: {value} is out of range; expected 0 to 0.999 as a share of the prompt")
+    if found > MOST_REUSE:
+        raise InputError(
+            f"{name}: {value} is out of range; expected 0 to {MOST_REUSE:g} as a share of the prompt"
+        )
     return found
 
 

@@ -10,8 +10,8 @@ from typing import Any, cast
 
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World
-from pdplan.errors import InputError
-from pdplan.files import Document, read_yaml
+from pdplan.file_kinds import expect, kind_of, read_kind
+from pdplan.files import Document
 from pdplan.inputs.choices import choices_from
 from pdplan.inputs.given import Findings, Given, Values, given_in
 from pdplan.inputs.markets import inventory_names, market_from
@@ -29,6 +29,7 @@ from pdplan.inputs.quantities import (
     headroom_from,
     network_from,
     slo_from,
+    slo_notes,
     spare_from,
     workload_from,
 )
@@ -40,7 +41,6 @@ from pdplan.validation import validate
 
 MODES = ("any", "colocated", "disaggregated")
 GOALS = ("cost", "gpus", "energy")
-_OF_A_PLAN = {"plan", "prefill", "decode", "colocated", "workload", "schema_version"}
 ROLE_KEYS = ("prefill_hardware", "decode_hardware")
 
 
@@ -56,16 +56,11 @@ class Asked:
 
 def read_question(path: str | Path) -> dict[str, Given]:
     """The values of a question file, unit texts unread, each with file:line:column."""
-    return question_values(read_yaml(path))
+    return question_values(read_kind(path, "question"))
 
 
 def question_values(document: Document) -> dict[str, Given]:
-    document = as_keys(document)
-    if not is_question(document):
-        raise InputError(
-            f"{document.where()}: this holds a plan, not a question; `pdplan evaluate` and "
-            "`pdplan explain` take it"
-        )
+    document = as_keys(expect(document, "question"))
     keys = validate(QuestionKeys, document)
     present = {k: v for k, v in asdict(keys).items() if v is not None}
     return with_paths(given_in(document, present), document)
@@ -206,7 +201,7 @@ def _switch(values: Values, key: str, findings: Findings) -> bool | None:
 
 
 def _notes(question: Question, world: World, catalog: Catalog) -> list[str]:
-    notes: list[str] = []
+    notes = slo_notes(question.slo)
     model, workload = world.model(question.model), question.workload
     if workload.isl + workload.osl > model.max_context:
         notes.append(context_note(model.name, workload.isl + workload.osl, model.max_context))
@@ -265,10 +260,5 @@ def _joined_prices(file: Given, flags: Given) -> dict[str, Given]:
 
 
 def is_question_file(path: str | Path) -> bool:
-    """Whether a file asks for a plan rather than holding one."""
-    return is_question(read_yaml(path))
-
-
-def is_question(document: Document) -> bool:
-    """Whether a document has none of the keys of a plan file."""
-    return not document.data.keys() & _OF_A_PLAN
+    """Whether a file asks for a plan rather than holding one; raises InputError if it does neither."""
+    return kind_of(read_kind(path, "plan", "question").data) != "plan"

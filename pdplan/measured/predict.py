@@ -20,7 +20,7 @@ from pdplan.layout import Layout
 from pdplan.measured.maturity import tuning_factor
 from pdplan.measured.run import Run
 from pdplan.measured.runs import group_runs
-from pdplan.measured.servers import engine_settings, loop_settings
+from pdplan.measured.servers import attention_weights, engine_settings, loop_settings, node_bytes_per_s
 from pdplan.plan import Metrics, PoolPlan, Serving
 from pdplan.pools import Pool
 from pdplan.step import Setting
@@ -32,13 +32,21 @@ NO_SPECULATION = Speculation()
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """One number per run, NaN where `reasons` says why not."""
+    """One number per run, NaN where `reasons` says why not.
+
+    At a rate beyond capacity there is no steady TTFT; TPOT is that of full batches, tokens/s what they give.
+    """
 
     tpot_mean_s: Array
     ttft_mean_s: Array
     ttft_median_s: Array
     total_tok_per_s_per_gpu: Array
     reasons: list[str] = field(default_factory=list)
+
+    @property
+    def missed(self) -> int:
+        """Runs of which nothing could be predicted."""
+        return int(np.count_nonzero(np.isnan(self.tpot_mean_s)))
 
 
 def predict(runs: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None = None) -> Predictions:
@@ -53,7 +61,7 @@ def predict(runs: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None
         index = waiting.pop()
         group = [runs[i] for i in index]
         try:
-            found[:, index] = _best_drafts(group, catalog, engines)
+            found[:, index], load = _best_drafts(group, catalog, engines)
         except PdplanError as problem:
             lengths = [[index[i] for i in part] for part in group_runs(group)]
             if len(lengths) > 1:  # one of them may be what is wrong
@@ -61,6 +69,10 @@ def predict(runs: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None
                 continue
             for i in index:
                 reasons[i] = str(problem).splitlines()[0]
+            continue
+        for i, share in zip(index, load, strict=True):
+            if share > 1.0:
+                reasons[i] = _beyond(share)
     tpot, ttft, median, rate = found
     return Predictions(
         tpot_mean_s=tpot,
@@ -113,7 +125,7 @@ def run_group(
     )
     utilisation = bench.pop("memory_utilisation")
 
-    def setting(hardware: str) -> Setting:
+    def setting(hardware: str, role: str) -> Setting:
         built = build_setting(world, serving, hardware)
         engine = as_built(built.constants.engine, first.build, engines)
         share = engine.kernel_overhead_share * tuning_factor(engine.tuning_exponent, group)
@@ -121,11 +133,18 @@ def run_group(
             engine,
             memory_utilisation=max(engine.memory_utilisation, utilisation),
             kernel_overhead_share=share,
-            **engine_settings(first),
+            **engine_settings(first, role),
         )
-        return replace(built, constants=replace(built.constants, engine=engine))
+        formats = built.formats
+        if weights := attention_weights(first):
+            formats = replace(formats, checkpoint=replace(formats.checkpoint, attention=weights))
+        links = built.constants.links
+        if role == "decode" and (reached := node_bytes_per_s(first)) is not None:
+            links = replace(links, scale_out_bytes_per_s=reached)
+        constants = replace(built.constants, engine=engine, links=links)
+        return replace(built, formats=formats, constants=constants)
 
-    own = setting(first.hardware)
+    own = setting(first.hardware, "decode")
     engine = own.constants.engine
     speculation = Speculation()
     if first.speculates:
@@ -139,19 +158,31 @@ def run_group(
         rate=np.asarray([run.rate for run in group]) if first.open_loop else None,
         concurrency=None if first.open_loop else np.asarray([run.concurrency for run in group]),
         arrival_cv=first.arrival_cv,
+        prefix_reuse=first.prefix_reuse,
         **loop_settings(group, bench, engine.max_step_tokens),
     )
     decode = _within_memory(_pool(own, [run.decode for run in group], speculation), workload)
     decode = _within_slots(decode, group)
+    padded = [float((run.settings or {}).get("padded_batch", 0.0)) for run in group]
+    decode = replace(decode, padded_batch=np.asarray(padded) if any(padded) else 0.0)
     prefill = None
     if first.prefill is not None:
-        prefill = _pool(setting(sender), [run.prefill or run.decode for run in group])
+        prefill = _pool(setting(sender, "prefill"), [run.prefill or run.decode for run in group])
         prefill = replace(prefill, max_batch=prefill.micro_batches_per_worker)
     return RunGroup(decode=decode, prefill=prefill, workload=workload, world=world)
 
 
-def _best_drafts(group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None) -> Array:
-    """A group's prediction with the number of drafted tokens that serves each run best.
+def _beyond(load: float) -> str:
+    return (
+        f"no TTFT: the rate is {load:.2f} times what the deployment is predicted to carry, so its queue grows "
+        "without end"
+    )
+
+
+def _best_drafts(
+    group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None
+) -> tuple[Array, Array]:
+    """A group's prediction, and its load as a share of what it can carry, with the number of drafted tokens that serves each run best.
 
     How many a run drafted is not published; who tunes a run drafts fewer where the batch is large and
     each token costs arithmetic.
@@ -159,9 +190,11 @@ def _best_drafts(group: list[Run], catalog: Catalog, engines: Mapping[str, Any] 
     if not group[0].speculates or group[0].drafted:
         return _predict_group(group, catalog, engines)
     most = int(engine_constants(group[0].engine, "", engines).mtp_drafted)
-    found = np.stack([_predict_group(group, catalog, engines, k) for k in range(1, most + 1)])
+    tried = [_predict_group(group, catalog, engines, k) for k in range(1, most + 1)]
+    found, loads = np.stack([t[0] for t in tried]), np.stack([t[1] for t in tried])
     fastest = np.argmin(found[:, 0], axis=0)
-    return np.take_along_axis(found, fastest[None, None, :], axis=0)[0]
+    best = np.take_along_axis(found, fastest[None, None, :], axis=0)[0]
+    return best, np.take_along_axis(loads, fastest[None, :], axis=0)[0]
 
 
 def run_metrics(group: list[Run], case: RunGroup) -> Metrics:
@@ -177,15 +210,21 @@ def run_metrics(group: list[Run], case: RunGroup) -> Metrics:
 
 def _predict_group(
     group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None, drafted: int | None = None
-) -> Array:
+) -> tuple[Array, Array]:
+    """TPOT, mean and median TTFT and tokens/s/GPU of each run; its rate over the highest it can carry."""
     metrics = run_metrics(group, run_group(group, catalog, engines, drafted))
+    load = np.zeros(())
+    if group[0].open_loop:
+        load = np.max(np.broadcast_arrays(*metrics.utilisation.values()), axis=0)
+    beyond = load > 1.0
     parts = (
         metrics.tpot_mean_s,
-        metrics.ttft_mean_s,
-        metrics.ttft_p50_s,
-        metrics.total_tok_per_s_per_gpu,
+        np.where(beyond, np.nan, metrics.ttft_mean_s),
+        np.where(beyond, np.nan, metrics.ttft_p50_s),
+        metrics.total_tok_per_s_per_gpu / np.maximum(load, 1.0),
     )
-    return np.stack([np.broadcast_to(part, (len(group),)) for part in parts])
+    shape = (len(group),)
+    return np.stack([np.broadcast_to(part, shape) for part in parts]), np.broadcast_to(load, shape)
 
 
 def _number_or_array(lengths: list[float]) -> Any:

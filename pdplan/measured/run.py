@@ -42,6 +42,8 @@ class Run:
     """Requests per second, an open loop; NaN for closed ones."""
     arrival_cv: float = 1.0
     """Of an open loop: coefficient of variation of the gaps between arrivals."""
+    prefix_reuse: float = 0.0
+    """Share of prompt tokens that the prefix cache held."""
     kv_precision: str = "auto"
     drafted: int = 0
     """Tokens drafted a step; 0, where the run speculates, takes what engines.yaml says of such runs."""

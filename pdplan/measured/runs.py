@@ -12,9 +12,10 @@ from zlib import crc32
 from pdplan.errors import InputError, nearest
 from pdplan.files import read_text
 from pdplan.measured.run import Run, sizes_of
-from pdplan.measured.servers import as_served, engine_settings
+from pdplan.measured.servers import ROLES, as_served, attention_weights, engine_settings, node_bytes_per_s
 from pdplan.measured.table import RowError, table_rows
 from pdplan.plan import PoolPlan
+from pdplan.workload import MOST_REUSE
 
 REQUIRED = (
     "id",
@@ -109,6 +110,7 @@ def _run(row: dict[str, str]) -> Run:
         concurrency=concurrency,
         rate=rate,
         arrival_cv=_number(row, "arrival_cv", 1.0),
+        prefix_reuse=_share(row, "prefix_reuse"),
         kv_precision=row.get("kv_precision") or "auto",
         drafted=_integer(row, "drafted", 0),
         decode=decode,
@@ -151,6 +153,13 @@ def _text(row: dict[str, str], name: str) -> str:
     value = (row.get(name) or "").strip()
     if not value:
         raise ValueError(f"{name} is empty")
+    return value
+
+
+def _share(row: dict[str, str], name: str) -> float:
+    value = _number(row, name, 0.0)
+    if value > MOST_REUSE:
+        raise ValueError(f"{name} is {value:g}; expected 0 to {MOST_REUSE:g}, as a share of the prompt")
     return value
 
 
@@ -212,11 +221,14 @@ def group_runs(runs: list[Run], *, by_length: bool = True) -> Iterator[list[int]
             run.drafted,
             run.build,
             run.kv_precision,
+            run.prefix_reuse,
             run.arrival_cv,
             run.open_loop,
             (run.mean_isl, run.mean_osl) if by_length or run.speculates else None,
             run.length_spread > 0,
-            tuple(engine_settings(run).items()),
+            *(tuple(engine_settings(run, role).items()) for role in ROLES),
+            attention_weights(run),
+            node_bytes_per_s(run),
         )
         groups.setdefault(key, []).append(index)
     yield from groups.values()

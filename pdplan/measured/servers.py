@@ -10,21 +10,27 @@ from typing import Any
 
 import numpy as np
 
+from pdplan.architecture.model import Storage
 from pdplan.efficiency import CONSTANTS_DIRECTORY
 from pdplan.files import read_yaml
 from pdplan.measured.run import Run
 from pdplan.plan import PoolPlan
+from pdplan.workload import Held
 from pdplan.measured.recipes import recipe_for, recipe_lists
 
 
 FILE = CONSTANTS_DIRECTORY / "benchmark_servers.yaml"
-ENGINE_SETTINGS = ("dispatch_bytes", "combine_bytes", "fp4_dispatch_bytes")
-"""Those that stand in for constants of the engine."""
+ENGINE_SETTINGS = ("dispatch_bytes", "combine_bytes", "fp4_dispatch_bytes", "gathers_tokens", "operation_launch_s")
+"""Those that stand in for constants of the engine, in both pools or, with its role before the name, in one."""
+ROLES = ("prefill", "decode")
 SETTINGS = (
-    *("held_up_to_steps", "queued_steps", "step_tokens", "cold", "drafted", "date", "rounds"),
-    *("rank_batch", "worker_batch", "prefill_dp", "prefill_ep", "decode_dp", "decode_ep"),
+    *("held_up_to_steps", "queued_steps", "balanced_steps", "batched_steps", "batched_tokens"),
+    *("step_tokens", "cold", "drafted", "date", "rounds"),
+    *("rank_batch", "worker_batch", "padded_batch", "prefill_dp", "prefill_ep", "decode_dp", "decode_ep"),
     *("experts_over_all", "attention_dp", "build"),
+    *("attention_weights", "node_bytes_per_s", "handover_tokens_per_s"),
     *ENGINE_SETTINGS,
+    *(f"{role}_{name}" for role in ROLES for name in ENGINE_SETTINGS),
 )
 
 
@@ -86,22 +92,51 @@ def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: 
     tokens = np.array([s.get("step_tokens", step_tokens) for s in each])
     found = {
         "burst_share": _burst_share(each, bench),
-        "held_steps": np.array(
-            [s.get("held_up_to_steps", 0.0) / 2.0 + s.get("queued_steps", 0.0) for s in each]
-        ),
+        "held": _held(each),
         "step_tokens": tokens,
         "cold_start_s": bench.get("cold_start_s", 0.0) * np.array([s.get("cold", 0.0) for s in each]),
     }
+    if any("handover_tokens_per_s" in s for s in each):
+        reached = np.array([s.get("handover_tokens_per_s", np.inf) for s in each])
+        found["handover_s"] = np.array([run.mean_isl for run in runs]) / reached
     if not runs[0].length_spread:
         whole = np.maximum(np.floor(tokens / np.array([run.mean_isl for run in runs])), 1.0)
         found["convoy_prompts"] = bench.get("convoy_prompts", whole)
     return found
 
 
-def engine_settings(run: Run) -> dict[str, Any]:
-    """What stands in for constants of the run's engine."""
+def _held(each: Sequence[Mapping[str, Any]]) -> Held:
+    """How servers kept prompts waiting, one number a run."""
+
+    def of(name: str, default: float = 0.0) -> Any:
+        return np.array([float(settings.get(name, default)) for settings in each])
+
+    return Held(
+        steps=of("held_up_to_steps") / 2.0 + of("queued_steps"),
+        balanced_steps=of("balanced_steps"),
+        batched_steps=of("batched_steps"),
+        batched_tokens=of("batched_tokens", np.inf),
+    )
+
+
+def engine_settings(run: Run, role: str = "decode") -> dict[str, Any]:
+    """What stands in for constants of the run's engine in the pool of a role, "decode" if it has one pool only."""
     found = server_settings(run) if run.settings is None else run.settings
-    return {name: float(found[name]) for name in ENGINE_SETTINGS if name in found}
+    both = {name: found[name] for name in ENGINE_SETTINGS if name in found}
+    own = {name: found[f"{role}_{name}"] for name in ENGINE_SETTINGS if f"{role}_{name}" in found}
+    return {name: float(value) for name, value in (both | own).items()}
+
+
+def attention_weights(run: Run) -> Storage | None:
+    """The format that the server turned attention's weights into; None where it took the checkpoint's."""
+    found = server_settings(run) if run.settings is None else run.settings
+    return found.get("attention_weights")
+
+
+def node_bytes_per_s(run: Run) -> float | None:
+    """What collectives of an accelerator had across nodes, where it was not the data sheet's link."""
+    found = server_settings(run) if run.settings is None else run.settings
+    return found.get("node_bytes_per_s")
 
 
 def _burst_share(each: Sequence[Mapping[str, Any]], bench: Mapping[str, float]) -> Any:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 
 from pdplan.errors import InputError, nearest
+from pdplan.file_kinds import mistaken_text
 
 HINT = "see docs/measured-runs.md for the table"
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
@@ -50,6 +51,9 @@ def _check(header: Sequence[str], text: str, path: str, required: Sequence[str])
             if mark in header[0]:
                 raise InputError(f"{path}:1: {words} separate the columns; save the table with commas")
     if len(missing) == len(required):
+        mistaken = mistaken_text(text, path, "runs")
+        if mistaken:
+            raise InputError(f"{path}:1: {mistaken}")
         raise InputError(f"{path}:1: this is no header of a table of runs (columns {', '.join(required)}); {HINT}")
     if missing:
         hints = [

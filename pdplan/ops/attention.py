@@ -21,7 +21,7 @@ def mixer_ops(
     mixer: Mixer, layers: float, hidden: int, formats: Formats, layout: Layout, load: Load
 ) -> Iterator[Op]:
     for matrix in mixer.matrices(hidden):
-        rows = load.tokens
+        rows = load.rows
         if matrix.name == "kv up" and load.has_prefill:
             # Prefill in the expanded form expands the cached prefix again.
             rows = rows + np.asarray(load.prefill_sequences) * load.prefill_past

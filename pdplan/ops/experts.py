@@ -21,11 +21,12 @@ def expert_ops(
     hidden: int,
     formats: Formats,
     layout: Layout,
-    tokens: Array,
+    load: Load,
     routing: Routing,
 ) -> Iterator[Op]:
     for matrix in block.matrices(hidden):
-        yield gemm(matrix, layers, formats, layout, tokens)
+        yield gemm(matrix, layers, formats, layout, load.rows)
+    tokens = load.tokens  # what pads a graph goes to no expert
     everyone = tokens * layout.dp  # every attention rank's tokens meet the same experts
     assignments = everyone * block.per_token
     factor = busiest_rank_factor(layout.ep, assignments, block.experts, routing.skew)
@@ -86,7 +87,7 @@ def expert_messages(
     """Experts inside one tp group need the all-reduce only; attention-dp sends tokens to experts and back."""
     tokens = load.tokens
     spread = layout.dp > 1
-    exchanged = spread & (layout.ep > 1)
+    exchanged = spread & (layout.ep > 1) & (not routing.gathered)
     width = block.latent_size or hidden
 
     def exchange(name: str, element_bytes: float) -> Message:
@@ -107,19 +108,33 @@ def expert_messages(
             counted="H*w",
         )
 
+    def gathering(name: str, times: float, ranks: Array, element_bytes: float, holders: Array) -> Message:
+        """All tokens of a worker, over `ranks` that share the experts of one of `holders` groups."""
+        return Message(
+            name=name,
+            exchange="all_gather",
+            layers=times * layers,
+            message_bytes=load.rows * layout.dp * width * element_bytes / holders,
+            ranks=ranks,
+            mask=spread & (ranks > 1),
+            uneven=load.has_decode,
+            inputs={"m": load.rows, "dp": layout.dp, "H": width, "a": element_bytes, "ep": holders},
+            counted="m*dp*H*a/ep",
+        )
+
+    messages = [all_reduce("experts all-reduce", layers, load.rows, hidden, layout, mask=~spread)]
+    if routing.gathered:
+        everyone, one = layout.tp * layout.dp, np.ones(())
+        # Tokens travel as their products read them if that is four bits, else as they are.
+        gathered = routing.dispatch_bytes if routing.dispatch_bytes < 1 else ACTIVATION_BYTES
+        return [
+            *messages,
+            gathering("tokens all-gather", 1, everyone, gathered, one),
+            gathering("tokens reduce-scatter", 1, everyone, ACTIVATION_BYTES, one),
+        ]
     return [
-        all_reduce("experts all-reduce", layers, tokens, hidden, layout, mask=~spread),
+        *messages,
         exchange("expert dispatch", routing.dispatch_bytes),
         exchange("expert combine", routing.combine_bytes),
-        Message(
-            name="tokens all-gather and reduce-scatter",
-            exchange="all_gather",
-            layers=2 * layers,
-            message_bytes=tokens * layout.dp * width * ACTIVATION_BYTES / layout.ep,
-            ranks=layout.expert_tp,
-            mask=spread & (layout.expert_tp > 1),
-            uneven=load.has_decode,
-            inputs={"m": tokens, "dp": layout.dp, "H": width, "a": ACTIVATION_BYTES, "ep": layout.ep},
-            counted="m*dp*H*a/ep",
-        ),
+        gathering("tokens all-gather and reduce-scatter", 2, layout.expert_tp, ACTIVATION_BYTES, layout.ep),
     ]

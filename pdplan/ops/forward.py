@@ -29,25 +29,25 @@ def forward_ops(stack: Stack, formats: Formats, layout: Layout, load: Load, rout
     pp appears only in its hops; the caller hands over the load of one micro-batch.
     """
     found = Forward()
-    hidden, tokens = stack.hidden_size, load.tokens
+    hidden, rows = stack.hidden_size, load.rows
     for number, (mixer, count) in enumerate(stack.mixers):
-        messages = [all_reduce("attention all-reduce", count, tokens, hidden, layout)]
+        messages = [all_reduce("attention all-reduce", count, rows, hidden, layout)]
         if isinstance(mixer, GroupedQuery) and mixer.qk_norm_full:
-            messages.insert(0, norm_all_reduce(count, tokens, layout))
+            messages.insert(0, norm_all_reduce(count, rows, layout))
         found.add(("mixer", number), mixer_ops(mixer, count, hidden, formats, layout, load), messages)
     for number, (block, count) in enumerate(stack.feed_forwards):
         if isinstance(block, Experts):
-            ops = expert_ops(block, count, hidden, formats, layout, tokens, routing)
+            ops = expert_ops(block, count, hidden, formats, layout, load, routing)
             messages = expert_messages(block, count, hidden, layout, load, routing)
             found.add(("feed_forward", number), ops, messages)
         else:
-            products = [gemm(m, count, formats, layout, tokens) for m in block.matrices(hidden)]
-            message = all_reduce("MLP all-reduce", count, tokens, hidden, layout)
+            products = [gemm(m, count, formats, layout, rows) for m in block.matrices(hidden)]
+            message = all_reduce("MLP all-reduce", count, rows, hidden, layout)
             found.add(("feed_forward", number), products, [message])
     if stack.projections:
         joint = Matrix(name="draft input", rows=2 * hidden, columns=hidden, part="dense")
-        found.add(("layers", 0), [gemm(joint, stack.projections, formats, layout, tokens)])
-    found.add(("layers", 0), [elementwise(stack, layout, tokens)])
+        found.add(("layers", 0), [gemm(joint, stack.projections, formats, layout, rows)])
+    found.add(("layers", 0), [elementwise(stack, layout, rows)])
     found.add(("last", 0), head_ops(stack, formats, layout, load), [logits_message(stack, layout, load)])
     found.add(("hop", 0), [], [hops_message(stack, layout, load)])
     return found

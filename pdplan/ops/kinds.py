@@ -122,3 +122,5 @@ class Routing:
     """Of one element of a token that goes to an expert's rank."""
     combine_bytes: float = COMBINE_BYTES
     """Of one element of what comes back."""
+    gathered: bool = False
+    """All tokens go to all ranks, and sums come back (all-gather, reduce-scatter), not to their experts."""

@@ -48,6 +48,7 @@ COLUMNS: dict[str, Callable[[Run], Any]] = {
     "length_spread": lambda r: f"{r.length_spread:g}",
     "concurrency": lambda r: "" if r.open_loop else f"{r.concurrency:g}",
     "rate": lambda r: f"{r.rate:g}" if r.open_loop else "",
+    "prefix_reuse": lambda r: f"{r.prefix_reuse:g}",
     "arrival_cv": lambda r: f"{r.arrival_cv:g}" if r.open_loop else "",
     "gpus": lambda r: r.gpus,
     "workers": lambda r: r.decode.workers,
@@ -103,7 +104,7 @@ def validation_report(
     inside, fitted = inside_intervals(runs, found, calibration), is_fitted(runs)
     counts = Counter(r for r in predictions.reasons if r)
     reasons = sorted(counts)
-    missed = counts.total()
+    missed = predictions.missed
     seen = Counter(run.id for run in runs)
     twice = [name for name, count in seen.items() if count > 1]
     data: dict[str, Any] = {
@@ -133,7 +134,7 @@ def validation_report(
     blocks = [
         *_blocks(runs, names, groups, everything, regret, missed),
         *_intervals(inside, fitted),
-        *([Bullets(title="Not predicted", items=_reasons(counts))] if reasons else []),
+        *([Bullets(title="Not predicted, or in part", items=_reasons(counts))] if reasons else []),
         *([Paragraph(f"{_repeated(twice)} stands on several lines: each is counted")] if twice else []),
     ]
     if plotted:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pdplan.errors import InputError
+from pdplan.file_kinds import mistaken_text
 from pdplan.files import decode, parse_yaml, read_bytes
 from pdplan.measured.readers import aiperf, guidellm, inferencex, sglang, vllm
 from pdplan.measured.readers.result import Result
@@ -74,6 +75,9 @@ def read_results(content: Content) -> list[Result]:
     if not content.text.strip():
         raise InputError(f"{content.path}: the file is empty; was the benchmark cut off?")
     if not found:
+        mistaken = mistaken_text(content.text, content.path, "runs")
+        if mistaken:
+            raise InputError(f"{content.path}: {mistaken}")
         raise InputError(f"{content.path}: no benchmark result is recognised in it; what is read: {READ}")
     return found
 

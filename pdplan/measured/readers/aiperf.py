@@ -3,6 +3,7 @@
 Fields as triton-inference-server/perf_analyzer (genai_perf/export_data) and ai-dynamo/aiperf
 (aiperf/exporters) write them: each metric {unit, avg, p50, ...}; times in ms, throughput per second. The
 inter-token latency is (latency − TTFT)/(tokens − 1) of a request: TPOT. A CSV has no settings: flags tell.
+AIPerf adds what the server says of its prefix cache (usage_prompt_cache_read_tokens of usage_prompt_tokens).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pdplan.measured.readers.result import NOT_SAID, Result, date_of, engine_in, number
+from pdplan.workload import MOST_REUSE
 
 NAME = "genai-perf / aiperf"
 _SECONDS = {"ms": 1e-3, "s": 1.0, "sec": 1.0, "us": 1e-6, "ns": 1e-9}
@@ -37,6 +39,7 @@ def read(data: Mapping[str, Any], where: str) -> list[Result]:
             osl=lengths[1],
             concurrency=_load(given, "concurrency"),
             rate=_load(given, "request_rate"),
+            prefix_reuse=_reuse(data, lengths[0]),
             completed=_metric(data, "request_count"),
             failed=_metric(data, "error_request_count"),
             duration_s=_seconds(data, "benchmark_duration", "avg", default="sec"),
@@ -79,6 +82,14 @@ def read_csv(text: str, where: str) -> list[Result]:
 def _metric(data: Mapping[str, Any], name: str, stat: str = "avg") -> float:
     entry = data.get(name)
     return number(entry, stat) if isinstance(entry, Mapping) else number(data, name)
+
+
+def _reuse(data: Mapping[str, Any], isl: float) -> float:
+    """Tokens that the prefix cache held over all of the prompt; 0 where the server does not say."""
+    prompt = _metric(data, "usage_prompt_tokens")
+    prompt = prompt if prompt > 0 else isl
+    held = _metric(data, "usage_prompt_cache_read_tokens")
+    return min(max(held / prompt, 0.0), MOST_REUSE) if held > 0 and prompt > 0 else 0.0
 
 
 def _seconds(data: Mapping[str, Any], name: str, stat: str, default: str = "ms") -> float:

@@ -29,6 +29,8 @@ class Result:
     rate: float = NOT_SAID
     """Offered requests per second; inf where all came at once, or as fast as the concurrency allowed."""
     arrival_cv: float = 1.0
+    prefix_reuse: float = 0.0
+    """Share of the prompts' tokens that the server read from its prefix cache."""
     completed: float = NOT_SAID
     failed: float = NOT_SAID
     """Requests without an answer."""
