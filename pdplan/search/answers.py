@@ -36,6 +36,8 @@ FIELDS: Mapping[Counted, str] = {
 """What an answer is judged by, and the field of Metrics that has it."""
 EQUAL = 1e-9
 """Amounts within this share are the same."""
+AS_GOOD, BETTER = 1 + 4 * EQUAL, 1 - 2 * EQUAL
+"""Ceilings of a search, times a cost, for plans of the same cost to be found, or only cheaper ones."""
 
 
 def counted_in(found: Recommendation) -> Counted:
@@ -126,7 +128,7 @@ class Answers:
         question = self._next(question)
         mode, _ = self._kind
         space = of_kind(self._space(question, world, mode), self._kind)
-        ceiling = np.inf if question.wants_goodput else space.objective.cost(best)
+        ceiling = np.inf if question.wants_goodput else space.objective.cost(best) * AS_GOOD
         same = self._least(question, world, space, ceiling)
         return best if same is None or _wins(best, same, question, space) else same
 
@@ -172,7 +174,7 @@ class Answers:
         if known and question.wants_goodput:
             beyond = float(known.metrics.requests_per_s)
         elif known:
-            ceiling = space.objective.cost(known) * (1.0 if preferred else 1.0 - 2.0 * EQUAL)
+            ceiling = space.objective.cost(known) * (AS_GOOD if preferred else BETTER)
         found = self._least(question, world, space, ceiling, beyond)
         if found is None or known is None:
             return found or known
