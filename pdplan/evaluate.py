@@ -219,6 +219,9 @@ def serve_colocated(pool: Pool, workload: Workload, slo: Slo, running: Array | N
     )
     tpots, full_s = _tpots(pool, workload, running, slo, colocated=True, mean=step.tpot_s)
     capacity = pool.workers * pool.max_batch / (workload.osl * full_s)
+    busy = entering / capacity
+    if waited is not None:  # a closed loop takes what there is: at full batches a prompt costs a little more
+        busy = np.minimum(busy, 1.0)
     saturated = _slots_run_short(pool, workload, running, entering, capacity, z)
     problem = first_problem(
         (memory.cache <= 0, WEIGHTS),
@@ -234,7 +237,7 @@ def serve_colocated(pool: Pool, workload: Workload, slo: Slo, running: Array | N
         decoding_running=running,
         colocated=True,
         pools={"colocated": pool},
-        utilisation={"colocated": np.maximum(entering / capacity, offered / pool.servers)},
+        utilisation={"colocated": np.maximum(busy, offered / pool.servers)},
         running={"colocated": running},
         parts={
             "request handling": np.broadcast_to(first.handling_s, np.shape(wait)),
@@ -257,7 +260,9 @@ def _colocated_burst_s(pool: Pool, workload: Workload, step: MixedStep, first: F
     if first.convoys and not pool.setting.constants.engine.mixes_prefill:
         return opening_burst_s(pool.servers, 0.0, workload, fits)
     each = np.asarray(workload.concurrency, dtype=float) / pool.servers
-    prompt = prompt_among_s(pool, workload, np.minimum(fits, each), step.prefill_work_s)
+    # Those that have started decode beside the others: half of them on average.
+    beside = each / pool.layout.pp / 2.0
+    prompt = prompt_among_s(pool, workload, np.minimum(fits, each), step.prefill_work_s, beside)
     return opening_burst_s(pool.servers, prompt, workload, fits)
 
 

@@ -53,10 +53,11 @@ def prefill_latency(
     """Behind the queue of a prefill pool in an open loop: G/G/c, batches of prompts arrive together."""
     arrivals = np.asarray(rate, dtype=float) / service.prompts
     waits = erlang_c(servers, service.offered(rate))
-    cvs = (workload.arrival_cv, workload.isl_cv)
     return Latency(
         waits=waits,
-        wait_s=mean_wait_s(servers, arrivals, service.interval_s, *cvs, waits),
+        wait_s=mean_wait_s(
+            servers, arrivals, service.interval_s, workload.arrival_cv, workload.isl_cv, waits
+        ),
         service_s=service.time_s,
         service_cv=workload.isl_cv,
         fixed_s=fixed_s,

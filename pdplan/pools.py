@@ -114,15 +114,22 @@ def prefill_service(pool: Pool, workload: Workload) -> PrefillService:
     )
 
 
-def prompt_among_s(pool: Pool, workload: Workload, together: ArrayLike, alone_s: ArrayLike) -> Array:
-    """Seconds that a prompt takes of a step without decodes that holds `together` whole prompts a server.
+def prompt_among_s(
+    pool: Pool, workload: Workload, together: ArrayLike, alone_s: ArrayLike, beside: ArrayLike = 0.0
+) -> Array:
+    """Seconds that a prompt takes of a step that holds `together` whole prompts a server.
 
     t = t_step(k prompts)/k, of the slowest stage: weights are read and kernels started once for all;
-    `alone_s` where k is 1.
+    `alone_s` where k is 1. An engine that mixes decodes `beside` sequences of a micro-batch in the same step.
     """
     prompts = np.maximum(np.asarray(together, dtype=float), 1.0)
     past = np.asarray(workload.cached_tokens, dtype=float)
-    step = step_time(pool.setting, pool.layout, prefill_load(prompts, np.asarray(workload.new_tokens), past))
+    load = prefill_load(prompts, np.asarray(workload.new_tokens), past)
+    if pool.setting.constants.engine.mixes_prefill and np.any(beside):
+        load = mixed_load(
+            decode_load(beside, workload.isl, workload.last_context, 1.0 + pool.speculation.drafted), load
+        )
+    step = step_time(pool.setting, pool.layout, load)
     return np.where(prompts > 1.0, step.slowest_s() / prompts, alone_s)
 
 
@@ -238,6 +245,8 @@ class MixedStep:
     """Micro-batches that go round the stages: TPOT is so many times what lies between two steps."""
     steps: Array
     """Chunks that the prompt is cut into."""
+    prompts: Array
+    """Prompts that a mixed step holds: more than one where answers are shorter than the batch."""
     decode: StepTime
     """The step without any prefill, with its terms."""
     prefill: StepTime
@@ -253,15 +262,19 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
         TPOT = t_decode/E + (running/OSL)/(dp·pp) · t_extra
     since running/OSL prompts start per token. Engines that mix chunks into decode
     steps pay only for the added tokens (the weights are read anyway):
-        t_extra = n · [t_step(decode + chunk) − t_step(decode)];
-    engines that run prefills on their own pay for whole steps.
-    In a queue a prompt takes t_work = t_extra + n · t_step(decode)/K, K = floor(step tokens/new
-    tokens): the decodes' own step is shared by all prompts that a mixed step holds.
+        t_extra = n/k · [t_step(decode + k chunks) − t_step(decode)],
+    with k = running/(OSL·dp·pp) prompts in each step, at least one and at most K = floor(step tokens/new
+    tokens); engines that run prefills on their own pay for whole steps. Where a convoy comes to those
+    (`convoy_sequences`), t_decode is of all its sequences, and a server's c of them see (c − 1)/2 prompts.
+    In a queue a prompt takes t_work = t_extra + n · t_step(decode)/K: the decodes' own step is shared by
+    all prompts that a mixed step holds.
     In a pipeline t_step is what a micro-batch's round takes, and in the queue what the slowest stage does.
     """
     engine = pool.setting.constants.engine
+    convoy = convoy_sequences(pool, workload)
+    running = np.asarray(running, dtype=float) if convoy is None else convoy + np.zeros(np.shape(running))
     load = decode_load(
-        np.asarray(running, dtype=float) / pool.micro_batches_per_worker,
+        running / pool.micro_batches_per_worker,
         workload.isl,
         workload.last_context,
         1.0 + pool.speculation.drafted,
@@ -269,23 +282,23 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
     plain = step_time(pool.setting, pool.layout, load)
     around, drafts = pool.busy_stages(running), draft_step_s(pool, workload, running)
     round_s = plain.cycle_s(around, drafts)
-    prompts = np.ones(())
-    steps, chunk, past = _chunks(prompts, workload, engine.max_step_tokens)
+    share = running / workload.osl / pool.micro_batches_per_worker
+    together = np.maximum(engine.max_step_tokens // workload.new_tokens, 1.0)
+    prompts = np.clip(share, 1.0, together) if engine.mixes_prefill else np.ones(())
+    steps, chunk, past = _chunks(np.ones(()), workload, engine.max_step_tokens)
     prefill = prefill_load(prompts, chunk, past)
     if engine.mixes_prefill:
         chunked = step_time(pool.setting, pool.layout, mixed_load(load, prefill))
-        extra = steps * (chunked.cycle_s(around, drafts) - round_s)
+        extra = steps * (chunked.cycle_s(around, drafts) - round_s) / prompts
         slot = steps * chunked.slowest_s()
-        slot_extra = slot - steps * plain.slowest_s()
-        together = np.maximum(engine.max_step_tokens // workload.new_tokens, 1.0)
+        slot_extra = (slot - steps * plain.slowest_s()) / prompts
         work = slot_extra + steps * plain.slowest_s() / together
     else:
         chunked = step_time(pool.setting, pool.layout, prefill)
         extra = steps * chunked.cycle_s(pool.layout.pp)
         slot = slot_extra = work = steps * chunked.slowest_s()
     per_token = tokens_per_step(pool.speculation.drafted, pool.speculation.acceptance)
-    share = np.asarray(running, dtype=float) / workload.osl / pool.micro_batches_per_worker
-    tpot = round_s / per_token + share * extra
+    tpot = round_s / per_token + prompts_beside(pool, workload, running) / workload.osl * extra
     service = _through(chunked, slot)
     return MixedStep(
         tpot_s=tpot,
@@ -298,10 +311,36 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
         prefill_work_s=np.asarray(work),
         busy_stages=around,
         steps=steps,
+        prompts=prompts,
         decode=plain,
         prefill=chunked,
         handling_s=handling_s(engine, workload, steps * chunked.operations, service),
     )
+
+
+def convoy_sequences(pool: Pool, workload: Workload) -> Array | None:
+    """Sequences of a worker that decode together once the prompts of all of them are through.
+
+    In a closed loop whose answers are all of one length, requests that start together end together. Where
+    prompts go first and alone, no token is decoded until the last of them is through: all are one convoy,
+    as far as there are slots. None where there is none: in open loops, for answers of many lengths, and for
+    engines that mix prompts into decode steps.
+    """
+    mixes = pool.setting.constants.engine.mixes_prefill
+    if workload.concurrency is None or mixes or not np.any(workload.convoy_prompts):
+        return None
+    each = np.asarray(workload.concurrency, dtype=float) / pool.workers
+    return np.minimum(each, pool.max_batch)
+
+
+def prompts_beside(pool: Pool, workload: Workload, running: ArrayLike) -> Array:
+    """Prompts of others that a server takes in while one of its c sequences is answered.
+
+    As many as run, c; of a convoy (c − 1)/2, since all come before the first decode step: the first prompt
+    waits for all others to be through, the last for none.
+    """
+    each = np.asarray(running, dtype=float) / pool.micro_batches_per_worker
+    return each if convoy_sequences(pool, workload) is None else np.maximum(each - 1.0, 0.0) / 2.0
 
 
 def pool_tpot_s(pool: Pool, workload: Workload, running: ArrayLike, colocated: bool) -> Array:

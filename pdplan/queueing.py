@@ -124,7 +124,8 @@ def mean_wait_s(
 ) -> Array:
     """Mean wait in a G/G/c queue [s], infinite where the load exceeds the servers.
 
-    W = C(c, λS)/(c/S − λ) · v, v from `service_spread_factor`; `waits` is C where it is known already.
+    W = C(c, λS)/(c/S − λ) · v, v from `service_spread_factor`.
+    `waits`: C, the share that waits, where it is known.
     Exact for M/M/c and M/G/1; within a few per cent of a simulated M/D/c.
     Source: Allen, Probability, Statistics and Queueing Theory, 1990 (Allen–Cunneen).
 
@@ -135,8 +136,8 @@ def mean_wait_s(
     offered = rate * service
     slack = c / np.maximum(service, 1e-300) - rate
     v = service_spread_factor(c, np.minimum(offered / c, 1.0), arrival_cv, service_cv)
-    waits = erlang_c(c, offered) if waits is None else waits
-    wait = waits / np.where(slack > 0, slack, 1.0) * v
+    share = erlang_c(c, offered) if waits is None else waits
+    wait = share / np.where(slack > 0, slack, 1.0) * v
     return np.where(slack > 0, wait, np.inf)
 
 

@@ -402,6 +402,38 @@ def test_an_interrupt_while_modules_load_is_quiet(tmp_path):
     assert (found.returncode, found.stdout, found.stderr) == (130, b"", b"")
 
 
+def test_a_long_address_is_cut_behind_a_slash_where_a_table_is_narrow():
+    address = "https://docs.example.org/en/v2/a-long-way/to-the-page.html"
+    rows = [("docs", f"The page: {address}", "2026-01-01")]
+    report = Report(blocks=(table("", "key|~title|date", rows),), data={}, records=())
+    narrow = render(report, "text", width=50).splitlines()
+    assert max(map(len, narrow)) <= 50
+    assert address in "".join(line[6:].removesuffix("2026-01-01").strip() for line in narrow)
+    assert address in render(report, "text", width=100)
+    assert address in render(report, "text")
+
+
+def test_yaml_is_told_of_json_which_other_commands_read(pdp, question, tmp_path):
+    code, _, err = pdp("recommend", question, "--format", "yaml")
+    assert code == 2
+    assert "JSON is YAML, too" in err
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(pdp("recommend", question, "--format", "json")[1])
+    assert pdp("evaluate", plan)[0] == 0
+
+
+def test_the_most_requests_without_a_ttft_limit_are_said_to_queue_without_end(pdp, question):
+    def notes(*args):
+        asked = ("recommend", "--model", "llama-3.1-8b", "--hardware", "h100", "--isl", "1k", "--osl", "64")
+        found = json.loads(pdp(*asked, *args, "--format", "json")[1])
+        return [note for note in found["notes"] if "queue without end" in note]
+
+    assert len(notes("--max-gpus", "2")) == 1
+    assert notes("--max-gpus", "2", "--ttft", "1s") == []
+    assert notes("--max-gpus", "2", "--headroom", "10%") == []
+    assert notes("--rate", "2") == []
+
+
 def hear() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -66,6 +66,16 @@ R1 = disaggregated(
     PoolPlan(hardware="h200", workers=1, tp=1, dp=16, ep=16, max_batch=512),
 )
 CASES: dict[str, tuple[Plan, Workload, dict[str, object]]] = {
+    "short answers": (
+        colocated("llama-3.1-8b", "h100", workers=1),
+        Workload(isl=60, osl=4, concurrency=300),
+        {},
+    ),
+    "short answers in stages": (
+        colocated("llama-3.1-8b", "h100", workers=1, tp=1, pp=2, max_batch=200),
+        Workload(isl=500, osl=3, rate=30.0),
+        {},
+    ),
     "r1 in two pools": (R1, Workload(isl=4096, osl=1024, rate=10), {}),
     "r1 across domains, drafted, mixed accelerators": (
         disaggregated(

@@ -58,7 +58,7 @@ def squeezed(text: str) -> str:
         (pools, "n = ceil(b·new/max step tokens)"),
         (pools, "running = rate/workers · OSL · TPOT(running)"),
         (pools, "TPOT = t_decode/E + (running/OSL)/(dp·pp) · t_extra"),
-        (pools, "t_extra = n · [t_step(decode + chunk) − t_step(decode)]"),
+        (pools, "t_extra = n/k · [t_step(decode + k chunks) − t_step(decode)]"),
         (queueing, "C = B / (1 − ρ(1 − B))"),
         (queueing, "W = C(c, λS)/(c/S − λ) · v"),
         (queueing, "v = (c_a² − 1)/2 + c_s² + (1 − c_s²)·g/2 for c_s ≤ 1, (c_a² + c_s²)/2 above"),

@@ -13,7 +13,7 @@ import pytest
 from pdplan.closed_loop import opening_burst_s
 from pdplan.efficiency import Engine
 from pdplan.first_token import convoy_prompts, first_token, held_steps, step_prompts
-from pdplan.pools import handling_s
+from pdplan.pools import handling_s, prompts_beside
 from pdplan.workload import Held, Speculation, Workload
 
 PROMPT_S = 0.2
@@ -32,8 +32,8 @@ class Loop:
     seed: int = 1
 
 
-def simulate(loop: Loop) -> tuple[float, float]:
-    """Mean TTFT of the opening burst and of all others [s], counted step by step.
+def simulate(loop: Loop) -> tuple[float, float, float]:
+    """Mean TTFT of the opening burst and of all others, mean TPOT [s], counted step by step.
 
     A step takes DECODE_S if anything decodes, and PROMPT_S for each prompt (or part of one) in it;
     an answer's end sends the next request, some milliseconds later.
@@ -43,6 +43,7 @@ def simulate(loop: Loop) -> tuple[float, float]:
     answers = np.round(loop.answer * (1 - loop.spread * rng.random(total))).astype(int)
     sent = np.zeros(total)
     first = np.zeros(total)
+    last = np.zeros(total)
     coming = [(1e-4 * i, i) for i in range(loop.requests)]
     waiting: dict[int, float] = {}
     running: dict[int, int] = {}
@@ -71,6 +72,7 @@ def simulate(loop: Loop) -> tuple[float, float]:
             running[i] -= 1
             if running[i] <= 0:
                 del running[i]
+                last[i] = now
                 done += 1
                 if following < total:
                     heapq.heappush(coming, (now + 0.01 * rng.random(), following))
@@ -79,13 +81,16 @@ def simulate(loop: Loop) -> tuple[float, float]:
             first[i] = now
             running[i] = answers[i] - 1
     ttft = first - sent
-    return float(ttft[: loop.requests].mean()), float(ttft[loop.requests :].mean())
+    tpot = (last - first) / (answers - 1)
+    return float(ttft[: loop.requests].mean()), float(ttft[loop.requests :].mean()), float(tpot.mean())
 
 
 def pool_of(mixes: bool, step_tokens: float = 8192.0) -> Any:
     engine = Engine(mixes_prefill=float(mixes), max_step_tokens=step_tokens)
     return SimpleNamespace(
         setting=SimpleNamespace(constants=SimpleNamespace(engine=engine)),
+        workers=1.0,
+        max_batch=1024.0,
         servers=1.0,
         micro_batches_per_worker=1.0,
         layout=SimpleNamespace(dp=1.0),
@@ -112,9 +117,20 @@ def test_without_mixing_all_requests_are_one_convoy(requests: int) -> None:
 
 
 @pytest.mark.parametrize("requests", [8, 32])
+def test_answers_of_a_convoy_wait_for_half_the_prompts(requests: int) -> None:
+    """All come before the first decode step, so that nobody waits for as many prompts as others run."""
+    found = simulate(Loop(requests=requests, prompts_per_step=1, mixes=False))[2]
+    workload = closed(concurrency=requests, convoy_prompts=2)
+    met = float(prompts_beside(pool_of(False), workload, requests))
+    assert DECODE_S + met * PROMPT_S / workload.osl == pytest.approx(found, rel=0.01)
+    mixed = float(prompts_beside(pool_of(True), workload, requests))
+    assert mixed == requests
+
+
+@pytest.mark.parametrize("requests", [8, 32])
 @pytest.mark.parametrize("together", [1, 4])
 def test_the_opening_burst_waits_as_simulated(requests: int, together: int) -> None:
-    first, others = simulate(Loop(requests=requests, prompts_per_step=together, spread=0.2, answer=2000))
+    first, others, _ = simulate(Loop(requests=requests, prompts_per_step=together, spread=0.2, answer=2000))
     workload = closed(concurrency=requests, burst_share=1.0)
     law = float(opening_burst_s(1.0, PROMPT_S, workload, together))
     assert law == pytest.approx(first - others, rel=0.15)

@@ -120,7 +120,10 @@ def test_a_worker_that_straddles_nodes_pays_for_the_slower_link(layout: dict[str
     q = question("deepseek-r1", ("h200",), isl=4096, osl=512, rate=0.5)
     slow, quick = (evaluate_plan(each, plan, q.workload, q.slo) for each in (w, fast))
     assert slow.ttft_mean_s > quick.ttft_mean_s
-    assert slow.tpot_mean_s > quick.tpot_mean_s
+    if "pp" in layout:  # while one micro-batch crosses nodes, the slower stage works on another
+        assert slow.tpot_mean_s >= quick.tpot_mean_s
+    else:
+        assert slow.tpot_mean_s > quick.tpot_mean_s
     one_node = replace(plan, colocated=PoolPlan(hardware="h200", workers=1, tp=8))
     assert evaluate_plan(w, one_node, q.workload, q.slo) == evaluate_plan(fast, one_node, q.workload, q.slo)
 

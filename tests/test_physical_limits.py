@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -23,13 +24,15 @@ from pdplan.architecture.parameters import (
 )
 from pdplan.architecture.stages import stages_of, whole
 from pdplan.catalog.store import Catalog
-from pdplan.compose import World, build_setting, kv_precision_for
+from pdplan.compose import World, build_setting, evaluate_plan, kv_precision_for
 from pdplan.layout import Layout, decode_load, prefill_load
 from pdplan.memory import memory_budget, weight_bytes_per_gpu
 from pdplan.ops import Op
 from pdplan.plan import Colocated, PoolPlan
+from pdplan.pools import Pool, mixed_step
 from pdplan.search.candidates import possible_layouts
 from pdplan.step import Setting, StepTime, step_time
+from pdplan.workload import Slo, Workload
 
 CATALOG = Catalog(environment="")
 MODELS = {m.name: m for m in CATALOG.models()}
@@ -39,6 +42,7 @@ BATCHES = np.asarray([1.0, 7.0, 64.0, 1000.0])[:, None]
 PROMPTS = np.asarray([1.0, 500.0, 30_000.0])[:, None]
 CONTEXT = 3000.0
 ROUNDING = 1 - 1e-9
+FALL = 0.93
 
 
 def pairs() -> list[tuple[str, str]]:
@@ -164,3 +168,31 @@ def test_memory_is_there_and_holds_every_weight(model, accelerator):
             np.max(each, axis=0) * some.gpus >= everything * ROUNDING
         )  # the fullest is above the mean
     assert parameters_total(entry) > 0
+
+
+@pytest.mark.parametrize("answer", [2.0, 10.0, 100.0])
+@pytest.mark.parametrize(("model", "accelerator"), pairs()[::9])
+def test_a_fuller_colocated_worker_serves_no_less(model, accelerator, answer):
+    """Requests/s of a batch, r/(OSL·TPOT(r)), hardly fall with it, however short answers are.
+
+    A batch's work grows by no more than its requests. Counted as if each step held one prompt they fell to
+    a third; what is left are steps to which more prompts come than they hold.
+    """
+    setting, layout = setting_of(model, accelerator), layouts_of(model, accelerator)
+    pool = Pool(setting=setting, layout=layout, workers=np.ones(()), max_batch=layout.dp * layout.pp)
+    running = np.geomspace(1.0, 500.0, 12)[:, None] * layout.dp * layout.pp
+    for prompt in (60, 1000):
+        workload = Workload(isl=prompt, osl=answer, rate=1.0)
+        served = running / (answer * mixed_step(pool, workload, running).tpot_s)
+        best_before = np.maximum.accumulate(served, axis=0)
+        assert np.all(served >= FALL * best_before)
+
+
+def test_a_closed_loop_of_short_answers_uses_no_more_than_there_is():
+    pool = PoolPlan(hardware="h100", workers=1)
+    plan = Colocated(model="llama-3.1-8b", precision="bf16", kv_precision="bf16", colocated=pool)
+    loads = [Workload(isl=62, osl=2, concurrency=n) for n in (16, 200, 1000, 4000)]
+    found = [evaluate_plan(WORLD, plan, load, Slo()) for load in loads]
+    assert all(0 < metrics.utilisation["colocated"] <= 1 for metrics in found)
+    rates = [metrics.requests_per_s for metrics in found]
+    assert all(more >= 0.99 * less for less, more in pairwise(rates))

@@ -285,15 +285,18 @@ def test_modes_change_places_at_the_lengths_that_are_said(found, turns, key):
     assert told
     for turn in told:
         assert turn.value == round(turn.value)
-        below, above = (
-            by_mode(*turn.input.put(found.question, found.world, round(turn.value * factor)))
-            for factor in (0.97, 1.03)
-        )
         one, other = turn.below.plan.mode, turn.above.plan.mode
         assert one != other
-        assert below[one] <= below[other]
-        assert above[other] <= above[one]
-        assert below[one] < below[other] or above[other] < above[one]
+        cheaper = []
+        for aside in (0.01, 0.03):  # a little farther off, both may take one more accelerator
+            below, above = (
+                by_mode(*turn.input.put(found.question, found.world, round(turn.value * factor)))
+                for factor in (1 - aside, 1 + aside)
+            )
+            assert below[one] <= below[other]
+            assert above[other] <= above[one]
+            cheaper.append(below[one] < below[other] or above[other] < above[one])
+        assert any(cheaper)
 
 
 def most(q: Question, w: World) -> dict[str, float]:

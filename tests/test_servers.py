@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pdplan.catalog.store import Catalog
 from pdplan.efficiency import engine_file
 from pdplan.measured import servers
+from pdplan.measured.predict import predict
 from pdplan.measured.recipes import _parsed, recipe_for, recipe_lists
 from pdplan.measured.run import Run
 from pdplan.measured.runs import sizes_of
@@ -102,6 +104,19 @@ def test_prompts_that_run_in_graphs_leave_the_host_nothing_to_start() -> None:
     many = run(engine="trtllm", precision="fp8", concurrency=64.0)
     assert servers.engine_settings(many) == {"operation_launch_s": 0}
     assert servers.engine_settings(replace(many, concurrency=32.0)) == {}
+
+
+def test_attention_dp_that_a_script_did_not_know_did_not_run() -> None:
+    # minimaxm2.5_fp8_b200.sh of early April 2026 passes --tensor-parallel-size alone.
+    listed = PoolPlan(hardware="b200", workers=1, tp=2, dp=2, ep=4)
+    ran = run(model="minimax-m2.5", engine="vllm", precision="fp8", date="2026-04-03", decode=listed)
+    served = as_served(replace(ran, gpus=4))
+    assert (served.decode.tp, served.decode.dp, served.decode.ep) == (2, 1, 2)
+    assert as_served(replace(ran, date="2026-04-22")).decode == listed
+    alone = replace(served, decode=replace(served.decode), gpus=2)
+    found = predict([served, alone], Catalog())
+    assert found.tpot_mean_s[0] == found.tpot_mean_s[1]
+    assert found.total_tok_per_s_per_gpu[0] == pytest.approx(found.total_tok_per_s_per_gpu[1] / 2)
 
 
 def test_every_build_that_a_rule_names_has_its_constants() -> None:

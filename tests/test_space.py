@@ -285,7 +285,7 @@ def test_extra_workers_are_counted_exactly(data):
     unit = np.array([data.draw(st.integers(1, 9)) for _ in range(cases)], dtype=float)
     extra = np.array([data.draw(st.integers(1, 9)) for _ in range(cases)], dtype=float)
     found = cheapest_extra(
-        lambda c, e, _: stairs[c, np.minimum(e, length - 1).astype(int)],
+        lambda c, e: stairs[c, np.minimum(e, length - 1).astype(int)],
         lambda c, n, e: n * unit[c] + e * extra[c],
         stairs[:, 0],
         stairs[:, -1] - data.draw(st.integers(0, 1)),

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pdplan.architecture.counts import Matrix
+from pdplan.calibration import elementwise
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, build_setting
 from pdplan.laws.experts import busiest_exchange_factor
-from pdplan.layout import Layout, decode_load, prefill_load
-from pdplan.ops import Message
+from pdplan.layout import Layout, decode_load, mixed_load, prefill_load
+from pdplan.ops import Message, Op
+from pdplan.ops.products import joint_gemm
 from pdplan.plan import Serving
 from pdplan.pools import Pool, prefill_service, prompt_among_s
 from pdplan.step import Setting, StepTime, step_time
@@ -160,3 +163,55 @@ def test_ranks_that_gather_send_every_token_everywhere() -> None:
     assert both == {"tokens all-gather": 2.0 * tokens, "tokens reduce-scatter": 2.0 * tokens}
     narrow = sent("fp4", gathers_tokens=1.0, fp4_dispatch_bytes=0.5625)
     assert narrow == {"tokens all-gather": 0.5625 * tokens, "tokens reduce-scatter": 2.0 * tokens}
+
+
+def test_q_k_and_v_are_one_product_whose_kv_heads_are_copied_beyond_their_number() -> None:
+    """Llama-3.1-70B: 64 heads and 8 KV heads of 128. vLLM's QKVParallelLinear holds 8 query heads and one KV
+    head on a rank of 8, (8 + 2)·128 = 1280 columns, and (4 + 2)·128 = 768 on one of 16."""
+    built = setting("llama-3.1-70b", "bf16")
+    for tp, columns in ((1, 10240), (8, 1280), (16, 768)):
+        step = step_time(built, Layout(tp=np.array([float(tp)])), decode_load(1.0, 1024, 1024))
+        ops = {op.name: op for op in (t.source for t in step.terms) if isinstance(op, Op)}
+        assert not any(name.startswith(("q ", "kv ")) for name in ops)
+        assert ops["qkv projection"].stored_bytes == pytest.approx(8192 * columns * 2)
+        assert ops["qkv projection"].flop == pytest.approx(2 * 8192 * columns)
+
+
+def test_latents_are_expanded_for_prompts_and_absorbed_for_answers() -> None:
+    """DeepSeek-V3 at tp 8: the down-projections are one product of 1536 + 576 columns; 16 heads on a rank.
+
+    A prompt's latents go through 16·(128 + 128)·512 weights once, those of its cached prefix again; a decode
+    step multiplies its queries by 16·128·512 weights before the core and its outputs by as many after it.
+    """
+    built = setting("deepseek-v3", "fp8")
+    layout = Layout(tp=np.array([8.0]))
+    prompt, answer = prefill_load(1.0, 1000, 24), decode_load(4.0, 1024, 1024)
+    found = {}
+    for name, load in (("prompt", prompt), ("answer", answer), ("both", mixed_load(answer, prompt))):
+        terms = step_time(built, layout, load).terms
+        found[name] = {t.source.name: t.source for t in terms if isinstance(t.source, Op)}
+    assert found["answer"]["qkv down projection"].flop == pytest.approx(2 * 4 * 7168 * 2112)
+    absorbed = ("query up projection (absorbed)", "output up projection (absorbed)")
+    assert not set(absorbed) & set(found["prompt"])
+    assert "kv up projection" not in found["answer"]
+    assert found["prompt"]["kv up projection"].flop == pytest.approx(2 * 1024 * 512 * 16 * 256)
+    for name in absorbed:
+        assert found["answer"][name].flop == pytest.approx(2 * 4 * 16 * 128 * 512)
+    for name in (*absorbed, "kv up projection"):
+        alone = {**found["prompt"], **found["answer"]}[name]
+        assert found["both"][name].flop == pytest.approx(alone.flop)
+
+
+def test_matrices_of_two_inputs_are_no_one_product() -> None:
+    q = Matrix(name="q", rows=8, columns=8, part="attention", split="columns", joined="qkv")
+    other = replace(q, name="kv", rows=16)
+    with pytest.raises(ValueError, match="one input"):
+        joint_gemm((q, other), 1, setting("llama-3.1-8b", "bf16").formats, Layout(tp=np.ones(1)), np.ones(1))
+
+
+def test_an_engine_apart_starts_all_kernels_of_a_layer_as_others_do() -> None:
+    """The tables time one pass; an entry is for the kernels of a layer, those of engines apart, too."""
+    entry = {"overhead_s": 1.7e-6, "rows": 12, "engines": {"vllm": {"overhead_s": 0.7e-6, "rows": 3}}}
+    layer = elementwise._of_a_layer(entry)
+    assert layer["overhead_s"] == pytest.approx(4 * 1.7e-6)
+    assert layer["engines"]["vllm"] == {"overhead_s": pytest.approx(4 * 0.7e-6), "rows": 3}

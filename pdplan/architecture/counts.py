@@ -26,7 +26,8 @@ class Matrix:
     `split` is the side that tensor parallelism divides: "columns" (Megatron's
     column-parallel), "rows" (row-parallel, an all-reduce follows) or "none"
     (every rank holds a copy). `max_shards` caps the division: a K projection of
-    8 heads on 16 ranks is held twice.
+    8 heads on 16 ranks is held twice. Matrices of one input that engines multiply
+    it with at once, side by side, name the product they are `joined` in.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Matrix:
     part: Part
     split: Literal["columns", "rows", "none"] = "none"
     max_shards: int | None = None
+    joined: str = ""
 
     @property
     def parameters(self) -> int:

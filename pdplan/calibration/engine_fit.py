@@ -36,7 +36,9 @@ STRENGTH = 0.5
 
 SEQUENCES = ("vllm", "sglang", "trtllm")
 """Engines with a sequence overhead of their own; the others take vLLM's."""
-OLD, DEEPGEMM, MI355X = "trtllm-1.1", "trtllm-1.1-deepgemm", "sglang-0.5.5-mi355x"
+OLD, DEEPGEMM = "trtllm-1.1", "trtllm-1.1-deepgemm"
+STARTING = (DEEPGEMM, "sglang-0.5.5-mi355x", "sglang-0.5.7-cdna3")
+"""Builds whose kernels start so many times as long."""
 LONG_ANSWERS = "inferencex"
 """The benchmark whose answers go on after their end, and whose drafts are accepted the more."""
 STEP = (
@@ -53,7 +55,7 @@ STEP = (
     Constant(path=("builds", OLD, "added_sequence_overhead_s"), start=1e-5, spread=1e-5, low=0.0, high=6e-5),
     *(
         Constant(path=("builds", build, "kernel_start_factor"), start=1.3, spread=0.5, low=1.0, high=4.0)
-        for build in (DEEPGEMM, MI355X)
+        for build in STARTING
     ),
     Constant(path=("common", "mtp_acceptance"), start=0.65, spread=0.1, low=0.2, high=0.95),
     Constant(
@@ -155,16 +157,15 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
     speculates = np.array([r.speculates for r in runs])
     known = np.array([r.drafted for r in runs])
     engine = np.array([r.engine for r in runs])
-    deepgemm = np.array([float(r.build == DEEPGEMM) for r in runs])
-    mi355x = np.array([float(r.build == MI355X) for r in runs])
-    old = deepgemm + np.array([float(r.build == OLD) for r in runs])
+    starting = np.array([[float(r.build == build) for build in STARTING] for r in runs])
+    old = np.array([float(r.build in (OLD, DEEPGEMM)) for r in runs])
     endless, osl = np.array([r.source == LONG_ANSWERS for r in runs]), np.array([r.osl for r in runs])
 
     def predicted(x: Array) -> Array:
-        skew, share, step_s, tuning, wait, imbalance, vllm, sglang, trtllm, more, starts, amd, *rest = x
-        acceptance, growth, *factors = rest
+        skew, share, step_s, tuning, wait, imbalance, vllm, sglang, trtllm, more, *rest = x
+        starts, (acceptance, growth, *factors) = rest[: len(STARTING)], rest[len(STARTING) :]
         sequence_s = np.select([engine == "sglang", engine == "trtllm"], [sglang, trtllm + more * old], vllm)
-        share_of = share * tuning_factor(tuning, runs) * starts**deepgemm * amd**mi355x
+        share_of = share * tuning_factor(tuning, runs) * np.prod(np.asarray(starts) ** starting, axis=1)
         slower = np.ones(len(index))
         for i, name in enumerate(("cdna3", "cdna4")):
             share_of = np.where(generation == name, share_of * factors[2 * i], share_of)

@@ -26,6 +26,7 @@ from pdplan.pools import Pool, prefill_service, prompt_among_s
 AMD = "amd"
 COLD = (
     ("benchmarks", "inferencex sglang", "hopper", "cold_start_s"),
+    ("benchmarks", "inferencex sglang", "blackwell", "cold_start_s"),
     ("benchmarks", "inferencex sglang", AMD, "cold_start_s"),
     ("benchmarks", "inferencex trtllm", "cold_start_s"),
 )
@@ -39,7 +40,12 @@ TTFT = (
     Constant(path=("generations", AMD, "operation_launch_s"), start=1.0, spread=0.5, low=0.0, high=3.0),
     Constant(path=("common", "token_overhead_s"), start=2.5e-6, spread=2e-6, low=0.0, high=3e-5),
     Constant(path=("common", "handover_steps"), start=5.0, spread=3.0, low=0.0, high=30.0),
-    *(Constant(path=path, start=1.5, spread=1.0, low=0.0, high=8.0) for path in COLD),
+    *(
+        Constant(path=path, start=60.0, spread=30.0, low=0.0, high=200.0)
+        if "blackwell" in path  # the whole of a large step's kernels
+        else Constant(path=path, start=1.5, spread=1.0, low=0.0, high=8.0)
+        for path in COLD
+    ),
     Constant(
         path=("benchmarks", "aiconfigurator-sweep", "convoy_prompts"),
         start=1.0,
@@ -127,7 +133,8 @@ def _of_group(group: list[Run], case: RunGroup) -> dict[str, Array]:
     ahead = np.maximum((each + np.minimum(fits, each)) / 2.0 - 1.0, 0.0)
     if colocated:  # of the burst's prompts a step holds several, and each takes less than alone
         alone_s = service.time_s / service.prompts
-        ahead = ahead * prompt_among_s(pool, workload, np.minimum(fits, each), alone_s) / alone_s
+        beside = each / pool.layout.pp / 2.0
+        ahead = ahead * prompt_among_s(pool, workload, np.minimum(fits, each), alone_s, beside) / alone_s
     one_convoy = alike and not engine.mixes_prefill
     generation = case.world.accelerator(group[0].hardware).generation
     mean = np.array([not np.isnan(run.ttft_mean_s) for run in group])
@@ -141,7 +148,9 @@ def _of_group(group: list[Run], case: RunGroup) -> dict[str, Array]:
         "handover": 0.0 if colocated else _handover(group, case.decode),
         "prompts": 1.0 + np.minimum(held * share, fits - 1.0),
         "burst": np.where(one_convoy, 0.0, workload.burst_share * ahead) * mean,
-        "cold": (np.asarray(workload.cold_start_s) > 0) * workload.burst_share * mean,
+        "cold": np.array([float((run.settings or {}).get("cold", 0.0)) for run in group])
+        * workload.burst_share
+        * mean,
         "queue_s": np.nan_to_num(parts["wait for prefill"] * (not alike)),
         "amd": float(generation.startswith("cdna")),
         "fixed_s": parts.get("KV transfer", np.zeros(())),

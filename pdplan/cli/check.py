@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pdplan.cli.options import CALIBRATION, CATALOG, CONFIDENCE, Flags, takes
+from pdplan.cli.options import CALIBRATION, CATALOG, CONFIDENCE, Flags, format_from, takes
 from pdplan.cli.output import ANSWERED, NO, emit, write
-from pdplan.errors import InputError, nearest, quoted_list
+from pdplan.errors import InputError, quoted_list
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +42,7 @@ def check(
     ] = None,
 ) -> int:
     """Deployments against their limits, for CI: exit code 0 all met, 1 breached, 2 bad input."""
-    chosen = _format(format)
+    chosen = format_from(format, FORMATS)
     files = {path: _format_of_file(path) for path in save or ()}
     if baseline is not None and against is not None:
         raise InputError("--baseline and --against are given; give one of them")
@@ -72,15 +72,6 @@ def register(app: typer.Typer) -> None:
 
 
 # ------------------------------------------------------------------------ inside
-
-
-def _format(text: str) -> str:
-    name = {"md": "markdown"}.get(text.casefold(), text.casefold())
-    if name not in FORMATS:
-        close = nearest(name, FORMATS)
-        hint = f"; did you mean {quoted_list(close)}?" if close else ""
-        raise InputError(f"--format: '{text}' is not known{hint} (one of {', '.join(FORMATS)})")
-    return name
 
 
 def _format_of_file(path: str) -> str:

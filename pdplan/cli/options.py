@@ -218,13 +218,19 @@ class Flags:
     @property
     def format(self) -> str:
         """The output format; raises InputError if there is no such format."""
-        text = self.values.get("format") or "text"
-        name = {"md": "markdown"}.get(text.casefold(), text.casefold())
-        if name not in FORMATS:
-            close = nearest(name, FORMATS)
-            hint = f"; did you mean {quoted_list(close)}?" if close else ""
-            raise InputError(f"--format: '{text}' is not known{hint} (one of {', '.join(FORMATS)})")
-        return name
+        return format_from(self.values.get("format") or "text", FORMATS)
+
+
+def format_from(text: str, known: tuple[str, ...]) -> str:
+    """The output format of a name; raises InputError if it is not one of those known."""
+    name = {"md": "markdown"}.get(text.casefold(), text.casefold())
+    if name not in known:
+        close = nearest(name, known)
+        hint = f"; did you mean {quoted_list(close)}?" if close else ""
+        if name in ("yaml", "yml"):
+            hint = "; JSON is YAML, too: what --format json prints can be given to other commands"
+        raise InputError(f"--format: '{text}' is not known{hint} (one of {', '.join(known)})")
+    return name
 
 
 def takes(*flags: Flag) -> Callable[[Callable[..., int | None]], Callable[..., None]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from pdplan.explain.builder import Quantity, number
+from pdplan.explain.sources import COUNTED
 from pdplan.explain.writer import Known, Writer, plain_input, used_in
 from pdplan.ops import Op
 
@@ -16,17 +17,13 @@ def _gemm(writer: Writer, op: Op, group: str) -> Known:
         return {"m": known["m"]}
     if op.name.startswith("LM head"):
         return {"m": known["o"]}
-    used = {"m_0": known["m"], "b_p": known["b_p"], "p": known["p"]}
-    line = writer.line(
-        group,
-        "m",
-        "rows: new tokens and cached ones, expanded again",
-        "m_0+b_p*p",
-        used,
-        "tokens",
-        value=rows,
-    )
-    return {"m": line}
+    if op.name.endswith("(absorbed)"):
+        name, expression = "rows: tokens of running sequences", "b_d*q"
+        inputs = {k: known[k] for k in ("b_d", "q")}
+    else:
+        name, expression = "rows: new tokens and cached ones, expanded again", "b_p*(n+p)"
+        inputs = {k: known[k] for k in ("b_p", "n", "p")}
+    return {"m": writer.line(group, "m", name, expression, inputs, "tokens", value=rows)}
 
 
 def _prefill_attention(writer: Writer, op: Op, group: str) -> Known:
@@ -171,7 +168,10 @@ def _experts(writer: Writer, op: Op, group: str) -> Known:
 
 
 def _elementwise(writer: Writer, op: Op, group: str) -> Known:
-    return {"m": writer.known["m"]}
+    elements = Quantity(
+        number(op.inputs["U"]), "elements", f"{COUNTED}: q, k and v of a token on one rank, all layers"
+    )
+    return {"m": writer.known["m"], "U": elements}
 
 
 _BY_FAMILY: Mapping[str, Callable[[Writer, Op, str], Known]] = {

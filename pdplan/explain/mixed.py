@@ -29,10 +29,12 @@ def mixed_tpot(b: Builder, case: Case, running: Quantity, what: str, *, detail: 
     known = answer_load(b, case, name, running)
     plain = write_step(b, sources, mixed.decode, known, f"{what} without prefill", detail=detail)
     alone = rounds(b, case, name, running, known, plain, what, detail=detail)
+    beside = bool(sources.setting.constants.engine.mixes_prefill)
     prompts = Quantity(1.0, "prompts", "one prompt is worked on by a server at a time")
     prefill, cut = prompt_load(b, case, name, prompts)
     steps = cut["N_s"]
-    beside = bool(sources.setting.constants.engine.mixes_prefill)
+    if float(np.max(mixed.prompts)) > 1.0:
+        prompts = prefill["b_p"] = _prompts_of_a_step(b, case, mixed, running, cut)
     if beside:
         used = {"b_d": known["b_d"], "q": known["q"], "b_p": prompts, "n": prefill["n"]}
         both = known | prefill
@@ -46,7 +48,7 @@ def mixed_tpot(b: Builder, case: Case, running: Quantity, what: str, *, detail: 
         both["o"] = prompts
         title = f"{what}: chunk of prompt on its own"
     chunked = write_step(b, sources, mixed.prefill, both, title, detail=detail)
-    found = _write_prompt(b, case, mixed, (plain, chunked), alone, cut, title)
+    found = _write_prompt(b, case, mixed, (plain, chunked), alone, cut | {"b_p": prompts}, title)
     per_batch = case.micro_batches_per_worker(name)
     used = alone.used | {"N": running, "OSL": case.osl, "servers": per_batch, "t_x": found["t_x"]}
     tpot = b.line(
@@ -66,6 +68,21 @@ def mixed_tpot(b: Builder, case: Case, running: Quantity, what: str, *, detail: 
     return found
 
 
+def _prompts_of_a_step(
+    b: Builder, case: Case, mixed: MixedStep, running: Quantity, cut: dict[str, Quantity]
+) -> Quantity:
+    """Where answers are shorter than the batch, more than one prompt starts in each step."""
+    used = {"N": running, "OSL": case.osl, "servers": case.micro_batches_per_worker("colocated")}
+    return b.line(
+        "b_p",
+        "prompts that a step holds: as many as answers end, and as fit",
+        "min(N/OSL/servers,max(floor(M/n_0),1))",
+        used | {"M": cut["M"], "n_0": cut["n_0"]},
+        "prompts",
+        value=mixed.prompts,
+    )
+
+
 def _write_prompt(
     b: Builder,
     case: Case,
@@ -79,6 +96,8 @@ def _write_prompt(
     plain, chunked = steps
     engine = case.pools["colocated"].setting.constants.engine
     count, beside = {"N_s": cut["N_s"]}, bool(engine.mixes_prefill)
+    shared = {"b_p": cut.pop("b_p")} if cut["b_p"].value > 1.0 else {}
+    each = "/b_p" if shared else ""
     extra, used = ("N_s*(t_c-t)", {"t_c": chunked.total, "t": plain.total})
     through, slowest = "N_s*t_c", {"t_c": chunked.total}
     stages = chunked.earlier is not None
@@ -97,8 +116,8 @@ def _write_prompt(
     added = b.line(
         "t_x",
         "what a prompt adds to the steps of its server",
-        extra,
-        count | used,
+        extra + each,
+        count | used | shared,
         "s",
         value=mixed.prefill_extra_s,
     )
@@ -124,8 +143,8 @@ def _write_prompt(
         found["x_s"] = b.line(
             "x_s",
             "what it adds there",
-            "N_s*(s_c-t)",
-            count | {"s_c": slowest["s_c"], "t": decodes},
+            "N_s*(s_c-t)" + each,
+            count | {"s_c": slowest["s_c"], "t": decodes} | shared,
             "s",
             value=mixed.prefill_slot_extra_s,
         )
@@ -133,7 +152,7 @@ def _write_prompt(
         "S_q",
         "what a prompt takes of its server: those that wait together share steps",
         "t_x+N_s*t/max(floor(M/n_0),1)",
-        cut | {"t_x": found["x_s"], "t": decodes},
+        {k: cut[k] for k in ("N_s", "M", "n_0")} | {"t_x": found["x_s"], "t": decodes},
         "s",
         value=mixed.prefill_work_s,
     )

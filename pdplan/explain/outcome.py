@@ -223,10 +223,11 @@ def write_network_busy(b: Builder, case: Case, found: Found) -> None:
 def write_colocated_busy(b: Builder, case: Case, found: Found) -> None:
     used = {"lam": case.arrivals("colocated"), "X_d": _write_slots(b, case)}
     used |= {"a": found["offered"], "c": found["servers"]}
+    closed = case.workload.concurrency is not None  # takes what there is
     b.line(
         "rho",
         f"utilisation{_of(case, 'colocated')}: of slots or of prefill servers",
-        "max(lam/X_d,a/c)",
+        "max(min(lam/X_d,1),a/c)" if closed else "max(lam/X_d,a/c)",
         used,
         "",
         value=case.metrics.utilisation["colocated"],

@@ -46,6 +46,7 @@ def used_in(expression: str, inputs: Mapping[str, Quantity]) -> dict[str, Quanti
 _UNITS = {
     "m": "tokens",
     "s": "ranks",
+    "s_1": "ranks",
     "w": "B",
     "a": "B",
     "kv": "B",
@@ -73,7 +74,7 @@ _UNITS = {
     "g": "ranks",
     "h_s": "heads",
 }
-_FROM_PLAN = {"s", "g", "ep", "dp", "tp"}
+_FROM_PLAN = {"s", "s_1", "g", "ep", "dp", "tp"}
 
 
 def plain_input(sources: Sources, op: Op, name: str) -> Quantity:

@@ -74,6 +74,7 @@ def predict(runs: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None
             if share > 1.0:
                 reasons[i] = _beyond(share)
     tpot, ttft, median, rate = found
+    rate = _told_throughput(runs, tpot, ttft, rate)
     return Predictions(
         tpot_mean_s=tpot,
         ttft_mean_s=ttft,
@@ -170,6 +171,19 @@ def run_group(
         prefill = _pool(setting(sender, "prefill"), [run.prefill or run.decode for run in group])
         prefill = replace(prefill, max_batch=prefill.micro_batches_per_worker)
     return RunGroup(decode=decode, prefill=prefill, workload=workload, world=world)
+
+
+def _told_throughput(runs: list[Run], tpot_s: Array, ttft_s: Array, at_rate: Array) -> Array:
+    """Tokens per second and listed GPU of each run, its opening burst included.
+
+    A closed loop of N requests has N·(ISL + OSL)/(TTFT + TPOT·(OSL − 1)); one long under way has no burst,
+    and it is `at_rate`, which open loops keep.
+    """
+    lengths = np.array([(run.mean_isl + run.mean_osl, run.mean_osl - 1.0) for run in runs]).reshape(-1, 2)
+    gpus = np.array([run.gpus for run in runs], dtype=float)
+    in_flight = np.array([math.nan if run.open_loop else run.concurrency for run in runs])
+    told = in_flight * lengths[:, 0] / (ttft_s + tpot_s * lengths[:, 1]) / gpus
+    return np.where(np.isnan(in_flight), at_rate, told)
 
 
 def _beyond(load: float) -> str:

@@ -27,7 +27,7 @@ SETTINGS = (
     *("held_up_to_steps", "queued_steps", "balanced_steps", "batched_steps", "batched_tokens"),
     *("step_tokens", "cold", "drafted", "date", "rounds"),
     *("rank_batch", "worker_batch", "padded_batch", "prefill_dp", "prefill_ep", "decode_dp", "decode_ep"),
-    *("experts_over_all", "attention_dp", "build"),
+    *("experts_over_all", "attention_dp", "dp_ignored", "build"),
     *("attention_weights", "node_bytes_per_s", "handover_tokens_per_s"),
     *ENGINE_SETTINGS,
     *(f"{role}_{name}" for role in ROLES for name in ENGINE_SETTINGS),
@@ -55,7 +55,10 @@ def as_served(run: Run) -> Run:
     found = server_settings(run)
     everything = {"decode_dp": found.get("attention_dp"), "decode_ep": found.get("experts_over_all")}
     sizes = {name: "all" for name, wanted in everything.items() if wanted} | found
-    decode = _split_as_started(run.decode, sizes.get("decode_dp"), sizes.get("decode_ep"))
+    decode = run.decode
+    if found.get("dp_ignored"):
+        decode = replace(decode, dp=1, ep=min(decode.ep, decode.tp))
+    decode = _split_as_started(decode, sizes.get("decode_dp"), sizes.get("decode_ep"))
     prefill = run.prefill
     if prefill is not None:
         prefill = _split_as_started(prefill, sizes.get("prefill_dp"), sizes.get("prefill_ep"))
@@ -186,7 +189,9 @@ def _in_range(run: Run, rule: Mapping[str, Any]) -> bool:
 
 def _value(run: Run, name: str) -> Any:
     """A field of the run, a size of the pool that decodes or prefills (0 where there is none), or the requests
-    in flight on an attention rank (rank_concurrency)."""
+    in flight on an attention rank (rank_concurrency), the prompt tokens that come first (burst_tokens)."""
+    if name == "burst_tokens":
+        return run.concurrency * run.isl
     if name == "rank_concurrency":
         return run.concurrency / (run.decode.workers * run.decode.dp * run.decode.pp)
     role, _, size = name.partition("_")

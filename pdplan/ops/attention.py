@@ -7,25 +7,24 @@ from typing import Literal
 
 import numpy as np
 
-from pdplan.architecture.counts import AttentionCore, RecurrentState
-from pdplan.architecture.mixers import Mixer
+from pdplan.architecture.counts import AttentionCore, Matrix, RecurrentState
+from pdplan.architecture.mixers import Latent, Mixer
 from pdplan.formats import Formats
 from pdplan.laws.attention import attention_flop, cache_read_bytes, causal_pairs, mean_clipped_context
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load
 from pdplan.ops.kinds import ACTIVATION_BYTES, SCORE_BYTES, Family, Op
-from pdplan.ops.products import gemm
+from pdplan.ops.products import gemm, joint_gemm, products
 
 
 def mixer_ops(
     mixer: Mixer, layers: float, hidden: int, formats: Formats, layout: Layout, load: Load
 ) -> Iterator[Op]:
-    for matrix in mixer.matrices(hidden):
-        rows = load.rows
-        if matrix.name == "kv up" and load.has_prefill:
-            # Prefill in the expanded form expands the cached prefix again.
-            rows = rows + np.asarray(load.prefill_sequences) * load.prefill_past
-        yield gemm(matrix, layers, formats, layout, rows)
+    for together in products(mixer.matrices(hidden)):
+        if isinstance(mixer, Latent) and together[0].name == "kv up":
+            yield from _latent_up_ops(mixer, together[0], layers, formats, layout, load)
+        else:
+            yield joint_gemm(together, layers, formats, layout, load.rows)
     for core in mixer.cores():
         if load.has_prefill:
             yield _prefill_core(core, layers, formats, layout, load)
@@ -39,6 +38,58 @@ def mixer_ops(
             yield _prefill_recurrence(state, layers, layout, load)
         if load.has_decode:
             yield _decode_recurrence(state, layers, layout, load)
+
+
+def _latent_up_ops(
+    mixer: Latent, matrix: Matrix, layers: float, formats: Formats, layout: Layout, load: Load
+) -> Iterator[Op]:
+    """Up-projection of the latent: of the keys and values of prompts, of the queries and outputs else.
+
+    The expanded form multiplies the latents of a prompt, and those of its cached prefix again; the absorbed
+    form, of decodes and of sparse attention, multiplies queries before the core and its outputs after it,
+    head by head: two products.
+    """
+    absorbed = load.rows
+    if load.has_prefill and mixer.indexer is None:
+        prompts = np.asarray(load.prefill_sequences, dtype=float)
+        expanded = prompts * (np.asarray(load.prefill_tokens) + load.prefill_past)
+        absorbed = np.asarray(load.decode_sequences, dtype=float) * load.queries
+        yield gemm(matrix, layers, formats, layout, expanded)
+        if not load.has_decode:
+            return
+    heads = mixer.heads / np.minimum(layout.tp, mixer.heads)
+    for name, width, depth in (
+        ("query up", mixer.qk_nope_head_dim, mixer.qk_nope_head_dim),
+        ("output up", mixer.v_head_dim, mixer.kv_lora_rank),
+    ):
+        each = heads * mixer.kv_lora_rank * float(width)
+        yield Op(
+            name=f"{name} projection (absorbed)",
+            family="gemm",
+            dtype=formats.arithmetic(matrix.part),
+            layers=layers,
+            flop=2.0 * absorbed * each,
+            stored_bytes=np.asarray(each * formats.weight_bytes(matrix.part)),
+            activation_bytes=absorbed * heads * (mixer.kv_lora_rank + width) * ACTIVATION_BYTES,
+            rows=absorbed,
+            depth=np.asarray(float(depth)),
+            input_bytes=absorbed * heads * depth * ACTIVATION_BYTES,
+            inputs={
+                "m": absorbed,
+                "h": heads,
+                "c": mixer.kv_lora_rank,
+                "d": width,
+                "w": formats.weight_bytes(matrix.part),
+                "a": ACTIVATION_BYTES,
+            },
+            counted={
+                "flop": "2*m*h*c*d",
+                "stored_bytes": "h*c*d*w",
+                "activation_bytes": "m*h*(c+d)*a",
+                "depth": "d" if depth == width else "c",
+                "input_bytes": "m*h*d*a" if depth == width else "m*h*c*a",
+            },
+        )
 
 
 def _reach(core: AttentionCore) -> float | None:

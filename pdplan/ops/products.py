@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import numpy as np
 
 from pdplan.architecture.counts import Matrix
@@ -18,6 +21,65 @@ def shards(matrix: Matrix, layout: Layout) -> Array:
     if matrix.split == "none":
         return np.ones_like(layout.tp)
     return layout.tp if matrix.max_shards is None else np.minimum(layout.tp, matrix.max_shards)
+
+
+def products(matrices: Iterable[Matrix]) -> list[tuple[Matrix, ...]]:
+    """Matrices by the products that engines run: those joined in one side by side, in their order.
+
+    vLLM, SGLang and TensorRT-LLM all run q, k and v as one product, and the down-projections of MLA.
+
+    >>> from dataclasses import replace
+    >>> q = Matrix(name="q", rows=8, columns=8, part="attention", joined="qkv")
+    >>> [[m.name for m in p] for p in products([q, replace(q, name="kv"), replace(q, name="o", joined="")])]
+    [['q', 'kv'], ['o']]
+    """
+    found: dict[str, list[Matrix]] = {}
+    for matrix in matrices:
+        found.setdefault(matrix.joined or f"{matrix.name} ({matrix.part})", []).append(matrix)
+    return [tuple(together) for together in found.values()]
+
+
+def joint_gemm(
+    together: Sequence[Matrix], layers: float, formats: Formats, layout: Layout, rows: Array
+) -> Op:
+    """One product of an input with several matrices side by side: N = N_1/s_1 + N_2/s_2 + … on a rank.
+
+    Each has its own share: a rank of 16 has a sixteenth of the query heads and one of 8 KV heads whole.
+    """
+    first, *others = together
+    if not others:
+        return gemm(first, layers, formats, layout, rows)
+    if any((m.rows, m.part, m.split == "rows") != (first.rows, first.part, False) for m in together):
+        raise ValueError(f"{first.joined}: joined matrices need one input, one format and whole rows")
+    inputs: dict[str, Any] = {}
+    k, n, sizes = float(first.rows), np.zeros(()), []
+    for number, matrix in enumerate(together):
+        width, sharing = (f"N_{number}", f"s_{number}") if number else ("N", "s")
+        inputs |= {width: matrix.columns, sharing: shards(matrix, layout)}
+        n = n + matrix.columns / inputs[sharing]
+        sizes.append(f"{width}/{sharing}")
+    columns = "+".join(sizes)
+    return Op(
+        name=f"{first.joined} projection",
+        family="gemm",
+        dtype=formats.arithmetic(first.part),
+        layers=layers,
+        flop=2.0 * rows * k * n,
+        stored_bytes=np.asarray(k * n * formats.weight_bytes(first.part)),
+        activation_bytes=rows * (k + n) * ACTIVATION_BYTES,
+        rows=rows,
+        depth=k,
+        input_bytes=rows * k * ACTIVATION_BYTES,
+        inputs={"m": rows, "K": first.rows, **inputs}
+        | {"w": formats.weight_bytes(first.part), "a": ACTIVATION_BYTES},
+        counted={
+            "flop": f"2*m*K*({columns})",
+            "stored_bytes": f"K*({columns})*w",
+            "activation_bytes": f"m*(K+{columns})*a",
+            "depth": "K",
+            "input_bytes": "m*K*a",
+        },
+    )
 
 
 def gemm(matrix: Matrix, layers: float, formats: Formats, layout: Layout, rows: Array) -> Op:
@@ -87,13 +149,26 @@ def elementwise(stack: Stack, layout: Layout, tokens: Array) -> Op:
     """Norms, residuals, rotary and activation functions: passes over the activations.
 
     Per layer: two fused residual norms (2 reads and 2 writes of the hidden state
-    each), and the activation function (2 reads, 1 write of its width).
+    each), the activation function (2 reads, 1 write of its width), and where there is
+    attention, rotary embedding and the write to the cache (q, k and v read and written).
     """
     widths = sum(
         count * block.intermediate_size * (block.per_token if isinstance(block, Experts) else 1)
         for block, count in stack.feed_forwards
     )
-    passes = 8.0 * stack.hidden_size + 3.0 * widths / stack.layers / layout.tp
+    heads = sum(
+        (
+            count
+            * (
+                _shared(core.heads * core.qk_dim, core.heads, layout)
+                + _shared(core.cached_elements, core.cache_shards, layout)
+            )
+            for mixer, count in stack.mixers
+            for core in mixer.cores()[:1]
+        ),
+        start=np.zeros(()),
+    )
+    passes = 8.0 * stack.hidden_size + 3.0 * widths / stack.layers / layout.tp + 2.0 * heads / stack.layers
     return Op(
         name="norms, residuals, activations",
         family="elementwise",
@@ -106,12 +181,18 @@ def elementwise(stack: Stack, layout: Layout, tokens: Array) -> Op:
             "m": tokens,
             "H": stack.hidden_size,
             "V": widths,
+            "U": heads,
             "L": stack.layers,
             "tp": layout.tp,
             "a": ACTIVATION_BYTES,
         },
-        counted={"activation_bytes": "m*(8*H+3*V/L/tp)*a"},
+        counted={"activation_bytes": "m*(8*H+3*V/L/tp+2*U/L)*a"},
     )
+
+
+def _shared(elements: float, most: int, layout: Layout) -> Array:
+    """Elements per rank, where at most so many ranks share them."""
+    return np.asarray(elements / np.minimum(layout.tp, most))
 
 
 def head_ops(stack: Stack, formats: Formats, layout: Layout, load: Load) -> list[Op]:

@@ -98,7 +98,7 @@ def accelerator_report(accelerator: Accelerator, path: str) -> Report:
         Headline(f"{accelerator.name}: {accelerator.full_name}, {accelerator.confidence} confidence{state}"),
         table("Numbers", "what|>value|?confidence|?date|?source|~note", number_rows),
         table("Prices", ">per hour|~kind|~provider|date|source|~note", price_rows),
-        table("Sources", "key|~title and reference|date|~note", source_rows),
+        table("Sources", "key|~title and reference|?date|?~note", source_rows),
         table("", "|~", about),
         Bullets(title="Notes", items=accelerator.notes),
     )

@@ -59,7 +59,7 @@ def robustness_blocks(found: Recommendation) -> list[Block]:
         )
         for state, metrics in states
     ]
-    return [table("Robustness", f"state|>requests|>TTFT {at}|>TPOT {at}|~busy", rows)]
+    return [table("Robustness", f"~state|>requests|>TTFT {at}|>TPOT {at}|~busy", rows)]
 
 
 def _down(question: Question) -> str:

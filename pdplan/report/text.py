@@ -6,6 +6,7 @@ that may wrap do, and some are left out.
 
 from __future__ import annotations
 
+import re
 import textwrap
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,8 @@ _CODES: dict[Style, str] = {"": "", "strong": "1", "good": "32", "bad": "31", "f
 _GAP = "  "
 _NARROWEST = 12
 _ARROW = " → "
+_IN_ADDRESS = re.compile(r"(?<=[^/:]/)(?=[^/])")
+"""Behind the slashes of an address or a path."""
 _WORD = 25
 """The longest part of a plan that is kept in one line."""
 
@@ -169,8 +172,17 @@ def _longest_word(block: Table, column: int) -> int:
 
 
 def _words(text: str) -> list[str]:
+    """What stays on one line of a cell: words, sides of an arrow, parts of an address.
+
+    >>> _words("see https://docs.example.org/a-long-way/to-the-page.html")
+    ['see', 'https://docs.example.org/', 'a-long-way/', 'to-the-page.html']
+    """
     parts = _at_arrows(text)
-    return parts if len(parts) > 1 and max(map(_length, parts)) <= _WORD else text.split()
+    if len(parts) > 1 and max(map(_length, parts)) <= _WORD:
+        return parts
+    return [
+        part for word in text.split() for part in (_IN_ADDRESS.split(word) if len(word) > _WORD else [word])
+    ]
 
 
 def _at_arrows(text: str) -> list[str]:
@@ -184,7 +196,16 @@ def _at_arrows(text: str) -> list[str]:
 def _cell_lines(text: str, width: int) -> list[str]:
     if _length(text) <= width:
         return [text]
-    return [line for part in _at_arrows(text) for line in _wrapped(part, width)]
+    lines = (line for part in _at_arrows(text) for line in _wrapped(part, width))
+    return [piece for line in lines for piece in _cut_address(line, width)]
+
+
+def _cut_address(line: str, width: int) -> Iterator[str]:
+    """A line that is one long address, cut behind slashes."""
+    while _length(line) > width and (cut := [m.end() for m in _IN_ADDRESS.finditer(line, 0, width + 1)]):
+        yield line[: cut[-1]]
+        line = line[cut[-1] :]
+    yield line
 
 
 def _row(

@@ -24,6 +24,8 @@ CLOSED = 1e-7
 """A gap below this is none."""
 MOST = 300
 """Partial choices of one role that are followed at once."""
+MOST_COUNTS = 1000
+"""Of the kinds of workers of a role, together: where more are, fractions of workers say as much sooner."""
 TIME_LIMIT_S = 2.0
 """For choosing among the plans found."""
 DEARTH = 20.0
@@ -61,12 +63,17 @@ class _Plan:
 
 
 def solve_apart(programme: Programme) -> Solution | None:
-    """A solution with a bound on all; None where no plans found fit the stock together, or where limits of
-    single deployments tie their roles."""
+    """A solution with a bound on all.
+
+    None where no plans found fit the stock together, where limits of single deployments tie their roles,
+    and of large fleets.
+    """
     if programme.missing or not programme.whole or np.any(np.isfinite(programme.own_max_gpus)):
         return None
     names = list(programme.tariffs)
     options = _options(programme, names)
+    if any(len(role.share) > MOST_COUNTS for many in options.values() for roles in many for role in roles):
+        return None
     deployments = sorted({option.deployment for option in programme.options})
     master = _Master(programme, names, deployments)
     first = np.array([programme.tariffs[hw].lots[0].usd_per_h for hw in names])
@@ -86,7 +93,10 @@ def solve_apart(programme: Programme) -> Solution | None:
         # At first nothing is known of what deployments are worth: they cost as much at the least prices.
         low = relaxed.amount + (short if bound == -np.inf else np.minimum(short, 0.0)).sum()
         bound = max(bound, float(low))
-        relaxed = master.in_fractions()
+        priced = master.in_fractions()
+        if priced is None:
+            return None
+        relaxed = priced
         if relaxed.amount <= bound + CLOSED * abs(bound):
             break
     return master.solution(bound)
@@ -263,8 +273,8 @@ class _Master:
             self.known.add(plan.counts)
             self.plans.append(plan)
 
-    def in_fractions(self) -> _Relaxed:
-        """The optimum in fractions of plans, and the prices that it comes with."""
+    def in_fractions(self) -> _Relaxed | None:
+        """The optimum in fractions of plans, and the prices that it comes with; None above the budgets."""
         from scipy.optimize import linprog
 
         table = self._table()
@@ -277,6 +287,8 @@ class _Master:
             bounds=np.column_stack([np.zeros(len(table.cost)), table.most]),
             method="highs",
         )
+        if found.x is None:
+            return None
         worth, kinds = -found.ineqlin.marginals, len(self.names)
         beside = worth[kinds] if np.isfinite(self.programme.max_gpus) else 0.0
         return _Relaxed(

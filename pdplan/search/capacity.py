@@ -125,15 +125,25 @@ def counts_up_to(most: int) -> tuple[int, ...]:
 
 
 def curves(
-    role: str, types: Mapping[str, Choices], limits: Limits, most_gpus: Mapping[str, float]
+    role: str,
+    types: Mapping[str, Choices],
+    limits: Limits,
+    most_gpus: Mapping[str, float],
+    batches: Mapping[str, Array] | None = None,
 ) -> list[Curve]:
-    """The curves of every type that no other on the same accelerator beats at every count."""
+    """The curves of every type that no other on the same accelerator beats at every count.
+
+    `batches`: by accelerator, those with which decode workers keep the ceiling on TPOT, if known.
+    """
     found: list[Curve] = []
     free = replace(limits, tpot_s=np.inf)  # batches that keep the ceiling on TPOT are worked out once
     for hardware, choices in types.items():
         if isinstance(choices, DecodeChoices):
-            choices = choices.take(np.flatnonzero(choices.fastest_tpot_s < limits.tpot_s))
-            within = _Kinds(role=role, hardware=hardware, choices=_within_tpot(choices, limits), limits=free)
+            quick = np.flatnonzero(choices.fastest_tpot_s < limits.tpot_s)
+            largest = choices.limit if batches is None else batches[hardware]
+            choices, largest = choices.take(quick), largest[quick]
+            fast = replace(choices, limit=largest) if batches is not None else _within_tpot(choices, limits)
+            within = _Kinds(role=role, hardware=hardware, choices=fast, limits=free)
         else:
             within = _Kinds(role=role, hardware=hardware, choices=choices, limits=free)
         kept, rates = _undominated(within, most_gpus[hardware])
@@ -288,14 +298,19 @@ def _within_tpot(choices: DecodeChoices, limits: Limits) -> DecodeChoices:
     """The batches that keep the ceiling on TPOT, too."""
     if not np.isfinite(limits.tpot_s):
         return choices
-    pool, workload = choices.candidates.pool, limits.workload
+    return replace(choices, limit=batches_within(choices, limits.workload, np.array([limits.tpot_s]))[0])
+
+
+def batches_within(choices: DecodeChoices, workload: Workload, tpots_s: Array) -> Array:
+    """The largest batches that keep each of some ceilings on TPOT, ceilings by types."""
+    pool, ceilings = choices.candidates.pool, np.asarray(tpots_s)[:, None]
 
     def surplus(running: Array) -> Array:
-        tpot = pool_tpot_s(pool, workload, running, choices.colocated)
-        return choices.limit * (np.broadcast_to(tpot, running.shape) / limits.tpot_s - 1.0)
+        tpot = np.broadcast_to(pool_tpot_s(pool, workload, running, choices.colocated), running.shape)
+        return choices.limit * (tpot / ceilings - 1.0)
 
-    lowest = np.full(len(choices), 1e-6)
-    return replace(choices, limit=increasing_root(surplus, lowest, np.asarray(choices.limit, dtype=float)))
+    shape = (len(tpots_s), len(choices))
+    return increasing_root(surplus, np.full(shape, 1e-6), np.broadcast_to(choices.limit, shape).astype(float))
 
 
 def _colocated_rates(choices: DecodeChoices, workers: Array, limits: Limits) -> Array:
@@ -335,11 +350,11 @@ def _without_trickles(rates: Array) -> Array:
     return np.where(rates > TRICKLE_PER_S, rates, 0.0)
 
 
-def least_mean_tpot_s(choices: DecodeChoices, ceiling: Limits) -> float:
-    """The least mean TPOT that goes with a TPOT at the percentile above the ceiling: of a single worker.
+def least_mean_tpot_s(choices: DecodeChoices, workload: Workload, slo: Slo, batches: Array) -> Array:
+    """The least mean TPOT that goes with a TPOT at the percentile of these batches or larger ones, by row.
 
     One worker's batch fluctuates most, so its mean is furthest below its percentile.
     """
-    limit = _within_tpot(choices, ceiling).limit
-    mean = mean_for_peak(limit, ceiling.slo.z)
-    return float(np.min(pool_tpot_s(choices.candidates.pool, ceiling.workload, mean, choices.colocated)))
+    mean = mean_for_peak(batches, slo.z)
+    tpot = pool_tpot_s(choices.candidates.pool, workload, mean, choices.colocated)
+    return np.asarray(np.broadcast_to(tpot, batches.shape).min(axis=1))

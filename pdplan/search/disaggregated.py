@@ -80,7 +80,7 @@ def bound_prefill(
     osl, hardware = problem.workload.osl, prefill.candidates.hardware
     slos = [slo_on(problem.slo, problem.serving, hardware, d.hardware) for d in pools]
     loosest = max(float(ttft_limit_s(slo, osl, np.asarray(fastest))) for slo in slos)
-    bound = least_prefill_workers(problem, prefill, None, np.asarray(loosest - first))
+    bound = least_prefill_workers(problem, prefill, None, np.asarray(first), np.asarray(loosest))
     possible = np.flatnonzero(np.isfinite(bound))
     prefill, bound = prefill.take(possible), bound[possible]
     candidates = prefill.candidates
@@ -146,8 +146,7 @@ def _size_block(
 ) -> list[Candidate]:
     """Size a block of pairs and evaluate those that work."""
     limit = ttft_limit_s(problem.slo, problem.workload.osl, decode.tpot_slo_s)
-    bounds = (least, np.full(len(least), np.inf))
-    workers = least_prefill_workers(problem, prefill, decode, limit, bounds)
+    workers = least_prefill_workers(problem, prefill, decode.pool, decode.first_step_s, limit)
     found = _candidates(problem, prefill, workers, decode)
     best = min([best, *(problem.objective.cost(c) for c in found)])
     extra = extra_decode_workers(problem, prefill, workers, decode, least, best, EQUAL)
@@ -155,7 +154,7 @@ def _size_block(
     if len(index):
         more, part = with_extra(problem, decode.take(index), extra[index]), prefill.take(index)
         limit = ttft_limit_s(problem.slo, problem.workload.osl, more.tpot_slo_s)
-        again = least_prefill_workers(problem, part, more, limit, (least[index], workers[index]))
+        again = least_prefill_workers(problem, part, more.pool, more.first_step_s, limit)
         found += _candidates(problem, part, again, more)
     return found
 

@@ -20,8 +20,8 @@ MOST_EXTRA = 2**20
 CHEAPER = 1 - 1e-12
 """What costs less than another by no more than this is no cheaper."""
 
-Needed = Callable[[Array, Array, Array], Array]
-"""(cases, extra workers, no fewer than) -> workers needed in the other pool, infinite where none do."""
+Needed = Callable[[Array, Array], Array]
+"""(cases, extra workers) -> workers needed in the other pool, infinite where no number does."""
 Cost = Callable[[Array, Array, Array], Array]
 """(cases, workers needed, extra workers) -> cost; never falling in either number."""
 
@@ -47,7 +47,7 @@ def cheapest_extra(
     number that could pay that it needs too many, so do all before it.
 
     >>> steps = np.array([9.0, 9.0, 5.0, 5.0, 2.0])
-    >>> def needed(cases, extra, least): return steps[np.minimum(extra.astype(int), 4)]
+    >>> def needed(cases, extra): return steps[np.minimum(extra.astype(int), 4)]
     >>> def cost(cases, workers, extra): return 3 * workers + 5 * extra  # 27, 32, 25, 30, 26
     >>> cheapest_extra(needed, cost, np.array([9.0]), np.array([2.0]), np.inf)
     array([2.])
@@ -58,9 +58,9 @@ def cheapest_extra(
     def could_pay(cases: Array, workers: Array, extra: Array) -> Array:
         return _total(cost, cases, workers, extra) < best[cases] * CHEAPER
 
-    def tried(cases: Array, extra: Array, fewest: Array) -> Array:
+    def tried(cases: Array, extra: Array) -> Array:
         """What is needed beside so many more, and what that costs noted."""
-        found = needed(cases, extra, fewest)
+        found = needed(cases, extra)
         _improve(best, answer, cases, _total(cost, cases, found, extra), extra)
         np.minimum(best, within * best.min(), out=best)
         return found
@@ -71,7 +71,7 @@ def cheapest_extra(
     # Where no number is known to work, the first of doubling ones that does bounds the cost.
     far = np.ones(len(cases))
     while len(open_ := np.flatnonzero(np.isinf(best[cases]) & (far <= MOST_EXTRA))):
-        works = np.isfinite(tried(cases[open_], far[open_], least[cases[open_]]))
+        works = np.isfinite(tried(cases[open_], far[open_]))
         near[open_[~works]] = far[open_[~works]]
         far[open_] *= 2
     known = np.isfinite(best[cases])
@@ -97,7 +97,7 @@ def cheapest_extra(
             cases, near, top, bound, at = (each[~dead] for each in (cases, near, top, bound, at))
             if not len(cases):
                 return answer
-        found = tried(cases, at, bound)
+        found = tried(cases, at)
         cases = np.concatenate([cases, cases])
         near, top = np.concatenate([near, at]), np.concatenate([at - 1.0, top])
         bound = np.concatenate([found, bound])

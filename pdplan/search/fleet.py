@@ -72,7 +72,7 @@ def cheapest_fleet(wanted: Sequence[Wanted], budgets: Budgets) -> Bracket | None
     best = _bracketed(found, budgets, large)
     if best is None and large is not None and np.isfinite(large.amount):
         for deployment, space in zip(found, everything, strict=True):
-            deployment.space, deployment.known = space, {}
+            deployment.space, deployment.known, deployment.levels = space, {}, None
         best = _bracketed(found, budgets, None)
     return best
 
@@ -209,7 +209,7 @@ def _solved(
         max_usd_per_h=budgets.max_usd_per_h,
         missing=missing,
     )
-    solution = solve_apart(programme)
+    solution = None if few else solve_apart(programme)
     if solution is None or (solution.gap > CLOSED and not large):
         if large and not relaxed:
             built = columns_of(deployments, relaxed, _kinds_of_fractions(deployments, budgets, end, missing))

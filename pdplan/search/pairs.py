@@ -15,7 +15,6 @@ from pdplan.laws.kv_transfer import Network
 from pdplan.laws.roofline import Array
 from pdplan.plan import Serving
 from pdplan.pools import Pool, decode_tpot_s, first_step_s, solve_running
-from pdplan.queueing import peak_count
 from pdplan.search.candidates import (
     Candidates,
     DecodeChoices,
@@ -92,11 +91,11 @@ def decode_of(
 def decode_at(
     choices: DecodeChoices, workers: Array, running: Array, workload: Workload, slo: Slo, spare: int = 0
 ) -> SizedDecode:
-    """Decode workers that each have so many sequences running."""
+    """Decode workers of each type that each have so many sequences running."""
     pool = choices.candidates.with_workers(workers)
+    peak = running + slo.z * np.sqrt(running * workers) / workers
     shape = np.shape(workers)
-    peak = np.minimum(peak_count(running * workers, slo.z) / workers, choices.limit)
-    loads = np.stack(np.broadcast_arrays(running, peak))
+    loads = np.stack(np.broadcast_arrays(running, np.minimum(peak, choices.limit)))
     tpot_mean, tpot_slo = np.broadcast_to(decode_tpot_s(pool, workload, loads), loads.shape)
     return SizedDecode(
         choices=choices,
@@ -153,47 +152,67 @@ def least_prefill(prefill: PrefillChoices, rate: float | Array) -> Array:
 
 
 def least_prefill_workers(
-    problem: PairProblem,
-    prefill: PrefillChoices,
-    decode: SizedDecode | None,
-    limit_s: Array,
-    bounds: tuple[Array, Array] | None = None,
+    problem: PairProblem, prefill: PrefillChoices, decode: Pool | None, first_step_s: Array, limit_s: Array
 ) -> Array:
-    """Least prefill workers beside each decode pool with which TTFT meets its limit, infinite where none do.
+    """Least prefill workers with which TTFT meets its limit, infinite where none do.
 
-    Without decode pools: a lower bound, transfer taken as free and the first step as part of the limit.
-    `bounds`: a number that is certainly not too many, and one that certainly is enough, or infinite.
+    Without a decode pool: a lower bound, transfer taken as free.
     """
-    rates = np.broadcast_to(np.asarray(problem.rate, dtype=float), len(prefill))
-    limits = np.broadcast_to(limit_s, len(prefill))
-    low, high = least_prefill(prefill, rates), np.full(len(prefill), np.inf)
-    if bounds is not None:
-        low, high = np.maximum(low, bounds[0]), np.maximum(low, bounds[1])
+    low = least_prefill(prefill, problem.rate)
+    high = low * 2 + 64  # queues of this many servers are as good as empty
+    every = np.arange(len(low))
+    first_step_s, limit_s = (np.broadcast_to(each, low.shape) for each in (first_step_s, limit_s))
 
     def good(cases: Array, workers: Array) -> Array:
-        beside = None if decode is None else decode.take(cases)
-        ttft = ttft_slo_s(problem, prefill.take(cases), workers, beside, rates[cases])
-        return np.asarray(ttft <= limits[cases])
+        receiving = None if decode is None else _taken(decode, cases)
+        before = before_decode_s(problem.take(cases), prefill.take(cases), workers, receiving)
+        return before + first_step_s[cases] <= limit_s[cases]
 
-    most = np.where(np.isfinite(high), high, low * 2 + 64)  # queues of this many servers are as good as empty
-    unknown = np.flatnonzero(~np.isfinite(high))
-    possible = np.ones(len(prefill), dtype=bool)
-    possible[unknown] = good(unknown, most[unknown])
-    answer = least_whole(good, low, np.where(possible, most, low))
-    return np.where(possible, answer, np.inf)
+    # Mostly the least that capacity asks for do, or no number does.
+    at_low, possible = good(np.tile(every, 2), np.concatenate([low, high])).reshape(2, -1)
+    open_ = np.flatnonzero(possible & ~at_low)
+    answer = np.where(possible, low, np.inf)
+    if len(open_):
+        more = least_whole(lambda cases, n: good(open_[cases], n), low[open_] + 1.0, high[open_])
+        answer[open_] = more
+    return answer
 
 
-def ttft_slo_s(
-    problem: PairProblem, prefill: PrefillChoices, workers: Array, decode: SizedDecode | None, rate: Array
+def _taken(pool: Pool, index: Array) -> Pool:
+    return replace(
+        pool, layout=pool.layout[index], workers=pool.workers[index], max_batch=pool.max_batch[index]
+    )
+
+
+def before_decode_s(
+    problem: PairProblem, prefill: PrefillChoices, workers: Array, decode: Pool | None
 ) -> Array:
-    """TTFT at the SLO's percentile, infinite where a queue grows; without decode pools up to the transfer."""
-    service, workload, network = prefill.service, problem.workload, problem.network
-    pool, fixed, jitter = prefill.candidates.with_workers(workers), service.handling_s, 0.0
+    """TTFT at its percentile but for the first decode step; without a decode pool transfer is free [s]."""
+    service, pool = prefill.service, prefill.candidates.with_workers(workers)
+    fixed, jitter = service.handling_s, 0.0
     if decode is not None:
-        sent = kv_transfer(pool, decode.pool, workload, network, rate, service.time_s)
-        fixed, jitter = fixed + decode.first_step_s + sent.exposed_s, network.jitter_s
-    latency = prefill_latency(pool.servers, service, rate, workload, fixed, jitter)
-    return np.asarray(latency.quantile_s(problem.slo.percentile))
+        transfer = kv_transfer(pool, decode, problem.workload, problem.network, problem.rate, service.time_s)
+        fixed, jitter = fixed + transfer.exposed_s, problem.network.jitter_s
+    latency = prefill_latency(pool.servers, service, problem.rate, problem.workload, fixed, jitter)
+    return latency.quantile_s(problem.slo.percentile)
+
+
+def _too_late(
+    problem: PairProblem, prefill: PrefillChoices, decode: SizedDecode, extra: Array, enough: Array
+) -> Array:
+    """Where so many prefill workers surely miss the TTFT limit beside so many more decode workers.
+
+    They leave the first decode step a time, and with it TPOT some t. TPOT(N) = t at most asks for
+    N = λ·OSL·t/workers sequences (Little) to take no longer than t: one step says it, no root is solved for.
+    """
+    choices, workers = decode.choices, decode.workers + extra
+    pool = choices.candidates.with_workers(workers)
+    limit = ttft_limit_s(problem.slo, problem.workload.osl, choices.fastest_tpot_s)
+    left_s = limit - before_decode_s(problem, prefill, np.maximum(enough, 1.0), pool)
+    tpot_s = np.maximum(left_s / choices.first_steps, 0.0)
+    running = np.minimum(problem.rate * problem.workload.osl * tpot_s / workers, choices.limit)
+    slower = decode_tpot_s(pool, problem.workload, np.maximum(running, 1e-6)) > tpot_s * (1 + 1e-9)
+    return slower & (running < choices.limit)
 
 
 def extra_decode_workers(
@@ -212,11 +231,11 @@ def extra_decode_workers(
     that cost more than `within` times the cheapest of them.
     """
 
-    def needed(cases: Array, extra: Array, few: Array) -> Array:
+    def needed(cases: Array, extra: Array) -> Array:
         part = problem.take(cases)
         more = with_extra(part, decode.take(cases), extra)
         limit = ttft_limit_s(problem.slo, problem.workload.osl, more.tpot_slo_s)
-        return least_prefill_workers(part, prefill.take(cases), more, limit, (few, workers[cases]))
+        return least_prefill_workers(part, prefill.take(cases), more.pool, more.first_step_s, limit)
 
     def short(cases: Array, extra: Array, enough: Array) -> Array:
         return _too_late(problem.take(cases), prefill.take(cases), decode.take(cases), extra, enough)
@@ -241,32 +260,11 @@ def _beside_idle_workers(
 ) -> Array:
     """Prefill workers that no number of decode workers undercuts: each would run one request."""
     choices = decode.choices.take(cases)
+    idle = choices.candidates.with_workers(np.full(len(cases), float(MOST_EXTRA)))
     fastest = choices.fastest_tpot_s
-    idle = replace(
-        decode.take(cases),
-        workers=np.full(len(cases), float(MOST_EXTRA)),
-        first_step_s=fastest * choices.first_steps,
-    )
     limit = ttft_limit_s(problem.slo, problem.workload.osl, fastest)
-    return least_prefill_workers(problem.take(cases), prefill.take(cases), idle, limit)
-
-
-def _too_late(
-    problem: PairProblem, prefill: PrefillChoices, decode: SizedDecode, extra: Array, enough: Array
-) -> Array:
-    """Where so many prefill workers surely miss the TTFT limit beside so many more decode workers.
-
-    They leave the first decode step a time, and with it TPOT some t. TPOT(N) = t at most asks for
-    N = λ·OSL·t/workers sequences (Little) to take no longer than t: one step says it, no root is solved for.
-    """
-    choices, rate = decode.choices, np.asarray(problem.rate, dtype=float)
-    more = replace(decode, workers=decode.workers + extra, first_step_s=np.zeros(len(extra)))
-    limit = ttft_limit_s(problem.slo, problem.workload.osl, choices.fastest_tpot_s)
-    left_s = limit - ttft_slo_s(problem, prefill, np.maximum(enough, 1.0), more, rate)
-    tpot_s = np.maximum(left_s / choices.first_steps, 0.0)
-    running = np.minimum(rate * problem.workload.osl * tpot_s / more.workers, choices.limit)
-    slower = decode_tpot_s(more.pool, problem.workload, np.maximum(running, 1e-6)) > tpot_s * (1 + 1e-9)
-    return np.asarray(slower & (running < choices.limit))
+    part = problem.take(cases)
+    return least_prefill_workers(part, prefill.take(cases), idle, fastest * choices.first_steps, limit)
 
 
 def workers_of(candidates: Candidates, number: Array) -> Workers:

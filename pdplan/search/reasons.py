@@ -93,7 +93,7 @@ def notes_for(question: Question, world: World, counts_gpus: bool) -> tuple[str,
         notes += _price_notes(names, world)
     slo = question.slo
     if slo.ttft_s is None:
-        notes.append("no TTFT limit: prefill is sized to keep up, its queue may be long")
+        notes.append(_no_ttft_limit(question))
     if question.workload.osl <= 1:
         notes.append("one output token: there is no time per token after it, a TPOT limit does not apply")
     elif slo.tpot_s is None and slo.request_latency_s is None:
@@ -120,6 +120,16 @@ def plan_notes(plan: Plan, world: World) -> tuple[str, ...]:
                 "(redundant experts, EPLB)"
             )
     return tuple(found)
+
+
+def _no_ttft_limit(question: Question) -> str:
+    free = question.workload.rate is None and question.workload.concurrency is None
+    if free and not question.headroom and question.slo.request_latency_s is None:
+        return (
+            "no TTFT limit: the most requests leave prefill no idle moment, so they queue without end; "
+            "give --ttft, or leave room with --headroom 10%"
+        )
+    return "no TTFT limit: prefill is sized to keep up, its queue may be long"
 
 
 def _hardware_notes(name: str, world: World) -> Iterator[str]:

@@ -89,8 +89,8 @@ def _colocated(
     choices = _decoding(plan, "colocated", question, world, objective).take(np.zeros(len(rates), dtype=int))
 
     def good(cases: Array, workers: Array) -> Array:
-        asked = sizing.at_rate(rates[cases])
-        return evaluate_workers(choices.take(cases), workers, asked, question.slo, money)[1]
+        at = sizing.at_rate(rates[cases])
+        return evaluate_workers(choices.take(cases), workers, at, question.slo, money)[1]
 
     low = workers_for_rate(choices, rates, sizing, question.slo)
     high = np.maximum(low, plan.colocated.workers - question.spare_workers)
@@ -153,7 +153,7 @@ def _least_pair(
 
     def senders(decode: SizedDecode) -> Array:
         limit = ttft_limit_s(problem.slo, problem.workload.osl, decode.tpot_slo_s)
-        return least_prefill_workers(problem, prefill, decode, limit)
+        return least_prefill_workers(problem, prefill, decode.pool, decode.first_step_s, limit)
 
     workers = senders(decode)
     extra = extra_decode_workers(problem, prefill, workers, decode, np.ones(len(workers)))

@@ -17,7 +17,7 @@ from pdplan.question import Candidate, Question
 from pdplan.queueing import mean_for_peak
 from pdplan.search.candidates import DecodeChoices, PrefillChoices, batch_to_configure, largest_rate
 from pdplan.search.objective import Workers, serves, ttft_limit_s
-from pdplan.search.pairs import PairProblem, decode_at, ttft_slo_s
+from pdplan.search.pairs import PairProblem, before_decode_s, decode_at
 from pdplan.search.rates import highest_rate
 from pdplan.search.shares import least_shares
 from pdplan.search.space import Space
@@ -225,7 +225,9 @@ class Splits:
         decode = self.decode.take(split.receivers)
         beside = decode_at(decode, split.receiving, running, self.workload, self.slo)
         rate = running * split.receiving / (self.workload.osl * beside.tpot_mean_s)
-        took = ttft_slo_s(self.problem, self.prefill.take(split.senders), split.sending, beside, rate)
+        problem = replace(self.problem, workload=self.workload.at_rate(rate))
+        senders = self.prefill.take(split.senders)
+        took = before_decode_s(problem, senders, split.sending, beside.pool) + beside.first_step_s
         limit = ttft_limit_s(self.slo, self.workload.osl, beside.tpot_slo_s)
         possible = np.isfinite(took) & (limit > 0)
         share = np.where(possible, took, 1.0) / np.where(possible, limit, 1.0)

@@ -9,17 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from pdplan.compose import World, default_bandwidth, mixed_routes, plan_meets
+from pdplan.laws.roofline import Array
 from pdplan.plan import Mixed, Part, Plan, PoolPlan, plan_of
 from pdplan.pools import decode_tpot_s
 from pdplan.question import Question
 from pdplan.search.candidates import DecodeChoices, PrefillChoices
-from pdplan.search.capacity import Curve, Limits, curves, least_mean_tpot_s, takes_many
+from pdplan.search.capacity import (
+    Curve,
+    Limits,
+    batches_within,
+    curves,
+    least_mean_tpot_s,
+    takes_many,
+)
 from pdplan.search.space import Space, build_space
 from pdplan.split import proportional
 from pdplan.uncertainty import tightened
@@ -41,6 +48,18 @@ class Way:
     safe: Mapping[str, list[Curve]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """Decode workers whose TPOT at the percentile is above `low` and up to `high` [s]."""
+
+    low: float
+    high: float
+    batches: Mapping[str, Array]
+    """By accelerator, those of each type that keep `high`."""
+    first_step_s: float
+    """The least that a first decode step takes there."""
+
+
 @dataclass(kw_only=True)
 class Deployment:
     """One deployment while programmes are solved: what they find makes its ways more exact."""
@@ -55,6 +74,7 @@ class Deployment:
     exact: dict[KindKey, set[int]] = field(default_factory=dict)
     """Counts at which rates have to be exact."""
     ways: list[Way] = field(default_factory=list)
+    levels: list[Level] | None = None
     known: dict[tuple[str, Limits], list[Curve]] = field(default_factory=dict)
     """Curves by role and limits, as exact as they have become."""
 
@@ -153,8 +173,10 @@ def find_ways(deployment: Deployment) -> None:
     sending = {hw: c for hw, c in space.prefill.items() if len(c) and _networked(deployment.world, hw)}
     receiving = {hw: c for hw, c in space.decode.items() if len(c) and _networked(deployment.world, hw)}
     if sending and receiving:
-        for low, high in _levels(deployment, receiving):
-            ways += _disaggregated(deployment, sending, receiving, low, high)
+        if deployment.levels is None:
+            deployment.levels = _levels(deployment, receiving)
+        for level in deployment.levels:
+            ways += _disaggregated(deployment, sending, receiving, level)
     deployment.ways = ways
 
 
@@ -165,14 +187,13 @@ def _disaggregated(
     deployment: Deployment,
     sending: Mapping[str, PrefillChoices],
     receiving: Mapping[str, DecodeChoices],
-    low: float,
-    high: float,
+    level: Level,
 ) -> list[Way]:
-    """TPOT at the percentile up to `high`, and above `low`: below it, a lower level has the plan."""
+    """TPOT at the percentile up to the level's `high`, and above `low`: below, a lower level has the plan."""
+    low, high = level.low, level.high
     steps = max(deployment.workload.osl - 1.0, 0.0)
-    decode = _curves(deployment, "decode", receiving, _limits(deployment, np.inf, 0.0, high))
-    ceiling = _limits(deployment, np.inf, 0.0, low)
-    first = min(least_mean_tpot_s(c, ceiling) * c.first_steps for c in receiving.values())
+    decode = _curves(deployment, "decode", receiving, _limits(deployment, np.inf, 0.0, high), level.batches)
+    first = level.first_step_s
     longest = high * max(c.first_steps for c in receiving.values()) + deployment.transfer_s
     early = _limits(deployment, ttft_before_s(deployment.slo, low * steps), first, np.inf)
     late = _limits(deployment, ttft_before_s(deployment.slo, high * steps), longest, np.inf)
@@ -194,10 +215,11 @@ def _curves(
     role: str,
     types: Mapping[str, PrefillChoices] | Mapping[str, DecodeChoices],
     limits: Limits,
+    batches: Mapping[str, Array] | None = None,
 ) -> list[Curve]:
     key = (role, limits)
     if key not in deployment.known:
-        deployment.known[key] = curves(role, types, limits, deployment.most_gpus)
+        deployment.known[key] = curves(role, types, limits, deployment.most_gpus, batches)
     exact = [c.with_counts(deployment.exact.get(kind_key(c), ())) for c in deployment.known[key]]
     deployment.known[key] = exact
     return exact
@@ -221,21 +243,42 @@ def ttft_before_s(slo: Slo, answer_s: float) -> float:
     return float(limit)
 
 
-def _levels(deployment: Deployment, receiving: Mapping[str, DecodeChoices]) -> list[tuple[float, float]]:
+def _levels(deployment: Deployment, receiving: Mapping[str, DecodeChoices]) -> list[Level]:
     """Intervals of TPOT; a single one where nothing ties prefill to decode."""
     slo, workload = deployment.slo, deployment.workload
     quickest = min(float(c.fastest_tpot_s.min()) for c in receiving.values())
     if slo.ttft_s is None and slo.request_latency_s is None:
-        return [(quickest, np.inf)]
-    slowest = max(
-        float(np.max(decode_tpot_s(c.candidates.pool, workload, c.limit))) for c in receiving.values()
-    )
-    # Where many workers share the queue, TTFT hardly limits their number.
-    rates = [c.rate_per_worker / c.candidates.pool.layout.gpus for c in receiving.values()]
-    limits = _limits(deployment, np.inf, 0.0, np.inf)
-    levels = 1 if takes_many(np.concatenate(rates), limits) else LEVELS
-    edges = np.linspace(quickest, slowest * (1 + 1e-9), levels + 1)
-    return [(float(a), float(b)) for a, b in pairwise(edges)]
+        edges = np.array([quickest, np.inf])
+    else:
+        slowest = max(
+            float(np.max(decode_tpot_s(c.candidates.pool, workload, c.limit))) for c in receiving.values()
+        )
+        # Where many workers share the queue, TTFT hardly limits their number.
+        rates = [c.rate_per_worker / c.candidates.pool.layout.gpus for c in receiving.values()]
+        limits = _limits(deployment, np.inf, 0.0, np.inf)
+        levels = 1 if takes_many(np.concatenate(rates), limits) else LEVELS
+        edges = np.linspace(quickest, slowest * (1 + 1e-9), levels + 1)
+    batches = {hw: _batches(c, workload, edges) for hw, c in receiving.items()}
+    first = {
+        hw: least_mean_tpot_s(c, workload, slo, batches[hw][:-1]) * c.first_steps
+        for hw, c in receiving.items()
+    }
+    return [
+        Level(
+            low=float(edges[k]),
+            high=float(edges[k + 1]),
+            batches={hw: many[k + 1] for hw, many in batches.items()},
+            first_step_s=min(float(each[k]) for each in first.values()),
+        )
+        for k in range(len(edges) - 1)
+    ]
+
+
+def _batches(choices: DecodeChoices, workload: Workload, edges: Array) -> Array:
+    """The batches that keep each TPOT; all of memory where it is infinite."""
+    finite = edges[np.isfinite(edges)]
+    whole = np.broadcast_to(choices.limit, (len(edges) - len(finite), len(choices)))
+    return np.concatenate([batches_within(choices, workload, finite), whole])
 
 
 def _networked(world: World, hardware: str) -> bool:

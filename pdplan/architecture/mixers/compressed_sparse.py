@@ -44,7 +44,13 @@ class CompressedSparse:
         """The projections; the grouped output projection counts its non-zero blocks only."""
         wide = self.heads * self.head_dim
         found = [
-            Matrix(name="q down", rows=hidden, columns=self.q_lora_rank, part="attention"),
+            Matrix(
+                name="q down",
+                rows=hidden,
+                columns=self.q_lora_rank,
+                part="attention",
+                joined="q down and kv",
+            ),
             Matrix(
                 name="q up",
                 rows=self.q_lora_rank,
@@ -53,7 +59,7 @@ class CompressedSparse:
                 split="columns",
                 max_shards=self.heads,
             ),
-            Matrix(name="kv", rows=hidden, columns=self.head_dim, part="attention"),
+            Matrix(name="kv", rows=hidden, columns=self.head_dim, part="attention", joined="q down and kv"),
             Matrix(
                 name="o down",
                 rows=wide // self.o_groups,

@@ -66,7 +66,13 @@ class GroupedQuery:
         kv = k if self.key_is_value else k + v
         found = [
             Matrix(
-                name="q", rows=hidden, columns=q, part="attention", split="columns", max_shards=self.heads
+                name="q",
+                rows=hidden,
+                columns=q,
+                part="attention",
+                split="columns",
+                max_shards=self.heads,
+                joined="qkv",
             ),
             Matrix(
                 name="kv",
@@ -75,6 +81,7 @@ class GroupedQuery:
                 part="attention",
                 split="columns",
                 max_shards=self.kv_heads,
+                joined="qkv",
             ),
             Matrix(
                 name="o",

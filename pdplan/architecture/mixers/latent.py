@@ -49,8 +49,13 @@ class Latent:
         qk = self.qk_nope_head_dim + self.qk_rope_head_dim
         latent = self.kv_lora_rank + self.qk_rope_head_dim
         found: list[Matrix] = []
+        together = "qkv down" if self.q_lora_rank else ""
         if self.q_lora_rank:
-            found.append(Matrix(name="q down", rows=hidden, columns=self.q_lora_rank, part="attention"))
+            found.append(
+                Matrix(
+                    name="q down", rows=hidden, columns=self.q_lora_rank, part="attention", joined=together
+                )
+            )
         found += [
             Matrix(
                 name="q up",
@@ -60,7 +65,7 @@ class Latent:
                 split="columns",
                 max_shards=self.heads,
             ),
-            Matrix(name="kv down", rows=hidden, columns=latent, part="attention"),
+            Matrix(name="kv down", rows=hidden, columns=latent, part="attention", joined=together),
             Matrix(
                 name="kv up",
                 rows=self.kv_lora_rank,
