@@ -64,6 +64,8 @@ class Engine:
     """How fast that share falls while engines learn a model: a power of its age, 1 at a year."""
     collective_wait_s: float = 0.0
     """What a collective of a step takes beyond its kernel: it starts when the last rank arrives."""
+    exchange_wait_s: float = 0.0
+    """What an exchange with experts takes besides, where its kernels are not those that tables time."""
     exchange_imbalance: float = 1.0
     """An exchange with experts over one of even traffic, with 16 ranks: it ends with the busiest."""
     dispatch_bytes: float = 1.0
@@ -76,6 +78,8 @@ class Engine:
     """1: under attention-dp every rank gets all tokens, by all-gather, not each expert its own."""
     kernel_time_factor: float = 1.0
     """How much longer kernels run than their law says, on accelerators without kernel tables."""
+    prompt_expert_factor: float = 1.0
+    """How much longer experts' kernels run in a step with prompts, under a back end made for few tokens."""
     partial_ep: float = 1.0
     """1: experts may be spread over a part of the ranks; 0: over all of them or none."""
 
@@ -283,7 +287,7 @@ def _lineage(generation: str, document: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def as_built(engine: Engine, build: str, document: Mapping[str, Any] | None = None) -> Engine:
-    """The engine as a named build of it: kernel starts times a factor, seconds a sequence added.
+    """The engine as a named build of it: starts and prompts' experts times factors, seconds a sequence added.
 
     `build` is one of the document's `builds`, or empty for the engine of today.
     """
@@ -298,6 +302,7 @@ def as_built(engine: Engine, build: str, document: Mapping[str, Any] | None = No
         engine,
         sequence_overhead_s=engine.sequence_overhead_s + more.get("added_sequence_overhead_s", 0.0),
         kernel_overhead_share=engine.kernel_overhead_share * more.get("kernel_start_factor", 1.0),
+        prompt_expert_factor=engine.prompt_expert_factor * more.get("prompt_expert_factor", 1.0),
     )
 
 

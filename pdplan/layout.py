@@ -98,6 +98,11 @@ class Load:
         return _array(self.decode_sequences) + _array(self.prefill_sequences)
 
     @cached_property
+    def sampled(self) -> Array:
+        """Tokens that are sampled or verified: each query of a sequence, the last one of a prompt."""
+        return _array(self.decode_sequences) * self.queries + _array(self.prefill_sequences)
+
+    @cached_property
     def outputs(self) -> Array:
         """Rows of the LM head: every decoded token, the last one of a prompt."""
         decoded = np.maximum(_array(self.padded_sequences), self.decode_sequences)

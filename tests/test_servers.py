@@ -43,7 +43,7 @@ def test_the_interval_of_polls_depends_on_the_load_as_the_script_says() -> None:
     assert server_settings(run(concurrency=16.0))["held_up_to_steps"] == 30
     four = PoolPlan(hardware="b200", workers=1, tp=4)
     found = server_settings(run(concurrency=64.0, decode=four))
-    assert found == {"held_up_to_steps": 10, "step_tokens": 8192}
+    assert found == {"held_up_to_steps": 10, "step_tokens": 8192, "build": "sglang-fp8-blackwell"}
 
 
 def test_a_date_before_the_warm_up_means_a_cold_start() -> None:
@@ -243,3 +243,38 @@ def test_prompts_wait_for_a_transport_by_their_tokens() -> None:
     slow = as_served(split(date="2026-02-10"))
     assert loop_settings([slow], {}, 8192.0)["handover_s"] == pytest.approx([921.6 / 25000])
     assert "handover_s" not in loop_settings([as_served(run())], {}, 8192.0)
+
+
+def test_a_recipe_mends_sizes_that_the_table_lists_wrongly() -> None:
+    # gb200, 8,192 in: ctx1_gen4_tep8_batch16_mtp0 ran with 12, 44 and 76 in flight, and no recipe has ranks.
+    ranks = PoolPlan(hardware="gb200", workers=4, dp=8, ep=8)
+    ran = split(
+        engine="trtllm", hardware="gb200", precision="fp4", isl=8192.0, concurrency=76.0, decode=ranks
+    )
+    ran = replace(ran, prefill=PoolPlan(hardware="gb200", workers=1, dp=4, ep=4))
+    served = as_served(ran)
+    assert (served.decode.tp, served.decode.dp, served.decode.max_batch) == (8, 1, 16)
+    assert as_served(replace(ran, concurrency=77.0)).decode == ranks
+
+
+def test_a_run_listed_by_all_its_accelerators_is_taken_apart() -> None:
+    # 36 of them: ctx1_gen4_tep8 with 4 to 564 in flight, ctx1_gen1_dep32 with 1,075; ctx is 4 of them.
+    both = PoolPlan(hardware="gb200", workers=1, tp=36)
+    ran = split(engine="trtllm", hardware="gb200", precision="fp4", concurrency=256.0, gpus=72)
+    served = as_served(replace(ran, prefill=both, decode=both))
+    assert (served.decode.workers, served.decode.tp, served.decode.ep) == (4, 8, 8)
+    assert (served.prefill.workers, served.prefill.tp, served.gpus) == (1, 4, 36)  # type: ignore[union-attr]
+    wide = as_served(replace(ran, prefill=both, decode=both, concurrency=1075.0)).decode
+    assert (wide.workers, wide.dp, wide.ep) == (1, 32, 32)
+
+
+def test_fp8_experts_of_sglang_on_blackwell_have_a_back_end_of_their_own() -> None:
+    # dsr1_fp8_b200.sh and qwen3.5_fp8_b200.sh choose flashinfer_trtllm; dsr1_fp8_h200.sh does not.
+    for model, hardware, precision, build in (
+        ("deepseek-r1", "b200", "fp8", "sglang-fp8-blackwell"),
+        ("qwen3.5-397b-a17b", "b300", "fp8", "sglang-fp8-blackwell"),
+        ("deepseek-r1", "b200", "fp4", None),
+        ("deepseek-r1", "h200", "fp8", None),
+    ):
+        found = server_settings(run(engine="sglang", model=model, hardware=hardware, precision=precision))
+        assert found.get("build") == build

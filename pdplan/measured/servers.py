@@ -27,7 +27,8 @@ SETTINGS = (
     *("held_up_to_steps", "queued_steps", "balanced_steps", "batched_steps", "batched_tokens"),
     *("step_tokens", "cold", "drafted", "date", "rounds"),
     *("rank_batch", "worker_batch", "padded_batch", "prefill_dp", "prefill_ep", "decode_dp", "decode_ep"),
-    *("experts_over_all", "attention_dp", "dp_ignored", "build"),
+    *("experts_over_all", "attention_dp", "dp_ignored", "build", "convoys"),
+    *("prefill_workers", "prefill_size", "decode_workers", "decode_size"),
     *("attention_weights", "node_bytes_per_s", "handover_tokens_per_s"),
     *ENGINE_SETTINGS,
     *(f"{role}_{name}" for role in ROLES for name in ENGINE_SETTINGS),
@@ -45,7 +46,7 @@ def server_settings(run: Run) -> dict[str, Any]:
     for where, recipes in recipe_lists():
         if run.prefill is not None and _are(run, where):
             recipe = recipe_for(run, recipes)
-            found |= recipe.settings() if recipe else {}
+            found |= recipe.settings_for(run) if recipe else {}
     return found
 
 
@@ -55,13 +56,13 @@ def as_served(run: Run) -> Run:
     found = server_settings(run)
     everything = {"decode_dp": found.get("attention_dp"), "decode_ep": found.get("experts_over_all")}
     sizes = {name: "all" for name, wanted in everything.items() if wanted} | found
-    decode = run.decode
+    decode, prefill, gpus = run.decode, run.prefill, run.gpus
     if found.get("dp_ignored"):
         decode = replace(decode, dp=1, ep=min(decode.ep, decode.tp))
-    decode = _split_as_started(decode, sizes.get("decode_dp"), sizes.get("decode_ep"))
-    prefill = run.prefill
+    decode = _as_started(decode, sizes, "decode")
     if prefill is not None:
-        prefill = _split_as_started(prefill, sizes.get("prefill_dp"), sizes.get("prefill_ep"))
+        prefill = _as_started(prefill, sizes, "prefill")
+        gpus = decode.gpus + prefill.gpus if "decode_size" in sizes else gpus
     limits = [run.decode.max_batch, found.get("worker_batch")]
     limits.append(found["rank_batch"] * decode.dp if "rank_batch" in found else None)
     given = [int(limit) for limit in limits if limit is not None]
@@ -71,18 +72,19 @@ def as_served(run: Run) -> Run:
         date=run.date or found.get("date", ""),
         decode=replace(decode, max_batch=min(given) if given else None),
         prefill=prefill,
+        gpus=gpus,
         build=found.get("build", ""),
         settings=found,
     )
 
 
-def _split_as_started(plan: PoolPlan, dp: int | str | None, ep: int | str | None) -> PoolPlan:
-    """The same accelerators, attention split over `dp` ranks and by tensor within them, experts over `ep`;
-    either may be "all"."""
-    ranks = plan.tp * plan.dp
-    dp = ranks if dp == "all" else int(dp or plan.dp)
-    ep = ranks if ep == "all" else int(ep or plan.ep)
-    return replace(plan, tp=ranks // dp, dp=dp, ep=ep)
+def _as_started(plan: PoolPlan, sizes: Mapping[str, Any], role: str) -> PoolPlan:
+    """The same accelerators, or as many as the settings say, attention split over `dp` ranks and by tensor within
+    them, experts over `ep`; either may be "all"."""
+    workers, ranks = sizes.get(f"{role}_workers", plan.workers), sizes.get(f"{role}_size", plan.tp * plan.dp)
+    dp, ep = (sizes.get(f"{role}_{axis}") or getattr(plan, axis) for axis in ("dp", "ep"))
+    dp, ep = (ranks if size == "all" else int(size) for size in (dp, ep))
+    return replace(plan, workers=workers, tp=ranks // dp, dp=dp, ep=ep)
 
 
 def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: float) -> dict[str, Any]:
@@ -102,7 +104,7 @@ def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: 
     if any("handover_tokens_per_s" in s for s in each):
         reached = np.array([s.get("handover_tokens_per_s", np.inf) for s in each])
         found["handover_s"] = np.array([run.mean_isl for run in runs]) / reached
-    if not runs[0].length_spread:
+    if not runs[0].length_spread and all(s.get("convoys", 1) for s in each):
         whole = np.maximum(np.floor(tokens / np.array([run.mean_isl for run in runs])), 1.0)
         found["convoy_prompts"] = bench.get("convoy_prompts", whole)
     return found

@@ -80,7 +80,7 @@ def solve_apart(programme: Programme) -> Solution | None:
     relaxed = _Relaxed(amount=0.0, prices=first, worth=np.zeros(len(deployments)))
     bound = -np.inf
     for _ in range(ROUNDS):
-        values = np.full(len(deployments), np.inf)
+        values, known = np.full(len(deployments), np.inf), len(master.plans)
         for at, deployment in enumerate(deployments):
             for roles in options.get(deployment, ()):
                 plan, value = _cheapest(deployment, roles, relaxed.prices)
@@ -93,6 +93,8 @@ def solve_apart(programme: Programme) -> Solution | None:
         # At first nothing is known of what deployments are worth: they cost as much at the least prices.
         low = relaxed.amount + (short if bound == -np.inf else np.minimum(short, 0.0)).sum()
         bound = max(bound, float(low))
+        if len(master.plans) == known:
+            break
         priced = master.in_fractions()
         if priced is None:
             return None
