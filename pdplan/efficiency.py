@@ -151,12 +151,26 @@ def resolve_constants(case: Case, speeds: LinkSpeeds, document: Mapping[str, Any
 
     `document` stands in for constants/engines.yaml (cross-validation, a user's calibration).
     """
-    accelerator, generation, engine = case.accelerator, case.generation, case.engine
+    rooflines, provenance = _kernel_laws(case.accelerator, case.generation, case.engine)
     kernels = _kernel_file()
-    chain = _scopes(kernels, accelerator, generation)
+    links, origin = _links(_scopes(kernels, case.accelerator, case.generation), speeds, kernels["sources"])
+    return Constants(
+        links=links,
+        engine=case_constants(case, document),
+        rooflines=rooflines,
+        provenance={**provenance, ("links", ""): origin},
+    )
+
+
+@functools.cache
+def _kernel_laws(
+    accelerator: str, generation: str, engine: str
+) -> tuple[dict[tuple[str, str], Roofline], dict[tuple[str, str], Provenance]]:
+    """The law of each kernel family and number type, and where it comes from; nobody changes them."""
+    kernels = _kernel_file()
     rooflines: dict[tuple[str, str], Roofline] = {}
     provenance: dict[tuple[str, str], Provenance] = {}
-    for scope, block in reversed(chain):  # nearest last, so that it wins
+    for scope, block in reversed(_scopes(kernels, accelerator, generation)):  # nearest last: it wins
         for family, by_type in block.items():
             if family in ("links", "inherits"):
                 continue
@@ -170,11 +184,7 @@ def resolve_constants(case: Case, speeds: LinkSpeeds, document: Mapping[str, Any
                 rooflines[key] = _roofline(own)
                 provenance[key] = _provenance(own, scope, kernels["sources"])
     _fuse_quantisation(rooflines, provenance)
-    links, origin = _links(chain, speeds, kernels["sources"])
-    provenance[("links", "")] = origin
-    return Constants(
-        links=links, engine=case_constants(case, document), rooflines=rooflines, provenance=provenance
-    )
+    return rooflines, provenance
 
 
 def _fuse_quantisation(

@@ -142,7 +142,7 @@ def step_time(setting: Setting, layout: Layout, load: Load) -> StepTime:
     )
     if np.all(step.stages <= 1):
         return step
-    earlier, last = _stage_times(setting, step, load)
+    earlier, last = _stage_times(setting, layout, step, load)
     return replace(step, earlier_s=earlier, last_s=last)
 
 
@@ -172,16 +172,15 @@ def engine_shares(engine: Engine, stage: Stage, stages: int) -> tuple[float, flo
     return fixed, engine.sequence_overhead_s * stage.last
 
 
-def _stage_times(setting: Setting, step: StepTime, load: Load) -> tuple[Array, Array]:
+def _stage_times(setting: Setting, layout: Layout, step: StepTime, load: Load) -> tuple[Array, Array]:
     """Seconds of the slowest stage before the last, and of the last."""
     totals: dict[Block, Array] = {}
     for term, block in zip(step.terms, step.blocks, strict=False):
         totals[block] = totals[block] + term.total_s if block in totals else term.total_s
     stack, engine = setting.stack, setting.constants.engine
-    sizes, at = np.unique(step.stages, return_inverse=True)
-    at = at.reshape(step.stages.shape)
+    sizes, at = layout.pipelines
     found: list[Array] = []
-    for row in _stage_rows(whole(stack), stack.order, tuple(sizes.astype(int).tolist())):
+    for row in _stage_rows(whole(stack), stack.order, sizes):
         fixed, sequence = np.array([engine_shares(engine, *stage) for stage in row.stages]).T
         time = fixed[at]
         if np.any(sequence):
