@@ -22,7 +22,7 @@ from pdplan.latency import Latency, prefill_latency
 from pdplan.laws.kv_transfer import Network
 from pdplan.laws.roofline import Array
 from pdplan.memory import MemoryBudget, memory_budget
-from pdplan.open_loop import open_queue
+from pdplan.open_loop import open_queue, open_ttft
 from pdplan.plan import CACHE, DECODE_RATE, PREFILL_RATE, TRANSFER_RATE, WEIGHTS, Metrics, first_problem
 from pdplan.pools import (
     Pool,
@@ -204,17 +204,17 @@ def serve_colocated(pool: Pool, workload: Workload, slo: Slo, running: Array | N
     burst = _colocated_burst_s(pool, workload, first)
     if waited is None:
         queue = open_queue(pool, workload, step, entering)
-        wait, waits, differs = queue.wait_s, queue.waits, first.running_step_s - queue.known_s
+        wait, ttft = queue.wait_s, open_ttft(queue, first, workload)
     else:
-        wait, waits, differs = waited, np.minimum(offered / pool.servers, 1.0), np.zeros(())
-    ttft = Latency(
-        waits=waits,
-        wait_s=wait + differs,
-        service_s=first.service_s,
-        service_cv=workload.isl_cv,
-        fixed_s=first.other_s - differs,
-        burst_s=np.asarray(burst, dtype=float),
-    )
+        wait = waited
+        ttft = Latency(
+            waits=np.minimum(offered / pool.servers, 1.0),
+            wait_s=waited,
+            service_s=first.service_s,
+            service_cv=workload.isl_cv,
+            fixed_s=first.other_s,
+            burst_s=np.asarray(burst, dtype=float),
+        )
     tpots, full_s = _tpots(pool, workload, running, slo, colocated=True, mean=step.tpot_s)
     capacity = pool.workers * pool.max_batch / (workload.osl * full_s)
     busy = entering / capacity

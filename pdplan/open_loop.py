@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pdplan.first_token import step_prompts
+from pdplan.first_token import FirstToken, step_prompts
+from pdplan.latency import Latency
 from pdplan.laws.roofline import Array
 from pdplan.pools import MixedStep, Pool
 from pdplan.queueing import mean_wait_s
@@ -42,6 +43,18 @@ def spread_at_server(arrival_cv: float, servers: ArrayLike) -> Array:
     """
     c = np.asarray(servers, dtype=float)
     return np.sqrt(arrival_cv**2 / c + (1.0 - 1.0 / c) / 2.0)
+
+
+def open_ttft(queue: Queue, first: FirstToken, workload: Workload) -> Latency:
+    """TTFT behind that queue: what every request meets of the step under way is no part of the wait."""
+    differs = first.running_step_s - queue.known_s
+    return Latency(
+        waits=queue.waits,
+        wait_s=queue.wait_s + differs,
+        service_s=first.service_s,
+        service_cv=workload.isl_cv,
+        fixed_s=first.other_s - differs,
+    )
 
 
 def open_queue(pool: Pool, workload: Workload, step: MixedStep, rate: ArrayLike) -> Queue:

@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pdplan.evaluate import serve_colocated
+from pdplan.first_token import first_token
 from pdplan.latency import prefill_latency
 from pdplan.laws.roofline import Array
-from pdplan.pools import pool_tpot_s, solve_running
-from pdplan.queueing import mean_for_peak
+from pdplan.open_loop import open_queue, open_ttft
+from pdplan.pools import MixedStep, Pool, mixed_step, pool_tpot_s, solve_running
+from pdplan.queueing import mean_for_peak, peak_count
 from pdplan.roots import increasing_root
 from pdplan.search.candidates import (
     DecodeChoices,
@@ -322,25 +323,25 @@ def _colocated_rates(choices: DecodeChoices, workers: Array, limits: Limits) -> 
     workload, slo = limits.workload, limits.slo
     most = mean_for_peak(workers * choices.limit, slo.z) / workers * (1 - 1e-9)
 
-    def rate_of(running: Array, which: Array) -> Array:
-        tpot = pool_tpot_s(choices.take(which).candidates.pool, workload, running, colocated=True)
-        return np.asarray(running * workers[which] / (workload.osl * tpot))
+    def at(running: Array, which: Array) -> tuple[Pool, MixedStep, Array]:
+        pool = choices.take(which).candidates.with_workers(workers[which])
+        step = mixed_step(pool, workload, running)
+        return pool, step, np.asarray(running * workers[which] / (workload.osl * step.tpot_s))
 
     def late(running: Array, which: Array) -> Array:
-        part = choices.take(which)
-        # Up to the highest rate the batch stays within its limit; which whole number is set comes later.
-        pool = replace(part.candidates.with_workers(workers[which]), max_batch=np.ceil(part.limit))
-        asked = workload.at_rate(rate_of(running, which))
-        served = serve_colocated(pool, asked, slo, running)
-        ttft = served.ttft.quantile_s(slo.percentile)
+        pool, step, rate = at(running, which)
+        first = first_token(pool, workload, step, running)
+        ttft = open_ttft(open_queue(pool, workload, step, rate), first, workload).quantile_s(slo.percentile)
         used = np.zeros(np.shape(ttft)) if slo.ttft_s is None else ttft / slo.ttft_s
         if slo.request_latency_s is not None:
-            whole = ttft + served.tpots["slo"] * max(workload.osl - 1.0, 0.0)
+            peak = peak_count(running * workers[which], slo.z) / workers[which]
+            tpot = mixed_step(pool, workload, np.minimum(peak, choices.limit[which])).tpot_s
+            whole = ttft + tpot * max(workload.osl - 1.0, 0.0)
             used = np.maximum(used, whole / slo.request_latency_s)
-        return _excess(np.where(np.asarray(served.problem) == 0, used, np.inf))
+        return _excess(np.where(np.isfinite(ttft), used, np.inf))
 
     running = highest_rate(late, most, tolerance=TOLERANCE)
-    found = rate_of(np.maximum(running, 1e-9), np.arange(len(running)))
+    found = at(np.maximum(running, 1e-9), np.arange(len(running)))[2]
     return _without_trickles(np.where(running > 0, found, 0.0))
 
 

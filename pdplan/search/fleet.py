@@ -90,7 +90,7 @@ def _bracketed(found: Sequence[Deployment], budgets: Budgets, large: Bound | Non
     bound = large.amount if large else 0.0
     if not all(deployment.ways for deployment in found):
         return None
-    many = False
+    many, seen = False, (0.0, np.inf)
     for _ in range(ROUNDS):
         near = NEAR if many else CLOSED
         if best is not None and (best.gap <= near or time.process_time() > end):
@@ -121,7 +121,8 @@ def _bracketed(found: Sequence[Deployment], budgets: Budgets, large: Bound | Non
         if best is not None:
             gap = max(best.cost / bound - 1.0, 0.0) if bound > 0 else 0.0
             best = replace(best, lower_bound=min(bound, best.cost), gap=gap)
-        if not changed:
+        stuck, seen = seen == (bound, best.cost if best else 0.0), (bound, best.cost if best else 0.0)
+        if not changed or (stuck and many):
             break
         for k in changed:
             find_ways(found[k])

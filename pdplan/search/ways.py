@@ -83,6 +83,9 @@ class Deployment:
     """Counts at which rates have to be exact."""
     ways: list[Way] = field(default_factory=list)
     levels: list[Level] | None = None
+    planned: dict[tuple[tuple[KindKey, Limits, int], ...], Plan] = field(default_factory=dict)
+    judged: dict[Plan, bool] = field(default_factory=dict)
+    """Plans by kinds of workers, and whether they keep the limits: rounds come upon the same again."""
     known: dict[tuple[str, Limits], list[Curve]] = field(default_factory=dict)
     """Curves by role and limits, as exact as they have become."""
 
@@ -99,6 +102,12 @@ class Deployment:
 
     def plan(self, chosen: list[tuple[Curve, int]]) -> Plan:
         """The plan of these kinds of workers, their requests split in proportion to what each can serve."""
+        key = tuple((kind_key(curve), curve.limits, count) for curve, count in chosen)
+        if key not in self.planned:
+            self.planned[key] = self._planned(chosen)
+        return self.planned[key]
+
+    def _planned(self, chosen: list[tuple[Curve, int]]) -> Plan:
         roles: dict[str, tuple[Part, ...]] = {}
         for role in dict.fromkeys(curve.role for curve, _ in chosen):
             mine = [(curve, n, curve.rate_at(n)) for curve, n in chosen if curve.role == role]
@@ -112,7 +121,9 @@ class Deployment:
 
     def holds(self, plan: Plan) -> bool:
         """Whether every request keeps its limits, whichever workers it meets."""
-        return plan_meets(self.world, plan, self.workload, self.slo)
+        if plan not in self.judged:
+            self.judged[plan] = plan_meets(self.world, plan, self.workload, self.slo)
+        return self.judged[plan]
 
     def learn(self, chosen: list[tuple[Curve, int]]) -> bool:
         """Ask for exact rates at the counts that were chosen; whether any is new."""
