@@ -287,7 +287,8 @@ def _lineage(generation: str, document: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def as_built(engine: Engine, build: str, document: Mapping[str, Any] | None = None) -> Engine:
-    """The engine as a named build of it: starts and prompts' experts times factors, seconds a sequence added.
+    """The engine as a named build of it: starts and prompts' experts times factors, seconds a sequence added,
+    prompts started operation by operation.
 
     `build` is one of the document's `builds`, or empty for the engine of today.
     """
@@ -298,6 +299,9 @@ def as_built(engine: Engine, build: str, document: Mapping[str, Any] | None = No
     if parent := document["builds"][build].get("inherits"):
         block = {**document["builds"][parent], **block}
     more = {key: float(entry["value"]) for key, entry in block.items()}
+    if more.get("launches_prompts"):
+        each = float(document["common"]["operation_launch_s"]["value"])
+        engine = replace(engine, operation_launch_s=each)
     return replace(
         engine,
         sequence_overhead_s=engine.sequence_overhead_s + more.get("added_sequence_overhead_s", 0.0),

@@ -114,25 +114,6 @@ def prefill_service(pool: Pool, workload: Workload) -> PrefillService:
     )
 
 
-def prompt_among_s(
-    pool: Pool, workload: Workload, together: ArrayLike, alone_s: ArrayLike, beside: ArrayLike = 0.0
-) -> Array:
-    """Seconds that a prompt takes of a step that holds `together` whole prompts a server.
-
-    t = t_step(k prompts)/k, of the slowest stage: weights are read and kernels started once for all;
-    `alone_s` where k is 1. An engine that mixes decodes `beside` sequences of a micro-batch in the same step.
-    """
-    prompts = np.maximum(np.asarray(together, dtype=float), 1.0)
-    past = np.asarray(workload.cached_tokens, dtype=float)
-    load = prefill_load(prompts, np.asarray(workload.new_tokens), past)
-    if pool.setting.constants.engine.mixes_prefill and np.any(beside):
-        load = mixed_load(
-            decode_load(beside, workload.isl, workload.last_context, 1.0 + pool.speculation.drafted), load
-        )
-    step = step_time(pool.setting, pool.layout, load)
-    return np.where(prompts > 1.0, step.slowest_s() / prompts, alone_s)
-
-
 def _through(step: StepTime, slots_s: Array) -> Array:
     """Time of steps that follow each other through a pipeline, from what they take of its slowest stage."""
     return slots_s if step.earlier_s is None else slots_s + (step.total_s - step.slowest_s())

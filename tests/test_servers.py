@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import heapq
+import random
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pdplan.catalog.store import Catalog
-from pdplan.efficiency import engine_file
+from pdplan.efficiency import as_built, engine_constants, engine_file
 from pdplan.measured import servers
 from pdplan.measured.predict import predict
 from pdplan.measured.recipes import _parsed, recipe_for, recipe_lists
@@ -19,6 +21,7 @@ from pdplan.measured.servers import (
     attention_weights,
     engine_settings,
     loop_settings,
+    published_share,
     server_settings,
 )
 from pdplan.plan import PoolPlan
@@ -268,6 +271,17 @@ def test_a_run_listed_by_all_its_accelerators_is_taken_apart() -> None:
     assert (wide.workers, wide.dp, wide.ep) == (1, 32, 32)
 
 
+def test_vllm_starts_prompts_one_operation_after_the_other_where_its_graphs_are_for_decodes() -> None:
+    # 70b_fp8_b200_docker.sh: FULL_DECODE_ONLY; 70b_fp8_h200_slurm.sh: vLLM's default, piecewise graphs.
+    blackwell = run(engine="vllm", model="llama-3.1-70b")
+    assert server_settings(blackwell)["build"] == "vllm-decode-graphs"
+    assert "build" not in server_settings(replace(blackwell, hardware="h200"))
+    plain = engine_constants("vllm")
+    assert plain.operation_launch_s == 0.0
+    built = as_built(plain, "vllm-decode-graphs")
+    assert built == replace(plain, operation_launch_s=engine_constants("sglang").operation_launch_s)
+
+
 def test_fp8_experts_of_sglang_on_blackwell_have_a_back_end_of_their_own() -> None:
     # dsr1_fp8_b200.sh and qwen3.5_fp8_b200.sh choose flashinfer_trtllm; dsr1_fp8_h200.sh does not.
     for model, hardware, precision, build in (
@@ -278,3 +292,21 @@ def test_fp8_experts_of_sglang_on_blackwell_have_a_back_end_of_their_own() -> No
     ):
         found = server_settings(run(engine="sglang", model=model, hardware=hardware, precision=precision))
         assert found.get("build") == build
+
+
+def test_a_run_that_drains_publishes_less_than_its_loop() -> None:
+    """Slots that serve ten requests each, of 0.8 to 1 s, until none is left: half a round is lost at most."""
+    draw, slots, rounds = random.Random(3), 64, 10
+    ends = [draw.uniform(0.8, 1.0) for _ in range(slots)]
+    heapq.heapify(ends)
+    busy = sum(ends)
+    for _ in range(slots * (rounds - 1)):
+        length = draw.uniform(0.8, 1.0)
+        heapq.heapreplace(ends, ends[0] + length)
+        busy += length
+    simulated = busy / slots / max(ends)
+    ran = as_served(run(concurrency=float(slots), total_tok_per_s_per_gpu=100.0))
+    bench = {"burst_share": 1.0 / rounds, "drain_rounds": 0.5}
+    assert float(published_share([ran], bench)[0]) == pytest.approx(simulated, abs=0.015)
+    assert published_share([replace(ran, total_tok_per_s_per_gpu=NAN)], bench) == pytest.approx([1.0])
+    assert published_share([replace(ran, concurrency=1.0)], bench) == pytest.approx([1.0])

@@ -43,6 +43,7 @@ STARTING = (
 )
 """Builds whose kernels start so many times as long."""
 FEW_TOKENS = "sglang-fp8-blackwell"
+"""The build whose experts take longer in prompts."""
 LONG_ANSWERS = "inferencex"
 """The benchmark whose answers go on after their end, and whose drafts are accepted the more."""
 STEP = (
@@ -171,8 +172,7 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
 
     def predicted(x: Array) -> Array:
         skew, share, step_s, tuning, wait, imbalance, vllm, sglang, trtllm, more, *rest = x
-        starts, rest = rest[: len(STARTING)], rest[len(STARTING) :]
-        tiles, acceptance, growth, *factors, exchange = rest
+        starts, (tiles, acceptance, growth, *factors, exchange) = rest[: len(STARTING)], rest[len(STARTING) :]
         sequence_s = np.select([engine == "sglang", engine == "trtllm"], [sglang, trtllm + more * old], vllm)
         share_of = share * tuning_factor(tuning, runs) * np.prod(np.asarray(starts) ** starting, axis=1)
         slower = np.ones(len(index))

@@ -113,7 +113,9 @@ def _bare(pool: Pool, skew: float) -> Pool:
 def _group_parts(
     group: list[Run], pool: Pool, prefill: Pool | None, workload: Workload, skew: float
 ) -> dict[str, Array]:
-    running = decoding_together(pool, workload, running_sequences(group) / pool.workers)
+    running = running_sequences(group) / pool.workers
+    if prefill is None:
+        running = decoding_together(pool, workload, running)
     step = decode_step(pool, workload, running)
     draft = draft_step(pool, workload, running)
     found = _split(step)
@@ -135,10 +137,12 @@ def _group_parts(
         if pool.setting.constants.engine.mixes_prefill:
             chunk = workload.new_tokens / alone.steps
             past = workload.cached_tokens + (workload.new_tokens - chunk) / 2.0
-            load = mixed_load(_decode_load(pool, workload, each), prefill_load(np.ones(()), chunk, past))
+            together = np.maximum(pool.setting.constants.engine.max_step_tokens // workload.new_tokens, 1.0)
+            prompts = np.clip(share, 1.0, together)
+            load = mixed_load(_decode_load(pool, workload, each), prefill_load(prompts, chunk, past))
             both, plain = _split(step_time(pool.setting, pool.layout, load)), _split(step)
-            extra = {k: alone.steps * (both[k] - plain[k]) for k in both}
-            experts = alone.steps * both["experts"]
+            extra = {k: alone.steps * (both[k] - plain[k]) / prompts for k in both}
+            experts = alone.steps * both["experts"] / prompts
         found["mixed_kernels"] = share * (extra["kernels"] + extra["messages"])
         found["mixed_starts"] = share * extra["starts"]
         # A mixed step exchanges by high-throughput kernels: what the decode step alone paid falls away.

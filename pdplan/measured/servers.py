@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from pdplan.architecture.model import Storage
 from pdplan.efficiency import CONSTANTS_DIRECTORY
 from pdplan.files import read_yaml
+from pdplan.laws.roofline import Array
 from pdplan.measured.run import Run
 from pdplan.plan import PoolPlan
 from pdplan.workload import Held
@@ -56,10 +58,10 @@ def as_served(run: Run) -> Run:
     found = server_settings(run)
     everything = {"decode_dp": found.get("attention_dp"), "decode_ep": found.get("experts_over_all")}
     sizes = {name: "all" for name, wanted in everything.items() if wanted} | found
-    decode, prefill, gpus = run.decode, run.prefill, run.gpus
+    decode = run.decode
     if found.get("dp_ignored"):
         decode = replace(decode, dp=1, ep=min(decode.ep, decode.tp))
-    decode = _as_started(decode, sizes, "decode")
+    decode, prefill, gpus = _as_started(decode, sizes, "decode"), run.prefill, run.gpus
     if prefill is not None:
         prefill = _as_started(prefill, sizes, "prefill")
         gpus = decode.gpus + prefill.gpus if "decode_size" in sizes else gpus
@@ -142,6 +144,21 @@ def node_bytes_per_s(run: Run) -> float | None:
     """What collectives of an accelerator had across nodes, where it was not the data sheet's link."""
     found = server_settings(run) if run.settings is None else run.settings
     return found.get("node_bytes_per_s")
+
+
+def published_share(runs: Sequence[Run], bench: Mapping[str, float]) -> Array:
+    """Share of a closed loop's tokens/s that a benchmark publishes; 1 where the loop itself is what is known.
+
+    1/(1 + δ/R · (1 − 1/N)): the clock runs until the last of R rounds of N requests has ended, and while they
+    end, ever fewer are in flight. Ends spread evenly and steps as long as ever make δ = 1/2 round; steps get
+    shorter. N = 1 never drains.
+    """
+    each = [server_settings(run) if run.settings is None else run.settings for run in runs]
+    names = ["drain_rounds" if run.prefill is None else "drain_rounds_of_two_pools" for run in runs]
+    published = [not run.open_loop and not math.isnan(run.total_tok_per_s_per_gpu) for run in runs]
+    drain = np.array([bench.get(name, 0.0) for name in names]) * published
+    others = 1.0 - 1.0 / np.array([max(run.concurrency, 1.0) if known else 1.0 for run, known in zip(runs, published, strict=True)])
+    return np.asarray(1.0 / (1.0 + drain * _burst_share(each, bench) * others))
 
 
 def _burst_share(each: Sequence[Mapping[str, Any]], bench: Mapping[str, float]) -> Any:

@@ -182,9 +182,10 @@ def cover(cost: Array, share: Array) -> tuple[list[int], float]:
     """From an item on: the least cost of those of no smaller share."""
     each = np.concatenate([[np.inf], np.minimum.accumulate(cost / share)])
     """Up to an item: the least cost per share."""
-    best, below = float(alone[np.searchsorted(share, 1.0)]), np.inf
-    chosen = [_first(cost, share, 1.0)] if np.isfinite(best) else []
-    spent, need = np.zeros(1), np.ones(1)
+    all_of_it = 1.0 - 1e-12  # sums of shares may fall short of 1 by their last digits
+    best, below = float(alone[np.searchsorted(share, all_of_it)]), np.inf
+    chosen = [_first(cost, share, all_of_it)] if np.isfinite(best) else []
+    spent, need = np.zeros(1), np.full(1, all_of_it)
     items: list[tuple[int, ...]] = [()]
     seen = _Front()
     while len(spent):
