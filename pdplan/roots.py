@@ -10,8 +10,8 @@ from pdplan.laws.roofline import Array
 
 FEW, ROUNDS = 24, 6
 """Elements of which many guesses cost what one does; rounds of one guess each where there are more."""
-ROOM, GUESSES = 480, 7
-"""Guesses of all elements in a call, and of each to either side of the straight line's."""
+ROOM, GUESSES = 1200, 16
+"""Guesses of all elements in a call, and of each."""
 
 
 def increasing_root(
@@ -72,15 +72,20 @@ def _within(
 ) -> Array:
     """`increasing_root` between two (x, f) where `open_`, else x; many guesses in each call.
 
-    One is on the straight line between the ends; the bracket shrinks to about the root's distance from it.
+    Some are on the straight line between the ends and close to it, some evenly between: the bracket shrinks
+    to about the root's distance from the line, and to a part of itself wherever the root is.
     """
     (a, fa), (b, fb) = low, high
-    powers = 8.0 ** -np.arange(1.0, np.clip(ROOM // (2 * a.size), 2, GUESSES) + 1)
-    steps = np.concatenate([-powers, [0.0], powers[::-1]]).reshape((-1,) + (1,) * a.ndim)
+    count = int(np.clip(ROOM // a.size, 6, GUESSES)) // 2
+    near = 16.0 ** -np.arange(1.0, count)
+    shape = (-1,) + (1,) * a.ndim
+    steps = np.concatenate([-near, [0.0], near]).reshape(shape)
+    evenly = (np.arange(1.0, count + 1) / (count + 1)).reshape(shape)
     open_ = open_.copy()
     for _ in range(iterations):
         guess = a - fa * (b - a) / np.where(fb > fa, fb - fa, 1.0)
-        tried = np.clip(guess + steps * (b - a), a, b)
+        tried = np.concatenate([np.clip(guess + steps * (b - a), a, b), a + evenly * (b - a)])
+        tried.sort(axis=0)
         points = np.concatenate([a[None], tried, b[None]])
         values = np.concatenate([fa[None], function(tried), fb[None]])
         above = np.maximum(np.argmax(values > 0, axis=0), 1)[None]

@@ -17,8 +17,10 @@ from pdplan.search import recommend
 from pdplan.search.answers import Answers
 from pdplan.search.breakeven import BreakEven, Turn, break_even, used_for
 from pdplan.search.kinds import kind_of
+from pdplan.search.objective import serves
 from pdplan.search.sensitivity import Sensitivity, Swing, sensitivity
 from pdplan.search.varied import ENGINE_CONSTANTS, VariedInput, chosen_inputs, varied_inputs
+from pdplan.uncertainty import slo_of
 from tests.test_search import DENSE, brute_force_cost
 
 MODEL, HARDWARE = "llama-3.1-8b", ("h100", "l40s")
@@ -229,6 +231,34 @@ def test_worker_types_are_remembered_and_change_nothing(found):
             q, w = varied.put(found.question, found.world, varied.at(factor))
             fresh = Answers(kind_of(found.best.plan)).answer(q, w)
             assert answers.answer(q, w) == fresh
+
+
+def test_a_plan_that_is_known_spares_work_and_changes_no_answer(found):
+    """The plan of a harder place is no dearer where it is easier: what is cheaper is found all the same."""
+    answers, rate = Answers(kind_of(found.best.plan)), find_input("rate", found)
+    kept = 0
+    for factor in (0.3, 0.6, 0.8, 0.97, 1.0, 1.4, 2.2):
+        q, w = rate.put(found.question, found.world, rate.at(factor))
+        harder = answers.optimum(*rate.put(q, w, rate.at(factor * 1.05)))
+        fresh, known = answers.optimum(q, w), answers.optimum(q, w, harder)
+        assert known.metrics.usd_per_h == pytest.approx(fresh.metrics.usd_per_h, rel=1e-9)
+        assert known.plan.mode == fresh.plan.mode
+        kept += known is harder
+    assert kept >= 3
+
+
+def test_a_plan_holds_to_where_it_keeps_the_limits_with_the_confidence_asked_for():
+    q = ask(max_gpus_per_worker=1)
+    q = replace(q, slo=replace(q.slo, confidence=0.9, tpot_s=0.05, ttft_s=3.0))
+    found = recommend(q, world((MODEL,), HARDWARE))
+    plan = found.best.plan
+    moves = sensitivity(found, only=["rate", "tpot"])
+    for s in moves.swings:
+        beyond = 1.01 if s.input.harder > 0 else 1 / 1.01
+        for value, holds in ((s.holds_to, True), (s.holds_to * beyond, False)):
+            asked, w = s.input.put(q, found.world, value)
+            metrics = evaluate_plan(w, plan, asked.workload, asked.slo)
+            assert bool(serves(metrics, slo_of(plan, asked.slo))) == holds, s.input.key
 
 
 def test_a_name_that_is_no_input_is_refused(found):

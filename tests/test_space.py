@@ -284,16 +284,18 @@ def test_extra_workers_are_counted_exactly(data):
         row[: data.draw(st.integers(0, length - 1)) if data.draw(st.booleans()) else 0] = np.inf
     unit = np.array([data.draw(st.integers(1, 9)) for _ in range(cases)], dtype=float)
     extra = np.array([data.draw(st.integers(1, 9)) for _ in range(cases)], dtype=float)
-    found = cheapest_extra(
-        lambda c, e: stairs[c, np.minimum(e, length - 1).astype(int)],
-        lambda c, n, e: n * unit[c] + e * extra[c],
-        stairs[:, 0],
-        stairs[:, -1] - data.draw(st.integers(0, 1)),
-        np.inf,
-    ).astype(int)
+    at = lambda c, e: stairs[c, np.minimum(e, length - 1).astype(int)]  # noqa: E731
+    price = lambda c, n, e: n * unit[c] + e * extra[c]  # noqa: E731
+    least = stairs[:, -1] - data.draw(st.integers(0, 1))
+    costs = stairs * unit[:, None] + np.arange(length) * extra[:, None]
+    short = (lambda c, e, enough: at(c, e) > enough) if data.draw(st.booleans()) else None
+    found = cheapest_extra(at, price, stairs[:, 0], least, np.inf, short=short).astype(int)
     for k in range(cases):
-        cost = stairs[k] * unit[k] + np.arange(length) * extra[k]
-        assert cost[found[k]] == cost.min()
+        assert costs[k, found[k]] == costs[k].min()
+    # Where only the cheapest of all is wanted, and what is as cheap.
+    found = cheapest_extra(at, price, stairs[:, 0], least, np.inf, 1 + 1e-9, short).astype(int)
+    for k in np.flatnonzero(costs.min(axis=1) == costs.min()):
+        assert costs[k, found[k]] == costs.min()
 
 
 def test_a_budget_that_pays_for_nothing_says_what_one_costs():
