@@ -66,6 +66,7 @@ class Parts:
     prompt_messages: Array
     """All collectives, waits left out."""
     prompt_collectives: Array
+    prompt_exchanged: Array
 
     def take(self, index: Array) -> Parts:
         return Parts(**{f.name: getattr(self, f.name)[index] for f in fields(Parts)})
@@ -136,7 +137,7 @@ def _group_parts(
         # A mixed step exchanges by high-throughput kernels: what the decode step alone paid falls away.
         found["mixed_exchanges"] = share * extra["exchanges"]
     found["prompt_kernels"], found["prompt_starts"] = prompt["kernels"], prompt["starts"]
-    found["prompt_messages"], found["prompt_collectives"] = prompt["messages"], prompt["collectives"]
+    found |= {f"prompt_{name}": prompt[name] for name in ("messages", "collectives", "exchanged")}
     return found
 
 
