@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pdplan.closed_loop import closed_colocated, closed_disaggregated, opening_burst_s
-from pdplan.first_token import FirstToken, first_token, step_prompts
+from pdplan.first_token import FirstToken, first_token
 from pdplan.latency import Latency, prefill_latency
 from pdplan.laws.kv_transfer import Network
 from pdplan.laws.roofline import Array
@@ -25,14 +25,12 @@ from pdplan.memory import MemoryBudget, memory_budget
 from pdplan.open_loop import open_queue
 from pdplan.plan import CACHE, DECODE_RATE, PREFILL_RATE, TRANSFER_RATE, WEIGHTS, Metrics, first_problem
 from pdplan.pools import (
-    MixedStep,
     Pool,
     first_step_s,
     handover_tokens,
     mixed_step,
     pool_tpot_s,
     prefill_service,
-    prompt_among_s,
     solve_running,
 )
 from pdplan.queueing import peak_count
@@ -203,7 +201,7 @@ def serve_colocated(pool: Pool, workload: Workload, slo: Slo, running: Array | N
     entering = rate * pool.share
     offered = entering * step.prefill_work_s
     first = first_token(pool, workload, step, running)
-    burst = _colocated_burst_s(pool, workload, step, first)
+    burst = _colocated_burst_s(pool, workload, first)
     if waited is None:
         queue = open_queue(pool, workload, step, entering)
         wait, waits, differs = queue.wait_s, queue.waits, first.running_step_s - queue.known_s
@@ -252,18 +250,17 @@ def serve_colocated(pool: Pool, workload: Workload, slo: Slo, running: Array | N
     )
 
 
-def _colocated_burst_s(pool: Pool, workload: Workload, step: MixedStep, first: FirstToken) -> Array:
-    """What the opening burst adds; where all requests of a server are one convoy, it is like any other."""
+def _colocated_burst_s(pool: Pool, workload: Workload, first: FirstToken) -> Array:
+    """What the opening burst adds; where all requests of a server are one convoy, it is like any other.
+
+    Its prompts reach the scheduler one by one, and each takes what it would alone.
+    """
     if workload.concurrency is None or not np.any(workload.burst_share):
         return np.zeros(())
-    fits = step_prompts(pool, workload)
     if first.convoys and not pool.setting.constants.engine.mixes_prefill:
-        return opening_burst_s(pool.servers, 0.0, workload, fits)
-    each = np.asarray(workload.concurrency, dtype=float) / pool.servers
-    # Those that have started decode beside the others: half of them on average.
-    beside = each / pool.layout.pp / 2.0
-    prompt = prompt_among_s(pool, workload, np.minimum(fits, each), step.prefill_work_s, beside)
-    return opening_burst_s(pool.servers, prompt, workload, fits)
+        return opening_burst_s(pool.servers, 0.0, workload)
+    alone = prefill_service(replace(pool, max_batch=pool.micro_batches_per_worker), workload)
+    return opening_burst_s(pool.servers, alone.offered(1.0), workload)
 
 
 def _benchmark_parts(workload: Workload, burst_s: Array) -> dict[str, Array]:

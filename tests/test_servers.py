@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pdplan.catalog.store import Catalog
-from pdplan.efficiency import engine_file
+from pdplan.efficiency import as_built, engine_constants, engine_file
 from pdplan.measured import servers
 from pdplan.measured.predict import predict
 from pdplan.measured.recipes import _parsed, recipe_for, recipe_lists
@@ -46,7 +46,7 @@ def test_the_interval_of_polls_depends_on_the_load_as_the_script_says() -> None:
     assert server_settings(run(concurrency=16.0))["held_up_to_steps"] == 30
     four = PoolPlan(hardware="b200", workers=1, tp=4)
     found = server_settings(run(concurrency=64.0, decode=four))
-    assert found == {"held_up_to_steps": 10, "step_tokens": 8192}
+    assert found == {"held_up_to_steps": 10, "step_tokens": 8192, "build": "sglang-fp8-blackwell"}
 
 
 def test_a_date_before_the_warm_up_means_a_cold_start() -> None:
@@ -269,6 +269,29 @@ def test_a_run_listed_by_all_its_accelerators_is_taken_apart() -> None:
     assert (served.prefill.workers, served.prefill.tp, served.gpus) == (1, 4, 36)  # type: ignore[union-attr]
     wide = as_served(replace(ran, prefill=both, decode=both, concurrency=1075.0)).decode
     assert (wide.workers, wide.dp, wide.ep) == (1, 32, 32)
+
+
+def test_vllm_starts_prompts_one_operation_after_the_other_where_its_graphs_are_for_decodes() -> None:
+    # 70b_fp8_b200_docker.sh: FULL_DECODE_ONLY; 70b_fp8_h200_slurm.sh: vLLM's default, piecewise graphs.
+    blackwell = run(engine="vllm", model="llama-3.1-70b")
+    assert server_settings(blackwell)["build"] == "vllm-decode-graphs"
+    assert "build" not in server_settings(replace(blackwell, hardware="h200"))
+    plain = engine_constants("vllm")
+    assert plain.operation_launch_s == 0.0
+    built = as_built(plain, "vllm-decode-graphs")
+    assert built == replace(plain, operation_launch_s=engine_constants("sglang").operation_launch_s)
+
+
+def test_fp8_experts_of_sglang_on_blackwell_have_a_back_end_of_their_own() -> None:
+    # dsr1_fp8_b200.sh and qwen3.5_fp8_b200.sh choose flashinfer_trtllm; dsr1_fp8_h200.sh does not.
+    for model, hardware, precision, build in (
+        ("deepseek-r1", "b200", "fp8", "sglang-fp8-blackwell"),
+        ("qwen3.5-397b-a17b", "b300", "fp8", "sglang-fp8-blackwell"),
+        ("deepseek-r1", "b200", "fp4", None),
+        ("deepseek-r1", "h200", "fp8", None),
+    ):
+        found = server_settings(run(engine="sglang", model=model, hardware=hardware, precision=precision))
+        assert found.get("build") == build
 
 
 def test_a_run_that_drains_publishes_less_than_its_loop() -> None:

@@ -25,7 +25,7 @@ from pdplan.measured.predict import run_group
 from pdplan.measured.run import Run
 from pdplan.measured.runs import group_runs
 from pdplan.ops import Message, Op
-from pdplan.pools import Pool, decode_step, draft_step, prefill_service
+from pdplan.pools import Pool, decode_step, decoding_together, draft_step, prefill_service, prompts_beside
 from pdplan.step import StepTime, step_time
 from pdplan.workload import Workload
 
@@ -60,9 +60,13 @@ class Parts:
     """What prefills of others add to each output token."""
     mixed_starts: Array
     mixed_exchanges: Array
+    mixed_experts: Array
+    """Of `mixed_kernels`, those of experts in steps with prompts."""
     prompt_kernels: Array
     """One prompt on its server."""
     prompt_starts: Array
+    prompt_experts: Array
+    """Of `prompt_kernels`, those of experts."""
     prompt_messages: Array
     """All collectives, waits left out."""
     prompt_collectives: Array
@@ -111,33 +115,42 @@ def _group_parts(
     group: list[Run], pool: Pool, prefill: Pool | None, workload: Workload, skew: float
 ) -> dict[str, Array]:
     running = running_sequences(group) / pool.workers
+    if prefill is None:
+        running = decoding_together(pool, workload, running)
     step = decode_step(pool, workload, running)
     draft = draft_step(pool, workload, running)
     found = _split(step)
+    del found["experts"]
     if draft is not None:
         more = _split(draft)
         found = {k: v + pool.speculation.drafted * more[k] for k, v in found.items()}
     each = running / pool.micro_batches_per_worker
-    found["rows"] = each
-    found |= dict.fromkeys(("mixed_kernels", "mixed_starts", "mixed_exchanges"), np.zeros(()))
+    found["rows"] = each * (1.0 + pool.speculation.drafted)
+    found |= dict.fromkeys(
+        ("mixed_kernels", "mixed_starts", "mixed_exchanges", "mixed_experts"), np.zeros(())
+    )
     server = pool if prefill is None else _bare(prefill, skew)
     alone = prefill_service(replace(server, max_batch=server.micro_batches_per_worker), workload)
     prompt = {k: alone.steps * v for k, v in _split(alone.step).items()}
     if prefill is None:
-        share = each / workload.osl
-        extra = prompt
+        share = prompts_beside(pool, workload, running) / workload.osl
+        extra, experts = prompt, prompt["experts"]
         if pool.setting.constants.engine.mixes_prefill:
             chunk = workload.new_tokens / alone.steps
             past = workload.cached_tokens + (workload.new_tokens - chunk) / 2.0
-            load = mixed_load(_decode_load(pool, workload, each), prefill_load(np.ones(()), chunk, past))
+            together = np.maximum(pool.setting.constants.engine.max_step_tokens // workload.new_tokens, 1.0)
+            prompts = np.clip(share, 1.0, together)
+            load = mixed_load(_decode_load(pool, workload, each), prefill_load(prompts, chunk, past))
             both, plain = _split(step_time(pool.setting, pool.layout, load)), _split(step)
-            extra = {k: alone.steps * (both[k] - plain[k]) for k in both}
+            extra = {k: alone.steps * (both[k] - plain[k]) / prompts for k in both}
+            experts = alone.steps * both["experts"] / prompts
         found["mixed_kernels"] = share * (extra["kernels"] + extra["messages"])
         found["mixed_starts"] = share * extra["starts"]
         # A mixed step exchanges by high-throughput kernels: what the decode step alone paid falls away.
         found["mixed_exchanges"] = share * extra["exchanges"]
+        found["mixed_experts"] = share * experts
     found["prompt_kernels"], found["prompt_starts"] = prompt["kernels"], prompt["starts"]
-    found |= {f"prompt_{name}": prompt[name] for name in ("messages", "collectives", "exchanged")}
+    found |= {f"prompt_{name}": prompt[name] for name in ("experts", "messages", "collectives", "exchanged")}
     return found
 
 
@@ -151,12 +164,14 @@ def _decode_load(pool: Pool, workload: Workload, each: Array) -> Any:
 def _split(step: StepTime) -> dict[str, Array]:
     """Seconds of a step by part, and how many collectives it waits for."""
     found: dict[str, Array] = dict.fromkeys(
-        ("kernels", "starts", "messages", "exchanges", "collectives", "exchanged"), np.zeros(())
+        ("kernels", "experts", "starts", "messages", "exchanges", "collectives", "exchanged"), np.zeros(())
     )
     for term in step.terms:
         if isinstance(term.source, Op):
             found["kernels"] = found["kernels"] + (term.total_s - term.overhead_s)
             found["starts"] = found["starts"] + term.overhead_s
+            if term.source.family == "experts":
+                found["experts"] = found["experts"] + (term.total_s - term.overhead_s)
         elif isinstance(term.source, Message):
             source = term.source
             found["messages"] = found["messages"] + term.total_s

@@ -21,7 +21,7 @@ from pdplan.laws.speculation import tokens_per_step
 from pdplan.measured.predict import RunGroup, run_group, run_metrics
 from pdplan.measured.run import Run
 from pdplan.measured.runs import group_runs
-from pdplan.pools import Pool, prefill_service, prompt_among_s
+from pdplan.pools import Pool, prefill_service
 
 COUNTED = ("vllm", "atom", "generic")
 """Engines whose steps of a hand-over are counted in a source, and not fitted."""
@@ -132,11 +132,7 @@ def _of_group(group: list[Run], case: RunGroup) -> dict[str, Array]:
     held = held_steps(pool, workload, running) * colocated
     fits = step_prompts(pool, workload)
     alike = colocated and bool(np.any(workload.convoy_prompts))
-    ahead = np.maximum((each + np.minimum(fits, each)) / 2.0 - 1.0, 0.0)
-    if colocated:  # of the burst's prompts a step holds several, and each takes less than alone
-        alone_s = service.time_s / service.prompts
-        beside = each / pool.layout.pp / 2.0
-        ahead = ahead * prompt_among_s(pool, workload, np.minimum(fits, each), alone_s, beside) / alone_s
+    ahead = np.maximum((each - 1.0) / 2.0, 0.0)
     one_convoy = alike and not engine.mixes_prefill
     generation = case.world.accelerator(group[0].hardware).generation
     mean = np.array([not np.isnan(run.ttft_mean_s) for run in group])

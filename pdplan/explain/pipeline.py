@@ -111,9 +111,8 @@ def _stage_line(
         used["t_h"] = Quantity(fixed, "s", f"{sources.serving.engine}: the stage's part of a step's overhead")
         terms.append("t_h")
     if sequence:
-        counted = {name: known[name] for name in ("b_d", "b_p") if name in known}
-        used |= {"t_q": sources.engine("sequence_overhead_s", "s")} | counted
-        terms.append(f"t_q*({'+'.join(counted)})")
+        used |= {"t_q": sources.engine("sequence_overhead_s", "s"), "o": known["o"]}
+        terms.append("t_q*o")
     what = "the last stage" if stage.last else "the slowest stage before the last"
     return b.line(
         "t_l" if stage.last else "t_e",

@@ -73,20 +73,18 @@ def _from_table(term: Term, title: str) -> Quantity:
 
 def _overhead_lines(writer: Writer, term: Term, group: str) -> Quantity:
     sources = writer.sources
-    sequences: Known = {name: writer.known[name] for name in ("b_d", "b_p") if name in writer.known}
     used: Known = {
         "t_step": sources.engine("step_overhead_s", "s"),
         "L": sources.model(sources.setting.stack.layers, "layers"),
         "t_layer": sources.engine("layer_overhead_s", "s"),
         "t_seq": sources.engine("sequence_overhead_s", "s"),
-        **sequences,
+        "o": writer.known["o"],
     }
-    count = "+".join(sequences)
     return writer.line(
         group,
         "T",
         "scheduling, launch, sampling",
-        f"t_step+L*t_layer+t_seq*{f'({count})' if len(sequences) > 1 else count}",
+        "t_step+L*t_layer+t_seq*o",
         used,
         "s",
         value=term.total_s,

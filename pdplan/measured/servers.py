@@ -29,7 +29,7 @@ SETTINGS = (
     *("held_up_to_steps", "queued_steps", "balanced_steps", "batched_steps", "batched_tokens"),
     *("step_tokens", "cold", "drafted", "date", "rounds"),
     *("rank_batch", "worker_batch", "padded_batch", "prefill_dp", "prefill_ep", "decode_dp", "decode_ep"),
-    *("experts_over_all", "attention_dp", "dp_ignored", "build"),
+    *("experts_over_all", "attention_dp", "dp_ignored", "build", "convoys"),
     *("prefill_workers", "prefill_size", "decode_workers", "decode_size"),
     *("attention_weights", "node_bytes_per_s", "handover_tokens_per_s"),
     *ENGINE_SETTINGS,
@@ -106,7 +106,7 @@ def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: 
     if any("handover_tokens_per_s" in s for s in each):
         reached = np.array([s.get("handover_tokens_per_s", np.inf) for s in each])
         found["handover_s"] = np.array([run.mean_isl for run in runs]) / reached
-    if not runs[0].length_spread:
+    if not runs[0].length_spread and all(s.get("convoys", 1) for s in each):
         whole = np.maximum(np.floor(tokens / np.array([run.mean_isl for run in runs])), 1.0)
         found["convoy_prompts"] = bench.get("convoy_prompts", whole)
     return found
