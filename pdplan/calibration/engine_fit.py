@@ -213,6 +213,7 @@ def _prompt_s(data: Sample, document: Mapping[str, Any], rows: list[int]) -> Arr
     share = share * tuning_factor(common.tuning_exponent, [data.runs[i] for i in rows])
     slower = np.array([e.kernel_time_factor for e in engines])
     waiting = common.collective_wait_s * parts.prompt_collectives
+    waiting = waiting + np.array([e.exchange_wait_s for e in engines]) * parts.prompt_exchanged
     experts = (np.array([e.prompt_expert_factor for e in engines]) - 1.0) * parts.prompt_experts
     kernels = (parts.prompt_kernels + experts) * slower
     return kernels + parts.prompt_messages + waiting + share * parts.prompt_starts

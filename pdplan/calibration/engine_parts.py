@@ -70,6 +70,7 @@ class Parts:
     prompt_messages: Array
     """All collectives, waits left out."""
     prompt_collectives: Array
+    prompt_exchanged: Array
 
     def take(self, index: Array) -> Parts:
         return Parts(**{f.name: getattr(self, f.name)[index] for f in fields(Parts)})
@@ -149,8 +150,7 @@ def _group_parts(
         found["mixed_exchanges"] = share * extra["exchanges"]
         found["mixed_experts"] = share * experts
     found["prompt_kernels"], found["prompt_starts"] = prompt["kernels"], prompt["starts"]
-    found["prompt_experts"] = prompt["experts"]
-    found["prompt_messages"], found["prompt_collectives"] = prompt["messages"], prompt["collectives"]
+    found |= {f"prompt_{name}": prompt[name] for name in ("experts", "messages", "collectives", "exchanged")}
     return found
 
 
