@@ -26,6 +26,9 @@ RATES = (3.0, 20.0, 300.0, 4_000.0, 75_000.0)
 """From 16 H200 to about 100,000 of them."""
 GPUS = (64, 1_000, 10_000, 100_000)
 """Of budgets, in accelerators and in what they cost."""
+BUDGETED = ("deepseek-r1", "gpt-oss-120b", "llama-3.1-70b")
+SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 1.0)
+"""Of the traffic of fleet.yaml."""
 PHASES = """
 import json, resource, time
 start = time.perf_counter(); cpu = time.process_time()
@@ -105,7 +108,7 @@ def print_growth(runs: int) -> None:
         ("accelerators", "max_gpus", GPUS),
         ("dollars", "max_usd_per_h", [n * 3.59 for n in GPUS]),
     ):
-        for model in ("deepseek-r1", "gpt-oss-120b") if key != "rate" else ("deepseek-r1",):
+        for model in BUDGETED if key != "rate" else BUDGETED[:1]:
             first = None
             for value in values:
                 seconds, gpus, served = _least_cpu_s(model, {key: value}, runs)
@@ -132,14 +135,14 @@ def _least_cpu_s(model: str, asked: dict[str, float], runs: int) -> tuple[float,
 
 
 def print_fleets(runs: int) -> None:
-    """Ten deployments on stocks of four kinds of accelerators, from a tenth of their traffic to all of it."""
+    """Ten deployments on stocks of four kinds of accelerators, from a thousandth of their traffic to all."""
     from pdplan.catalog.store import Catalog
     from pdplan.inputs.fleets import read_fleet
     from pdplan.search.fleet_plan import plan_fleet
 
     print("\nTen deployments on one stock, one process [CPU s, gap to the bound]")
     asked = read_fleet(Path(__file__).with_name("fleet.yaml"), Catalog())
-    for share in (0.1, 0.3, 1.0):
+    for share in SHARES:
         wanted = [
             replace(
                 each,

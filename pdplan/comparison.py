@@ -64,6 +64,7 @@ class Comparison:
 def compare_questions(file: Values, flags: Values, catalog: Catalog) -> Comparison:
     """`recommend` for every combination of the inputs that were given more than once."""
     from pdplan.search import recommend
+    from pdplan.search.reasons import price_notes
 
     values = merged(file, flags)
     axes = {key: choices_of(values[key]) for key in VARIED if key in values}
@@ -103,12 +104,15 @@ def compare_questions(file: Values, flags: Values, catalog: Catalog) -> Comparis
         notes += [*asked.notes, *found.notes]
     assert asked is not None
     question = asked.question
+    world = replace(asked.world, models=models, accelerators=accelerators, prices=prices)
+    if len(accelerators) > 1:
+        notes = [*(note for note in notes if "catalog prices" not in note), *price_notes(accelerators, world)]
     return Comparison(
         rows=tuple(_sorted(rows, question.wants_goodput)),
         workload=question.workload,
         slo=question.slo,
         catalog_sha256=catalog.digest_of([*models.values(), *accelerators.values()]),
-        world=replace(asked.world, models=models, accelerators=accelerators, prices=prices),
+        world=world,
         notes=tuple(dict.fromkeys(notes)),
         by_goodput=question.wants_goodput,
     )

@@ -64,6 +64,8 @@ class Engine:
     """How fast that share falls while engines learn a model: a power of its age, 1 at a year."""
     collective_wait_s: float = 0.0
     """What a collective of a step takes beyond its kernel: it starts when the last rank arrives."""
+    exchange_wait_s: float = 0.0
+    """What an exchange with experts takes besides, where its kernels are not those that tables time."""
     exchange_imbalance: float = 1.0
     """An exchange with experts over one of even traffic, with 16 ranks: it ends with the busiest."""
     dispatch_bytes: float = 1.0
@@ -76,6 +78,8 @@ class Engine:
     """1: under attention-dp every rank gets all tokens, by all-gather, not each expert its own."""
     kernel_time_factor: float = 1.0
     """How much longer kernels run than their law says, on accelerators without kernel tables."""
+    prompt_expert_factor: float = 1.0
+    """How much longer experts' kernels run in a step with prompts, under a back end made for few tokens."""
     partial_ep: float = 1.0
     """1: experts may be spread over a part of the ranks; 0: over all of them or none."""
 
@@ -147,12 +151,26 @@ def resolve_constants(case: Case, speeds: LinkSpeeds, document: Mapping[str, Any
 
     `document` stands in for constants/engines.yaml (cross-validation, a user's calibration).
     """
-    accelerator, generation, engine = case.accelerator, case.generation, case.engine
+    rooflines, provenance = _kernel_laws(case.accelerator, case.generation, case.engine)
     kernels = _kernel_file()
-    chain = _scopes(kernels, accelerator, generation)
+    links, origin = _links(_scopes(kernels, case.accelerator, case.generation), speeds, kernels["sources"])
+    return Constants(
+        links=links,
+        engine=case_constants(case, document),
+        rooflines=rooflines,
+        provenance={**provenance, ("links", ""): origin},
+    )
+
+
+@functools.cache
+def _kernel_laws(
+    accelerator: str, generation: str, engine: str
+) -> tuple[dict[tuple[str, str], Roofline], dict[tuple[str, str], Provenance]]:
+    """The law of each kernel family and number type, and where it comes from; nobody changes them."""
+    kernels = _kernel_file()
     rooflines: dict[tuple[str, str], Roofline] = {}
     provenance: dict[tuple[str, str], Provenance] = {}
-    for scope, block in reversed(chain):  # nearest last, so that it wins
+    for scope, block in reversed(_scopes(kernels, accelerator, generation)):  # nearest last: it wins
         for family, by_type in block.items():
             if family in ("links", "inherits"):
                 continue
@@ -166,11 +184,7 @@ def resolve_constants(case: Case, speeds: LinkSpeeds, document: Mapping[str, Any
                 rooflines[key] = _roofline(own)
                 provenance[key] = _provenance(own, scope, kernels["sources"])
     _fuse_quantisation(rooflines, provenance)
-    links, origin = _links(chain, speeds, kernels["sources"])
-    provenance[("links", "")] = origin
-    return Constants(
-        links=links, engine=case_constants(case, document), rooflines=rooflines, provenance=provenance
-    )
+    return rooflines, provenance
 
 
 def _fuse_quantisation(
@@ -273,7 +287,8 @@ def _lineage(generation: str, document: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def as_built(engine: Engine, build: str, document: Mapping[str, Any] | None = None) -> Engine:
-    """The engine as a named build of it: kernel starts times a factor, seconds a sequence added.
+    """The engine as a named build of it: starts and prompts' experts times factors, seconds a sequence added,
+    prompts started operation by operation.
 
     `build` is one of the document's `builds`, or empty for the engine of today.
     """
@@ -284,10 +299,14 @@ def as_built(engine: Engine, build: str, document: Mapping[str, Any] | None = No
     if parent := document["builds"][build].get("inherits"):
         block = {**document["builds"][parent], **block}
     more = {key: float(entry["value"]) for key, entry in block.items()}
+    if more.get("launches_prompts"):
+        each = float(document["common"]["operation_launch_s"]["value"])
+        engine = replace(engine, operation_launch_s=each)
     return replace(
         engine,
         sequence_overhead_s=engine.sequence_overhead_s + more.get("added_sequence_overhead_s", 0.0),
         kernel_overhead_share=engine.kernel_overhead_share * more.get("kernel_start_factor", 1.0),
+        prompt_expert_factor=engine.prompt_expert_factor * more.get("prompt_expert_factor", 1.0),
     )
 
 

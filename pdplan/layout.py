@@ -8,6 +8,7 @@ every layout that the model's shape allows.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,15 +34,21 @@ class Layout:
         for name in ("tp", "pp", "dp", "ep"):
             object.__setattr__(self, name, _array(getattr(self, name)))
 
-    @property
+    @cached_property
     def gpus(self) -> Array:
         """Accelerators of one worker."""
         return _array(self.tp * self.pp * self.dp)
 
-    @property
+    @cached_property
     def expert_tp(self) -> Array:
         """Ranks that share the matrices of one expert: tp·dp / ep."""
         return _array(self.tp * self.dp / self.ep)
+
+    @cached_property
+    def pipelines(self) -> tuple[tuple[int, ...], Array]:
+        """Numbers of stages that any layout has, and which of them each has."""
+        sizes, at = np.unique(self.pp, return_inverse=True)
+        return tuple(sizes.astype(int).tolist()), at.reshape(np.shape(self.pp))
 
     def __getitem__(self, index: Any) -> Layout:
         tp, pp, dp, ep = np.broadcast_arrays(self.tp, self.pp, self.dp, self.ep)
@@ -71,7 +78,7 @@ class Load:
     padded_sequences: ArrayLike = 0.0
     """Decoding sequences that the step's graph was captured for: with fewer, its products run on as many."""
 
-    @property
+    @cached_property
     def tokens(self) -> Array:
         """Tokens of the step: what attention cores and experts see."""
         return (
@@ -79,23 +86,23 @@ class Load:
             + _array(self.prefill_sequences) * self.prefill_tokens
         )
 
-    @property
+    @cached_property
     def rows(self) -> Array:
         """Rows of every other product: the tokens, or what the graph was captured for if that is more."""
         padding = np.maximum(_array(self.padded_sequences) - self.decode_sequences, 0.0)
         return self.tokens + padding * self.queries
 
-    @property
+    @cached_property
     def sequences(self) -> Array:
         """Requests that the step works on."""
         return _array(self.decode_sequences) + _array(self.prefill_sequences)
 
-    @property
+    @cached_property
     def sampled(self) -> Array:
         """Tokens that are sampled or verified: each query of a sequence, the last one of a prompt."""
         return _array(self.decode_sequences) * self.queries + _array(self.prefill_sequences)
 
-    @property
+    @cached_property
     def outputs(self) -> Array:
         """Rows of the LM head: every decoded token, the last one of a prompt."""
         decoded = np.maximum(_array(self.padded_sequences), self.decode_sequences)

@@ -246,14 +246,13 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
         t_extra = n/k · [t_step(decode + k chunks) − t_step(decode)],
     with k = running/(OSL·dp·pp) prompts in each step, at least one and at most K = floor(step tokens/new
     tokens); engines that run prefills on their own pay for whole steps. Where a convoy comes to those
-    (`convoy_sequences`), t_decode is of all its sequences, and a server's c of them see (c − 1)/2 prompts.
+    (`in_convoy`), t_decode is of all its sequences, and a server's c of them see (c − 1)/2 prompts.
     In a queue a prompt takes t_work = t_extra + n · t_step(decode)/K: the decodes' own step is shared by
     all prompts that a mixed step holds.
     In a pipeline t_step is what a micro-batch's round takes, and in the queue what the slowest stage does.
     """
     engine = pool.setting.constants.engine
-    convoy = convoy_sequences(pool, workload)
-    running = np.asarray(running, dtype=float) if convoy is None else convoy + np.zeros(np.shape(running))
+    running = decoding_together(pool, workload, running)
     load = decode_load(
         running / pool.micro_batches_per_worker,
         workload.isl,
@@ -299,29 +298,33 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
     )
 
 
-def convoy_sequences(pool: Pool, workload: Workload) -> Array | None:
-    """Sequences of a worker that decode together once the prompts of all of them are through.
+def in_convoy(pool: Pool, workload: Workload) -> Array:
+    """Where all requests of a server start and end together, their prompts before their answers.
 
     In a closed loop whose answers are all of one length, requests that start together end together. Where
-    prompts go first and alone, no token is decoded until the last of them is through: all are one convoy,
-    as far as there are slots. None where there is none: in open loops, for answers of many lengths, and for
-    engines that mix prompts into decode steps.
+    prompts go first and alone, no token is decoded until the last of them is through: all are one convoy.
     """
-    mixes = pool.setting.constants.engine.mixes_prefill
-    if workload.concurrency is None or mixes or not np.any(workload.convoy_prompts):
-        return None
-    each = np.asarray(workload.concurrency, dtype=float) / pool.workers
-    return np.minimum(each, pool.max_batch)
+    mixes = bool(pool.setting.constants.engine.mixes_prefill)
+    return (np.asarray(workload.convoy_prompts) > 0) & (workload.concurrency is not None and not mixes)
 
 
-def prompts_beside(pool: Pool, workload: Workload, running: ArrayLike) -> Array:
+def decoding_together(pool: Pool, workload: Workload, running: ArrayLike) -> Array:
+    """Sequences of a worker in one decode step: `running`, or a whole convoy, as far as there are slots."""
+    each = np.asarray(running, dtype=float)
+    if workload.concurrency is None:
+        return each
+    convoy = np.minimum(np.asarray(workload.concurrency, dtype=float) / pool.workers, pool.max_batch)
+    return np.where(in_convoy(pool, workload), convoy, each)
+
+
+def prompts_beside(pool: Pool, workload: Workload, together: ArrayLike) -> Array:
     """Prompts of others that a server takes in while one of its c sequences is answered.
 
     As many as run, c; of a convoy (c − 1)/2, since all come before the first decode step: the first prompt
     waits for all others to be through, the last for none.
     """
-    each = np.asarray(running, dtype=float) / pool.micro_batches_per_worker
-    return each if convoy_sequences(pool, workload) is None else np.maximum(each - 1.0, 0.0) / 2.0
+    each = np.asarray(together, dtype=float) / pool.micro_batches_per_worker
+    return np.where(in_convoy(pool, workload), np.maximum(each - 1.0, 0.0) / 2.0, each)
 
 
 def pool_tpot_s(pool: Pool, workload: Workload, running: ArrayLike, colocated: bool) -> Array:

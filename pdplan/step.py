@@ -131,7 +131,7 @@ def step_time(setting: Setting, layout: Layout, load: Load) -> StepTime:
     """
     constants = setting.constants
     forward = forward_ops(setting.stack, setting.formats, layout, load, routing_of(setting))
-    terms = [_op_term(op, setting) for op in forward.ops]
+    terms = [_op_term(op, setting, load) for op in forward.ops]
     blocks = list(forward.op_blocks)
     for message, block in zip(forward.messages, forward.message_blocks, strict=True):
         if (term := _message_term(message, constants)) is not None:
@@ -142,7 +142,7 @@ def step_time(setting: Setting, layout: Layout, load: Load) -> StepTime:
     )
     if np.all(step.stages <= 1):
         return step
-    earlier, last = _stage_times(setting, step, load)
+    earlier, last = _stage_times(setting, layout, step, load)
     return replace(step, earlier_s=earlier, last_s=last)
 
 
@@ -172,16 +172,15 @@ def engine_shares(engine: Engine, stage: Stage, stages: int) -> tuple[float, flo
     return fixed, engine.sequence_overhead_s * stage.last
 
 
-def _stage_times(setting: Setting, step: StepTime, load: Load) -> tuple[Array, Array]:
+def _stage_times(setting: Setting, layout: Layout, step: StepTime, load: Load) -> tuple[Array, Array]:
     """Seconds of the slowest stage before the last, and of the last."""
     totals: dict[Block, Array] = {}
     for term, block in zip(step.terms, step.blocks, strict=False):
         totals[block] = totals[block] + term.total_s if block in totals else term.total_s
     stack, engine = setting.stack, setting.constants.engine
-    sizes, at = np.unique(step.stages, return_inverse=True)
-    at = at.reshape(step.stages.shape)
+    sizes, at = layout.pipelines
     found: list[Array] = []
-    for row in _stage_rows(whole(stack), stack.order, tuple(sizes.astype(int).tolist())):
+    for row in _stage_rows(whole(stack), stack.order, sizes):
         fixed, sequence = np.array([engine_shares(engine, *stage) for stage in row.stages]).T
         time = fixed[at]
         if np.any(sequence):
@@ -238,7 +237,7 @@ def routing_of(setting: Setting) -> Routing:
     )
 
 
-def _op_term(op: Op, setting: Setting) -> Term:
+def _op_term(op: Op, setting: Setting, load: Load) -> Term:
     law = setting.constants.roofline(op.family, op.dtype)
     rates = Rates(
         peak_flop_per_s=setting.formats.peaks[peak_type(op.dtype)],
@@ -247,6 +246,8 @@ def _op_term(op: Op, setting: Setting) -> Term:
     each, compute, memory = kernel_time(op, rates, law)
     engine = setting.constants.engine
     slower = op.layers * engine.kernel_time_factor
+    if op.family == "experts" and load.has_prefill:
+        slower = slower * engine.prompt_expert_factor
     start = op.layers * law.overhead_s * engine.kernel_overhead_share
     return Term(
         name=op.name,
@@ -276,6 +277,8 @@ def _message_term(message: Message, constants: Constants) -> Term | None:
         each = busiest_exchange_factor(engine.exchange_imbalance, message.ranks) * each
     if engine.collective_wait_s and message.exchange != "stage_hop":
         each = each + np.where(np.asarray(message.ranks) > 1, engine.collective_wait_s, 0.0)
+    if engine.exchange_wait_s and message.exchange == "expert_exchange":
+        each = each + np.where(np.asarray(message.ranks) > 1, engine.exchange_wait_s, 0.0)
     if message.mask is not None:
         each = np.where(message.mask, each, 0.0)
     total = message.layers * each

@@ -438,6 +438,18 @@ def hear() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [("h200", "catalog prices: "), ("mi355x", "catalog prices of 2 kinds, which compare but")],
+)
+def test_compared_accelerators_have_their_prices_named(pdp, question, other, words):
+    code, out, _ = pdp("compare", question, "--hardware", "h100", "--hardware", other)
+    assert code == 0
+    assert out.count("catalog prices") == 1
+    assert f"- {words}" in out
+    assert f"{other} $" in out.partition("catalog prices")[2]
+
+
 def test_files_that_are_called_like_a_unit_are_read(pdp, question, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s").write_text(question.read_text())

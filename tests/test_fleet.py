@@ -26,7 +26,7 @@ from pdplan.plan import Colocated, PoolPlan, Serving, role_of
 from pdplan.report.fleet import fleet_report
 from pdplan.report.machine import render_json
 from pdplan.report.render import FORMATS, render
-from pdplan.search import narrowed
+from pdplan.search import fleet, narrowed
 from pdplan.search.fleet_plan import FleetPlan, plan_fleet
 
 ROOT = Path(__file__).parents[1]
@@ -217,6 +217,25 @@ def test_a_large_fleet_of_few_kinds_of_workers_comes_as_near_as_one_of_all(
     assert quick.lower_bound <= thorough.bill.usd_per_h * (1 + 1e-9)
     assert thorough.lower_bound <= quick.bill.usd_per_h * (1 + 1e-9)
     assert quick.bill.usd_per_h <= thorough.bill.usd_per_h * 1.001
+
+
+def test_a_small_fleet_of_many_columns_is_as_cheap_as_one_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deployments part at the prices of what they share; nothing is cut to make the programme small."""
+    chat = {k: v for k, v in SMALL.items() if k != "mode"}
+    deployments = {
+        "chat": chat | {"rate": 90},
+        "long": LONG | {"rate": 9},
+        "short": chat | {"osl": 60, "rate": 7},
+    }
+    top = {"inventory": {"h100": 30, "l40s": 60}, "deployments": deployments}
+    exact = planned(**top)
+    monkeypatch.setattr(fleet, "MANY_COLUMNS", 10)
+    found = planned(**top)
+    assert exact.bill is not None
+    assert found.bill is not None
+    assert exact.gap < 1e-6
+    assert found.bill.usd_per_h == pytest.approx(exact.bill.usd_per_h, rel=fleet.NEAR)
+    assert found.gap <= fleet.NEAR
 
 
 def test_workers_that_differ_in_their_batch_alone_are_one_pool() -> None:

@@ -25,7 +25,7 @@ RUNNER = CliRunner()
 SCHEMAS = Path(pdplan.__file__).parent / "report" / "schemas"
 QUESTION = [
     "--model", "llama-3.1-8b", "--inventory", "h100=2@3", "--inventory", "l40s=4@1.1",
-    "--isl", "1500", "--osl", "300", "--rate", "36", "--ttft", "1.5s", "--tpot", "50ms",
+    "--isl", "1500", "--osl", "300", "--rate", "37", "--ttft", "1.5s", "--tpot", "50ms",
 ]  # fmt: skip
 PLAN = """\
 model: llama-3.1-8b

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import heapq
+import random
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pdplan.catalog.store import Catalog
-from pdplan.efficiency import engine_file
+from pdplan.efficiency import as_built, engine_constants, engine_file
 from pdplan.measured import servers
 from pdplan.measured.predict import predict
 from pdplan.measured.recipes import _parsed, recipe_for, recipe_lists
@@ -19,6 +21,7 @@ from pdplan.measured.servers import (
     attention_weights,
     engine_settings,
     loop_settings,
+    published_share,
     server_settings,
 )
 from pdplan.plan import PoolPlan
@@ -43,7 +46,7 @@ def test_the_interval_of_polls_depends_on_the_load_as_the_script_says() -> None:
     assert server_settings(run(concurrency=16.0))["held_up_to_steps"] == 30
     four = PoolPlan(hardware="b200", workers=1, tp=4)
     found = server_settings(run(concurrency=64.0, decode=four))
-    assert found == {"held_up_to_steps": 10, "step_tokens": 8192}
+    assert found == {"held_up_to_steps": 10, "step_tokens": 8192, "build": "sglang-fp8-blackwell"}
 
 
 def test_a_date_before_the_warm_up_means_a_cold_start() -> None:
@@ -243,3 +246,67 @@ def test_prompts_wait_for_a_transport_by_their_tokens() -> None:
     slow = as_served(split(date="2026-02-10"))
     assert loop_settings([slow], {}, 8192.0)["handover_s"] == pytest.approx([921.6 / 25000])
     assert "handover_s" not in loop_settings([as_served(run())], {}, 8192.0)
+
+
+def test_a_recipe_mends_sizes_that_the_table_lists_wrongly() -> None:
+    # gb200, 8,192 in: ctx1_gen4_tep8_batch16_mtp0 ran with 12, 44 and 76 in flight, and no recipe has ranks.
+    ranks = PoolPlan(hardware="gb200", workers=4, dp=8, ep=8)
+    ran = split(
+        engine="trtllm", hardware="gb200", precision="fp4", isl=8192.0, concurrency=76.0, decode=ranks
+    )
+    ran = replace(ran, prefill=PoolPlan(hardware="gb200", workers=1, dp=4, ep=4))
+    served = as_served(ran)
+    assert (served.decode.tp, served.decode.dp, served.decode.max_batch) == (8, 1, 16)
+    assert as_served(replace(ran, concurrency=77.0)).decode == ranks
+
+
+def test_a_run_listed_by_all_its_accelerators_is_taken_apart() -> None:
+    # 36 of them: ctx1_gen4_tep8 with 4 to 564 in flight, ctx1_gen1_dep32 with 1,075; ctx is 4 of them.
+    both = PoolPlan(hardware="gb200", workers=1, tp=36)
+    ran = split(engine="trtllm", hardware="gb200", precision="fp4", concurrency=256.0, gpus=72)
+    served = as_served(replace(ran, prefill=both, decode=both))
+    assert (served.decode.workers, served.decode.tp, served.decode.ep) == (4, 8, 8)
+    assert (served.prefill.workers, served.prefill.tp, served.gpus) == (1, 4, 36)  # type: ignore[union-attr]
+    wide = as_served(replace(ran, prefill=both, decode=both, concurrency=1075.0)).decode
+    assert (wide.workers, wide.dp, wide.ep) == (1, 32, 32)
+
+
+def test_vllm_starts_prompts_one_operation_after_the_other_where_its_graphs_are_for_decodes() -> None:
+    # 70b_fp8_b200_docker.sh: FULL_DECODE_ONLY; 70b_fp8_h200_slurm.sh: vLLM's default, piecewise graphs.
+    blackwell = run(engine="vllm", model="llama-3.1-70b")
+    assert server_settings(blackwell)["build"] == "vllm-decode-graphs"
+    assert "build" not in server_settings(replace(blackwell, hardware="h200"))
+    plain = engine_constants("vllm")
+    assert plain.operation_launch_s == 0.0
+    built = as_built(plain, "vllm-decode-graphs")
+    assert built == replace(plain, operation_launch_s=engine_constants("sglang").operation_launch_s)
+
+
+def test_fp8_experts_of_sglang_on_blackwell_have_a_back_end_of_their_own() -> None:
+    # dsr1_fp8_b200.sh and qwen3.5_fp8_b200.sh choose flashinfer_trtllm; dsr1_fp8_h200.sh does not.
+    for model, hardware, precision, build in (
+        ("deepseek-r1", "b200", "fp8", "sglang-fp8-blackwell"),
+        ("qwen3.5-397b-a17b", "b300", "fp8", "sglang-fp8-blackwell"),
+        ("deepseek-r1", "b200", "fp4", None),
+        ("deepseek-r1", "h200", "fp8", None),
+    ):
+        found = server_settings(run(engine="sglang", model=model, hardware=hardware, precision=precision))
+        assert found.get("build") == build
+
+
+def test_a_run_that_drains_publishes_less_than_its_loop() -> None:
+    """Slots that serve ten requests each, of 0.8 to 1 s, until none is left: half a round is lost at most."""
+    draw, slots, rounds = random.Random(3), 64, 10
+    ends = [draw.uniform(0.8, 1.0) for _ in range(slots)]
+    heapq.heapify(ends)
+    busy = sum(ends)
+    for _ in range(slots * (rounds - 1)):
+        length = draw.uniform(0.8, 1.0)
+        heapq.heapreplace(ends, ends[0] + length)
+        busy += length
+    simulated = busy / slots / max(ends)
+    ran = as_served(run(concurrency=float(slots), total_tok_per_s_per_gpu=100.0))
+    bench = {"burst_share": 1.0 / rounds, "drain_rounds": 0.5}
+    assert float(published_share([ran], bench)[0]) == pytest.approx(simulated, abs=0.015)
+    assert published_share([replace(ran, total_tok_per_s_per_gpu=NAN)], bench) == pytest.approx([1.0])
+    assert published_share([replace(ran, concurrency=1.0)], bench) == pytest.approx([1.0])

@@ -12,6 +12,7 @@ from pdplan.architecture.counts import Matrix
 from pdplan.calibration import elementwise
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, build_setting
+from pdplan.efficiency import as_built
 from pdplan.laws.experts import busiest_exchange_factor
 from pdplan.layout import Layout, decode_load, mixed_load, prefill_load
 from pdplan.ops import Message, Op
@@ -20,6 +21,7 @@ from pdplan.plan import Serving
 from pdplan.step import Setting, StepTime, step_time
 
 CATALOG = Catalog()
+BUILD = "sglang-fp8-blackwell"
 
 
 def setting(model: str, precision: str = "fp8", **engine: Any) -> Setting:
@@ -47,6 +49,14 @@ def test_every_collective_waits_once() -> None:
     assert float(step_time(setting("llama-3.1-70b", collective_wait_s=1e-5), one, load).total_s) == (
         pytest.approx(float(step_time(setting("llama-3.1-70b", collective_wait_s=0.0), one, load).total_s))
     )
+
+
+def test_an_exchange_may_take_longer_than_its_kernel() -> None:
+    """DeepSeek-R1: 58 layers with experts, a dispatch and a combine each; a gather is no exchange."""
+    load, slow = decode_load(8.0, 1024.0, 2048.0), {"exchange_wait_s": 1e-4}
+    for layout, times in ((Layout(dp=8, ep=8), 2 * 58), (Layout(tp=8), 0), (Layout(dp=8), 0)):
+        steps = [step_time(setting("deepseek-r1", **more), layout, load).total_s for more in ({}, slow)]
+        assert float(steps[1] - steps[0]) == pytest.approx(times * 1e-4, abs=1e-9)
 
 
 def test_decode_exchanges_end_with_the_busiest_rank_and_prefill_ones_do_not() -> None:
@@ -183,6 +193,7 @@ def test_latents_are_expanded_for_prompts_and_absorbed_for_answers() -> None:
     assert found["prompt"]["kv up projection"].flop == pytest.approx(2 * 1024 * 512 * 16 * 256)
     for name in absorbed:
         assert found["answer"][name].flop == pytest.approx(2 * 4 * 16 * 128 * 512)
+        assert found["answer"][name].stored_bytes == pytest.approx(2 * 16 * 128 * 512)
     for name in (*absorbed, "kv up projection"):
         alone = {**found["prompt"], **found["answer"]}[name]
         assert found["both"][name].flop == pytest.approx(alone.flop)
@@ -201,3 +212,16 @@ def test_an_engine_apart_starts_all_kernels_of_a_layer_as_others_do() -> None:
     layer = elementwise._of_a_layer(entry)
     assert layer["overhead_s"] == pytest.approx(4 * 1.7e-6)
     assert layer["engines"]["vllm"] == {"overhead_s": pytest.approx(4 * 0.7e-6), "rows": 3}
+
+
+def test_a_build_s_experts_slow_prompts_and_leave_decodes_alone() -> None:
+    """The factor is of experts in steps with prompts, and no other kernel."""
+    plain = setting("deepseek-r1")
+    built = replace(plain, constants=replace(plain.constants, engine=as_built(plain.constants.engine, BUILD)))
+    factor = built.constants.engine.prompt_expert_factor
+    assert factor > 1.0
+    for load, wanted in ((prefill_load(1.0, 4096), factor), (decode_load(64.0, 4096, 5120), 1.0)):
+        before, after = (step_time(s, Layout(tp=8), load).terms for s in (plain, built))
+        for one, other in zip(before, after, strict=True):
+            ratio = wanted if "(experts)" in one.name else 1.0
+            assert other.total_s - one.overhead_s == pytest.approx(ratio * (one.total_s - one.overhead_s))

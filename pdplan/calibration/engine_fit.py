@@ -37,8 +37,13 @@ STRENGTH = 0.5
 SEQUENCES = ("vllm", "sglang", "trtllm")
 """Engines with a sequence overhead of their own; the others take vLLM's."""
 OLD, DEEPGEMM = "trtllm-1.1", "trtllm-1.1-deepgemm"
-STARTING = (DEEPGEMM, "sglang-0.5.5-mi355x", "sglang-0.5.5-cdna3", "sglang-0.5.7-cdna3")
+STARTING = (
+    *(DEEPGEMM, "sglang-0.5.5-mi355x", "sglang-0.5.5-gb200"),
+    *("sglang-0.5.5-cdna3", "sglang-0.5.7-cdna3"),
+)
 """Builds whose kernels start so many times as long."""
+FEW_TOKENS = "sglang-fp8-blackwell"
+"""The build whose experts take longer in prompts."""
 LONG_ANSWERS = "inferencex"
 """The benchmark whose answers go on after their end, and whose drafts are accepted the more."""
 STEP = (
@@ -57,6 +62,7 @@ STEP = (
         Constant(path=("builds", build, "kernel_start_factor"), start=1.3, spread=0.5, low=1.0, high=4.0)
         for build in STARTING
     ),
+    Constant(path=("builds", FEW_TOKENS, "prompt_expert_factor"), start=1.5, spread=0.5, low=1.0, high=4.0),
     Constant(path=("common", "mtp_acceptance"), start=0.65, spread=0.1, low=0.2, high=0.95),
     Constant(
         path=("benchmarks", LONG_ANSWERS, "acceptance_per_doubling"),
@@ -73,6 +79,7 @@ STEP = (
         path=("generations", "cdna4", "kernel_overhead_share"), start=1.5, spread=1.0, low=0.5, high=8.0
     ),
     Constant(path=("generations", "cdna4", "kernel_time_factor"), start=1.0, spread=0.2, low=0.7, high=3.0),
+    Constant(path=("generations", "amd", "exchange_wait_s"), start=5e-5, spread=5e-5, low=0.0, high=5e-4),
 )
 
 
@@ -154,16 +161,18 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
         for drafted, at_skew in enumerate(data.parts[:-1], start=1)
     ]
     generation = np.array(data.generation)[index]
+    amd_made = np.array([float(name.startswith("cdna")) for name in generation])
     speculates = np.array([r.speculates for r in runs])
     known = np.array([r.drafted for r in runs])
     engine = np.array([r.engine for r in runs])
     starting = np.array([[float(r.build == build) for build in STARTING] for r in runs])
+    few_tokens = np.array([float(r.build == FEW_TOKENS) for r in runs])
     old = np.array([float(r.build in (OLD, DEEPGEMM)) for r in runs])
     endless, osl = np.array([r.source == LONG_ANSWERS for r in runs]), np.array([r.osl for r in runs])
 
     def predicted(x: Array) -> Array:
         skew, share, step_s, tuning, wait, imbalance, vllm, sglang, trtllm, more, *rest = x
-        starts, (acceptance, growth, *factors) = rest[: len(STARTING)], rest[len(STARTING) :]
+        starts, (tiles, acceptance, growth, *factors, exchange) = rest[: len(STARTING)], rest[len(STARTING) :]
         sequence_s = np.select([engine == "sglang", engine == "trtllm"], [sglang, trtllm + more * old], vllm)
         share_of = share * tuning_factor(tuning, runs) * np.prod(np.asarray(starts) ** starting, axis=1)
         slower = np.ones(len(index))
@@ -175,9 +184,11 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
             parts = _between(at_skew, skew)
             step = parts.kernels * slower[rows] + parts.messages + share_of[rows] * parts.starts
             step = step + (imbalance - 1.0) * parts.exchanges + wait * parts.collectives
+            step = step + exchange * amd_made[rows] * parts.exchanged
             step = step + step_s + sequence_s[rows] * parts.rows
             others = parts.mixed_kernels * slower[rows] + share_of[rows] * parts.mixed_starts
             others = others + (imbalance - 1.0) * parts.mixed_exchanges
+            others = others + (tiles - 1.0) * few_tokens[rows] * parts.mixed_experts * slower[rows]
             drafts = np.where(known[rows] > 0, known[rows], drafted)
             accepted = long_answer_acceptance(acceptance, growth * endless[rows], osl[rows])
             tokens = tokens_per_step(np.where(speculates[rows], drafts, 0), accepted)
@@ -202,7 +213,9 @@ def _prompt_s(data: Sample, document: Mapping[str, Any], rows: list[int]) -> Arr
     share = share * tuning_factor(common.tuning_exponent, [data.runs[i] for i in rows])
     slower = np.array([e.kernel_time_factor for e in engines])
     waiting = common.collective_wait_s * parts.prompt_collectives
-    return parts.prompt_kernels * slower + parts.prompt_messages + waiting + share * parts.prompt_starts
+    experts = (np.array([e.prompt_expert_factor for e in engines]) - 1.0) * parts.prompt_experts
+    kernels = (parts.prompt_kernels + experts) * slower
+    return kernels + parts.prompt_messages + waiting + share * parts.prompt_starts
 
 
 def _fit_ttft(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:

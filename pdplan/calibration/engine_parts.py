@@ -25,7 +25,7 @@ from pdplan.measured.predict import run_group
 from pdplan.measured.run import Run
 from pdplan.measured.runs import group_runs
 from pdplan.ops import Message, Op
-from pdplan.pools import Pool, convoy_sequences, decode_step, draft_step, prefill_service, prompts_beside
+from pdplan.pools import Pool, decode_step, decoding_together, draft_step, prefill_service, prompts_beside
 from pdplan.step import StepTime, step_time
 from pdplan.workload import Workload
 
@@ -52,15 +52,21 @@ class Parts:
     """What the busiest rank adds to uneven exchanges at an imbalance of 2; `messages` has their even time."""
     collectives: Array
     """How many there are of both."""
+    exchanged: Array
+    """How many of them are exchanges with experts."""
     rows: Array
     """Sequences on a rank: what the sequence overhead counts."""
     mixed_kernels: Array
     """What prefills of others add to each output token."""
     mixed_starts: Array
     mixed_exchanges: Array
+    mixed_experts: Array
+    """Of `mixed_kernels`, those of experts in steps with prompts."""
     prompt_kernels: Array
     """One prompt on its server."""
     prompt_starts: Array
+    prompt_experts: Array
+    """Of `prompt_kernels`, those of experts."""
     prompt_messages: Array
     """All collectives, waits left out."""
     prompt_collectives: Array
@@ -107,23 +113,27 @@ def _bare(pool: Pool, skew: float) -> Pool:
 def _group_parts(
     group: list[Run], pool: Pool, prefill: Pool | None, workload: Workload, skew: float
 ) -> dict[str, Array]:
-    convoy = convoy_sequences(pool, workload) if prefill is None else None
-    running = running_sequences(group) / pool.workers if convoy is None else convoy
+    running = running_sequences(group) / pool.workers
+    if prefill is None:
+        running = decoding_together(pool, workload, running)
     step = decode_step(pool, workload, running)
     draft = draft_step(pool, workload, running)
     found = _split(step)
+    del found["experts"]
     if draft is not None:
         more = _split(draft)
         found = {k: v + pool.speculation.drafted * more[k] for k, v in found.items()}
     each = running / pool.micro_batches_per_worker
     found["rows"] = each * (1.0 + pool.speculation.drafted)
-    found |= dict.fromkeys(("mixed_kernels", "mixed_starts", "mixed_exchanges"), np.zeros(()))
+    found |= dict.fromkeys(
+        ("mixed_kernels", "mixed_starts", "mixed_exchanges", "mixed_experts"), np.zeros(())
+    )
     server = pool if prefill is None else _bare(prefill, skew)
     alone = prefill_service(replace(server, max_batch=server.micro_batches_per_worker), workload)
     prompt = {k: alone.steps * v for k, v in _split(alone.step).items()}
     if prefill is None:
         share = prompts_beside(pool, workload, running) / workload.osl
-        extra = prompt
+        extra, experts = prompt, prompt["experts"]
         if pool.setting.constants.engine.mixes_prefill:
             chunk = workload.new_tokens / alone.steps
             past = workload.cached_tokens + (workload.new_tokens - chunk) / 2.0
@@ -132,11 +142,14 @@ def _group_parts(
             load = mixed_load(_decode_load(pool, workload, each), prefill_load(prompts, chunk, past))
             both, plain = _split(step_time(pool.setting, pool.layout, load)), _split(step)
             extra = {k: alone.steps * (both[k] - plain[k]) / prompts for k in both}
+            experts = alone.steps * both["experts"] / prompts
         found["mixed_kernels"] = share * (extra["kernels"] + extra["messages"])
         found["mixed_starts"] = share * extra["starts"]
         # A mixed step exchanges by high-throughput kernels: what the decode step alone paid falls away.
         found["mixed_exchanges"] = share * extra["exchanges"]
+        found["mixed_experts"] = share * experts
     found["prompt_kernels"], found["prompt_starts"] = prompt["kernels"], prompt["starts"]
+    found["prompt_experts"] = prompt["experts"]
     found["prompt_messages"], found["prompt_collectives"] = prompt["messages"], prompt["collectives"]
     return found
 
@@ -151,20 +164,25 @@ def _decode_load(pool: Pool, workload: Workload, each: Array) -> Any:
 def _split(step: StepTime) -> dict[str, Array]:
     """Seconds of a step by part, and how many collectives it waits for."""
     found: dict[str, Array] = dict.fromkeys(
-        ("kernels", "starts", "messages", "exchanges", "collectives"), np.zeros(())
+        ("kernels", "experts", "starts", "messages", "exchanges", "collectives", "exchanged"), np.zeros(())
     )
     for term in step.terms:
         if isinstance(term.source, Op):
             found["kernels"] = found["kernels"] + (term.total_s - term.overhead_s)
             found["starts"] = found["starts"] + term.overhead_s
+            if term.source.family == "experts":
+                found["experts"] = found["experts"] + (term.total_s - term.overhead_s)
         elif isinstance(term.source, Message):
             source = term.source
             found["messages"] = found["messages"] + term.total_s
             if source.uneven:
                 added = busiest_exchange_factor(2.0, source.ranks) - 1.0
                 found["exchanges"] = found["exchanges"] + added * term.total_s
+            happens = source.layers * (term.total_s > 0)
             if source.exchange != "stage_hop":
-                found["collectives"] = found["collectives"] + source.layers * (term.total_s > 0)
+                found["collectives"] = found["collectives"] + happens
+            if source.exchange == "expert_exchange":
+                found["exchanged"] = found["exchanged"] + happens
     return found
 
 

@@ -23,6 +23,8 @@ from pdplan.measured.run import Run
 from pdplan.measured.runs import group_runs
 from pdplan.pools import Pool, prefill_service
 
+COUNTED = ("vllm", "atom", "generic")
+"""Engines whose steps of a hand-over are counted in a source, and not fitted."""
 AMD = "amd"
 COLD = (
     ("benchmarks", "inferencex sglang", "hopper", "cold_start_s"),
@@ -68,7 +70,7 @@ class FirstTokens:
     beside: Array
     """The same beside the prompt, where the engine mixes."""
     handover: Array
-    """The same for one step of a hand-over, if the decode worker is busy."""
+    """The same for one step of a hand-over, if the decode worker is busy; 0 where they are COUNTED."""
     prompts: Array
     """Prompts' work from the first step on, one's own included, where answers differ in length."""
     convoys: Array
@@ -135,13 +137,15 @@ def _of_group(group: list[Run], case: RunGroup) -> dict[str, Array]:
     generation = case.world.accelerator(group[0].hardware).generation
     mean = np.array([not np.isnan(run.ttft_mean_s) for run in group])
     bench = f"{group[0].source} {group[0].engine}"
+    handover = np.zeros(rows) if colocated else _handover(group, case.decode)
+    counted = group[0].engine in COUNTED
     table = {
         "tokens": workload.isl,
         "operations": (engine.operation_launch_s > 0) * service.steps * service.step.operations,
         # A whole step waited for; or, on a decode worker, the first step.
-        "steps": (1.0 + held) * tokens,
+        "steps": (1.0 + held) * tokens + counted * engine.handover_steps * handover,
         "beside": float(colocated and bool(engine.mixes_prefill)) * tokens,
-        "handover": 0.0 if colocated else _handover(group, case.decode),
+        "handover": handover * (not counted),
         "prompts": 1.0 + np.minimum(held * share, fits - 1.0),
         "burst": np.where(one_convoy, 0.0, workload.burst_share * ahead) * mean,
         "cold": np.array([float((run.settings or {}).get("cold", 0.0)) for run in group])

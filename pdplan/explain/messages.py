@@ -44,6 +44,10 @@ def message_lines(writer: Writer, term: Term, message: Message, group: str) -> Q
     if waits:
         used["t_w"] = sources.engine("collective_wait_s", "s")
         kernel -= engine.collective_wait_s
+    late = message.exchange == "expert_exchange" and engine.exchange_wait_s
+    if late:
+        used["t_x"] = sources.engine("exchange_wait_s", "s")
+        kernel -= engine.exchange_wait_s
     skewed = message.uneven and engine.exchange_imbalance != 1
     if skewed:
         used["phi_x"] = sources.engine("exchange_imbalance")
@@ -52,7 +56,8 @@ def message_lines(writer: Writer, term: Term, message: Message, group: str) -> Q
     used["t"] = _LAWS[message.exchange](writer, message, group, size, kernel)
     used["L"] = sources.model(message.layers, "times")
     busy = f"(1+(phi_x-1)*ln(r)/ln({REFERENCE_RANKS:g}))*t" if skewed else "t"
-    expression = f"L*({busy}+t_w)" if waits else f"L*{busy}"
+    added = [busy, *(["t_w"] if waits else []), *(["t_x"] if late else [])]
+    expression = f"L*({'+'.join(added)})" if len(added) > 1 else f"L*{busy}"
     return writer.line(
         group,
         "T",

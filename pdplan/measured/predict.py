@@ -20,7 +20,7 @@ from pdplan.layout import Layout
 from pdplan.measured.maturity import tuning_factor
 from pdplan.measured.run import Run
 from pdplan.measured.runs import group_runs
-from pdplan.measured.servers import attention_weights, engine_settings, loop_settings, node_bytes_per_s
+from pdplan.measured.servers import attention_weights, engine_settings, loop_settings, node_bytes_per_s, published_share
 from pdplan.plan import Metrics, PoolPlan, Serving
 from pdplan.pools import Pool
 from pdplan.step import Setting
@@ -226,7 +226,10 @@ def _predict_group(
     group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None, drafted: int | None = None
 ) -> tuple[Array, Array]:
     """TPOT, mean and median TTFT and tokens/s/GPU of each run; its rate over the highest it can carry."""
-    metrics = run_metrics(group, run_group(group, catalog, engines, drafted))
+    case, first = run_group(group, catalog, engines, drafted), group[0]
+    metrics = run_metrics(group, case)
+    generation = case.world.accelerator(first.hardware).generation
+    share = published_share(group, benchmark_settings(first.source, first.engine, generation, engines))
     load = np.zeros(())
     if group[0].open_loop:
         load = np.max(np.broadcast_arrays(*metrics.utilisation.values()), axis=0)
@@ -235,7 +238,7 @@ def _predict_group(
         metrics.tpot_mean_s,
         np.where(beyond, np.nan, metrics.ttft_mean_s),
         np.where(beyond, np.nan, metrics.ttft_p50_s),
-        metrics.total_tok_per_s_per_gpu / np.maximum(load, 1.0),
+        share * metrics.total_tok_per_s_per_gpu / np.maximum(load, 1.0),
     )
     shape = (len(group),)
     return np.stack([np.broadcast_to(part, shape) for part in parts]), np.broadcast_to(load, shape)

@@ -20,6 +20,9 @@ from pdplan.measured.run import Run
 FILE = CONSTANTS_DIRECTORY / "benchmark_recipes.yaml"
 NAME = re.compile(r"ctx(\d+)_gen(\d+)_(tp|tep|dp|dep)(\d+)_batch(\d+)_mtp(\d)")
 
+PREFILL_GPUS = 4
+"""Of a prefill worker in the recipes whose runs were listed by all their accelerators."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -35,37 +38,59 @@ class Recipe:
     drafted: int
     concurrency: tuple[float, ...]
 
+    def speculates_as(self, run: Run) -> bool:
+        return (run.spec != "none") == (self.drafted > 0)
+
+    def has_workers_of(self, run: Run) -> bool:
+        """Whether a run has this recipe's numbers of workers, and its size of a decode worker."""
+        assert run.prefill is not None
+        sizes = (run.prefill.workers, run.decode.workers, run.decode.gpus_per_worker)
+        return sizes == (self.prefill_workers, self.decode_workers, self.gpus)
+
     def fits(self, run: Run) -> bool:
         """Whether a run has this recipe's pools and speculates as it does."""
-        if run.prefill is None or (run.spec != "none") != (self.drafted > 0):
-            return False
-        return (run.prefill.workers, run.decode.workers, run.decode.dp > 1, run.decode.gpus_per_worker) == (
-            self.prefill_workers,
-            self.decode_workers,
-            self.attention_dp,
-            self.gpus,
-        )
+        return self.speculates_as(run) and self.has_workers_of(run) and (run.decode.dp > 1) == self.attention_dp
 
     def settings(self) -> dict[str, float]:
         """What it says of the server, as benchmark_servers.yaml would."""
         found: dict[str, float] = {"rank_batch": self.rank_batch}
         return found | ({"drafted": self.drafted} if self.drafted else {})
 
+    def settings_for(self, run: Run) -> dict[str, Any]:
+        """The same, and the sizes that ran where the run's are not the recipe's."""
+        if self.fits(run):
+            return self.settings()
+        kind: dict[str, Any] = {"decode_dp": "all" if self.attention_dp else 1, "decode_ep": "all"}
+        if not self.has_workers_of(run):
+            kind |= {"prefill_workers": self.prefill_workers, "prefill_size": PREFILL_GPUS}
+            kind |= {"decode_workers": self.decode_workers, "decode_size": self.gpus}
+        return self.settings() | kind
+
 
 def recipe_for(run: Run, recipes: list[Recipe]) -> Recipe | None:
     """The recipe that a run was started by; None where none fits.
 
     Of several, the one whose list has the run's requests in flight; where none has, the smallest batch that
-    could have been meant (the lists end at 1.05 to 1.35 times what all ranks decode at once).
+    could have been meant (the lists end at 1.05 to 1.35 times what all ranks decode at once). Where no pools
+    fit, the one whose workers do and whose list has the requests in flight (the table has attention-dp wrong),
+    or whose accelerators altogether are the tp of both pools (so were runs before 9 December 2025 listed).
 
     >>> small, large = (list(_parsed(f"ctx1_gen5_tep8_batch{b}_mtp0: {c}"))[0] for b, c in ((1, 6), (32, 90)))
     >>> small.rank_batch, large.rank_batch, large.concurrency
     (1, 32, (90.0,))
     """
+    if run.prefill is None:
+        return None
     fitting = sorted((r for r in recipes if r.fits(run)), key=lambda r: r.rank_batch)
     exact = [r for r in fitting if run.concurrency in r.concurrency]
     large = [r for r in fitting if run.concurrency <= max(r.concurrency)]
-    return next(iter(exact or large or fitting[-1:]), None)
+    if fitting:
+        return next(iter(exact or large or fitting[-1:]))
+    listed = [r for r in recipes if run.concurrency in r.concurrency and r.speculates_as(run)]
+    misread = [r for r in listed if r.has_workers_of(run)]
+    altogether = run.decode.tp if run.decode == run.prefill and run.decode.workers == 1 else 0
+    summed = [r for r in listed if r.prefill_workers * PREFILL_GPUS + r.decode_workers * r.gpus == altogether]
+    return next(iter(misread or summed), None)
 
 
 @functools.cache

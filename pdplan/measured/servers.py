@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from pdplan.architecture.model import Storage
 from pdplan.efficiency import CONSTANTS_DIRECTORY
 from pdplan.files import read_yaml
+from pdplan.laws.roofline import Array
 from pdplan.measured.run import Run
 from pdplan.plan import PoolPlan
 from pdplan.workload import Held
@@ -28,6 +30,7 @@ SETTINGS = (
     *("step_tokens", "cold", "drafted", "date", "rounds"),
     *("rank_batch", "worker_batch", "padded_batch", "prefill_dp", "prefill_ep", "decode_dp", "decode_ep"),
     *("experts_over_all", "attention_dp", "dp_ignored", "build", "convoys"),
+    *("prefill_workers", "prefill_size", "decode_workers", "decode_size"),
     *("attention_weights", "node_bytes_per_s", "handover_tokens_per_s"),
     *ENGINE_SETTINGS,
     *(f"{role}_{name}" for role in ROLES for name in ENGINE_SETTINGS),
@@ -45,7 +48,7 @@ def server_settings(run: Run) -> dict[str, Any]:
     for where, recipes in recipe_lists():
         if run.prefill is not None and _are(run, where):
             recipe = recipe_for(run, recipes)
-            found |= recipe.settings() if recipe else {}
+            found |= recipe.settings_for(run) if recipe else {}
     return found
 
 
@@ -58,10 +61,10 @@ def as_served(run: Run) -> Run:
     decode = run.decode
     if found.get("dp_ignored"):
         decode = replace(decode, dp=1, ep=min(decode.ep, decode.tp))
-    decode = _split_as_started(decode, sizes.get("decode_dp"), sizes.get("decode_ep"))
-    prefill = run.prefill
+    decode, prefill, gpus = _as_started(decode, sizes, "decode"), run.prefill, run.gpus
     if prefill is not None:
-        prefill = _split_as_started(prefill, sizes.get("prefill_dp"), sizes.get("prefill_ep"))
+        prefill = _as_started(prefill, sizes, "prefill")
+        gpus = decode.gpus + prefill.gpus if "decode_size" in sizes else gpus
     limits = [run.decode.max_batch, found.get("worker_batch")]
     limits.append(found["rank_batch"] * decode.dp if "rank_batch" in found else None)
     given = [int(limit) for limit in limits if limit is not None]
@@ -71,18 +74,19 @@ def as_served(run: Run) -> Run:
         date=run.date or found.get("date", ""),
         decode=replace(decode, max_batch=min(given) if given else None),
         prefill=prefill,
+        gpus=gpus,
         build=found.get("build", ""),
         settings=found,
     )
 
 
-def _split_as_started(plan: PoolPlan, dp: int | str | None, ep: int | str | None) -> PoolPlan:
-    """The same accelerators, attention split over `dp` ranks and by tensor within them, experts over `ep`;
-    either may be "all"."""
-    ranks = plan.tp * plan.dp
-    dp = ranks if dp == "all" else int(dp or plan.dp)
-    ep = ranks if ep == "all" else int(ep or plan.ep)
-    return replace(plan, tp=ranks // dp, dp=dp, ep=ep)
+def _as_started(plan: PoolPlan, sizes: Mapping[str, Any], role: str) -> PoolPlan:
+    """The same accelerators, or as many as the settings say, attention split over `dp` ranks and by tensor within
+    them, experts over `ep`; either may be "all"."""
+    workers, ranks = sizes.get(f"{role}_workers", plan.workers), sizes.get(f"{role}_size", plan.tp * plan.dp)
+    dp, ep = (sizes.get(f"{role}_{axis}") or getattr(plan, axis) for axis in ("dp", "ep"))
+    dp, ep = (ranks if size == "all" else int(size) for size in (dp, ep))
+    return replace(plan, workers=workers, tp=ranks // dp, dp=dp, ep=ep)
 
 
 def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: float) -> dict[str, Any]:
@@ -140,6 +144,21 @@ def node_bytes_per_s(run: Run) -> float | None:
     """What collectives of an accelerator had across nodes, where it was not the data sheet's link."""
     found = server_settings(run) if run.settings is None else run.settings
     return found.get("node_bytes_per_s")
+
+
+def published_share(runs: Sequence[Run], bench: Mapping[str, float]) -> Array:
+    """Share of a closed loop's tokens/s that a benchmark publishes; 1 where the loop itself is what is known.
+
+    1/(1 + δ/R · (1 − 1/N)): the clock runs until the last of R rounds of N requests has ended, and while they
+    end, ever fewer are in flight. Ends spread evenly and steps as long as ever make δ = 1/2 round; steps get
+    shorter. N = 1 never drains.
+    """
+    each = [server_settings(run) if run.settings is None else run.settings for run in runs]
+    names = ["drain_rounds" if run.prefill is None else "drain_rounds_of_two_pools" for run in runs]
+    published = [not run.open_loop and not math.isnan(run.total_tok_per_s_per_gpu) for run in runs]
+    drain = np.array([bench.get(name, 0.0) for name in names]) * published
+    others = 1.0 - 1.0 / np.array([max(run.concurrency, 1.0) if known else 1.0 for run, known in zip(runs, published, strict=True)])
+    return np.asarray(1.0 / (1.0 + drain * _burst_share(each, bench) * others))
 
 
 def _burst_share(each: Sequence[Mapping[str, Any]], bench: Mapping[str, float]) -> Any:

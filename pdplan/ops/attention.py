@@ -47,7 +47,7 @@ def _latent_up_ops(
 
     The expanded form multiplies the latents of a prompt, and those of its cached prefix again; the absorbed
     form, of decodes and of sparse attention, multiplies queries before the core and its outputs after it,
-    head by head: two products.
+    head by head: two products, of weights that engines widen to 16 bit for it.
     """
     absorbed = load.rows
     if load.has_prefill and mixer.indexer is None:
@@ -66,10 +66,10 @@ def _latent_up_ops(
         yield Op(
             name=f"{name} projection (absorbed)",
             family="gemm",
-            dtype=formats.arithmetic(matrix.part),
+            dtype="bf16",
             layers=layers,
             flop=2.0 * absorbed * each,
-            stored_bytes=np.asarray(each * formats.weight_bytes(matrix.part)),
+            stored_bytes=np.asarray(each * ACTIVATION_BYTES),
             activation_bytes=absorbed * heads * (mixer.kv_lora_rank + width) * ACTIVATION_BYTES,
             rows=absorbed,
             depth=np.asarray(float(depth)),
@@ -79,12 +79,11 @@ def _latent_up_ops(
                 "h": heads,
                 "c": mixer.kv_lora_rank,
                 "d": width,
-                "w": formats.weight_bytes(matrix.part),
                 "a": ACTIVATION_BYTES,
             },
             counted={
                 "flop": "2*m*h*c*d",
-                "stored_bytes": "h*c*d*w",
+                "stored_bytes": "h*c*d*a",
                 "activation_bytes": "m*h*(c+d)*a",
                 "depth": "d" if depth == width else "c",
                 "input_bytes": "m*h*d*a" if depth == width else "m*h*c*a",

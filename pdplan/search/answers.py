@@ -20,7 +20,7 @@ from pdplan.plan import Metrics, Mixed
 from pdplan.question import Candidate, Question, Recommendation
 from pdplan.search.certificate import Types, colocated_rates, decode_rates, prefill_rates
 from pdplan.search.kinds import Kind, kind_of, of_kind, of_mode
-from pdplan.search.objective import ttft_limit_s
+from pdplan.search.objective import build_objective, ttft_limit_s
 from pdplan.search.ranked import ranked_plans, without_idle_limits
 from pdplan.search.robust import as_planned
 from pdplan.search.space import Space, build_space, with_formats_of
@@ -36,6 +36,8 @@ FIELDS: Mapping[Counted, str] = {
 """What an answer is judged by, and the field of Metrics that has it."""
 EQUAL = 1e-9
 """Amounts within this share are the same."""
+AS_GOOD, BETTER = 1 + 4 * EQUAL, 1 - 2 * EQUAL
+"""Ceilings of a search, times a cost, for plans of the same cost to be found, or only cheaper ones."""
 
 
 def counted_in(found: Recommendation) -> Counted:
@@ -95,22 +97,29 @@ class Answers:
         self.asked = 0
         """Searches so far."""
 
-    def answer(self, question: Question, world: World) -> Answer:
-        """The optimum, that of the kind beside it: other kinds, and the other mode, have to be better."""
+    def answer(self, question: Question, world: World, known: Candidate | None = None) -> Answer:
+        """The optimum, that of the kind beside it: other kinds, and the other mode, have to be better.
+
+        `known`: a plan of the kind (without spare workers) that keeps the limits here.
+        """
         question = self._next(question)
-        best, spaces = self._of_modes(question, world)
+        best, spaces = self._of_modes(question, world, known)
         same, space = best, spaces[0]
         if best is None or kind_of(best.plan) != self._kind:
-            same = self._better(question, world, of_kind(space, self._kind), None)
+            same = self._better(question, world, of_kind(space, self._kind), known)
         if best and same and not _wins(best, same, question, space):
             best = same
         fractional = [amount for s in spaces if not isnan(amount := fractional_amount(s, question))]
         least = max if question.wants_goodput else min
         return Answer(best=best, of_kind=same, fractional=least(fractional, default=float("nan")))
 
-    def optimum(self, question: Question, world: World) -> Candidate | None:
-        """The best plan alone; the mode of the kind wins where both are equal."""
-        return self._of_modes(self._next(question), world)[0]
+    def optimum(self, question: Question, world: World, known: Candidate | None = None) -> Candidate | None:
+        """The best plan alone; the mode of the kind wins where both are equal.
+
+        `known`: a plan (without spare workers) that keeps the limits here; it is returned where no other is
+        better and it is of the mode that would win.
+        """
+        return self._of_modes(self._next(question), world, known)[0]
 
     def of_kind_or(self, best: Candidate, question: Question, world: World) -> Candidate:
         """The best plan of the kind asked about where that is as good as the best of all, else the latter."""
@@ -119,7 +128,7 @@ class Answers:
         question = self._next(question)
         mode, _ = self._kind
         space = of_kind(self._space(question, world, mode), self._kind)
-        ceiling = np.inf if question.wants_goodput else space.objective.cost(best)
+        ceiling = np.inf if question.wants_goodput else space.objective.cost(best) * AS_GOOD
         same = self._least(question, world, space, ceiling)
         return best if same is None or _wins(best, same, question, space) else same
 
@@ -137,29 +146,41 @@ class Answers:
         alone = question if question.mode != "any" else replace(question, mode=mode)  # type: ignore[arg-type]
         return of_mode(build_space(alone, world, self._types, ceiling), mode)
 
-    def _of_modes(self, question: Question, world: World) -> tuple[Candidate | None, list[Space]]:
-        """The best plan, and the worker types of each mode: of the second those that could be better."""
-        known: Candidate | None = None
+    def _of_modes(
+        self, question: Question, world: World, known: Candidate | None = None
+    ) -> tuple[Candidate | None, list[Space]]:
+        """The best plan, and the worker types of each mode: of the second, and where a plan is known, those
+        that could be better."""
         spaces: list[Space] = []
         for mode in self._modes:
-            ceiling = spaces[0].objective.cost(known) if known else np.inf
+            ceiling = np.inf
+            if known and not (question.wants_goodput or question.spare_workers):
+                ceiling = _cost(known, question, world)
             spaces.append(self._space(question, world, mode, ceiling))
-            known = self._better(question, world, spaces[-1], known)
+            preferred = known is not None and known.plan.mode != mode == self._modes[0]
+            known = self._better(question, world, spaces[-1], known, preferred)
         return known, spaces
 
     def _better(
-        self, question: Question, world: World, space: Space, known: Candidate | None
+        self,
+        question: Question,
+        world: World,
+        space: Space,
+        known: Candidate | None,
+        preferred: bool = False,
     ) -> Candidate | None:
-        """The best plan of a space if it is better than a known one, else that."""
+        """The best plan of a space if it is better than a known one, else that; or `preferred` if as good."""
         ceiling, beyond = np.inf, 0.0
         if known and question.wants_goodput:
             beyond = float(known.metrics.requests_per_s)
         elif known:
-            ceiling = space.objective.cost(known)
+            ceiling = space.objective.cost(known) * (AS_GOOD if preferred else BETTER)
         found = self._least(question, world, space, ceiling, beyond)
-        if found is None or (known is not None and not _wins(found, known, question, space)):
-            return known
-        return found
+        if found is None or known is None:
+            return found or known
+        if preferred:
+            return known if _wins(known, found, question, space) else found
+        return found if _wins(found, known, question, space) else known
 
     @staticmethod
     def _least(
@@ -178,6 +199,13 @@ def planned(sized: Candidate | None, question: Question, world: World) -> Candid
     if plain and not question.is_robust:
         return sized
     return as_planned(sized, question, world)
+
+
+def _cost(candidate: Candidate, question: Question, world: World) -> float:
+    """What the objective of a question counts for a candidate without spare workers."""
+    names = {pool.hardware for pool in candidate.plan.pools.values()}
+    choices = {*question.prefill_hardware, *question.decode_hardware, *question.colocated_hardware}
+    return build_objective(question, world, sorted(names | choices)).cost(candidate)
 
 
 def _wins(candidate: Candidate, over: Candidate, question: Question, space: Space) -> bool:

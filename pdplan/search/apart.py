@@ -80,7 +80,7 @@ def solve_apart(programme: Programme) -> Solution | None:
     relaxed = _Relaxed(amount=0.0, prices=first, worth=np.zeros(len(deployments)))
     bound = -np.inf
     for _ in range(ROUNDS):
-        values = np.full(len(deployments), np.inf)
+        values, known = np.full(len(deployments), np.inf), len(master.plans)
         for at, deployment in enumerate(deployments):
             for roles in options.get(deployment, ()):
                 plan, value = _cheapest(deployment, roles, relaxed.prices)
@@ -93,6 +93,8 @@ def solve_apart(programme: Programme) -> Solution | None:
         # At first nothing is known of what deployments are worth: they cost as much at the least prices.
         low = relaxed.amount + (short if bound == -np.inf else np.minimum(short, 0.0)).sum()
         bound = max(bound, float(low))
+        if len(master.plans) == known:
+            break
         priced = master.in_fractions()
         if priced is None:
             return None
@@ -180,9 +182,10 @@ def cover(cost: Array, share: Array) -> tuple[list[int], float]:
     """From an item on: the least cost of those of no smaller share."""
     each = np.concatenate([[np.inf], np.minimum.accumulate(cost / share)])
     """Up to an item: the least cost per share."""
-    best, below = float(alone[np.searchsorted(share, 1.0)]), np.inf
-    chosen = [_first(cost, share, 1.0)] if np.isfinite(best) else []
-    spent, need = np.zeros(1), np.ones(1)
+    all_of_it = 1.0 - 1e-12  # sums of shares may fall short of 1 by their last digits
+    best, below = float(alone[np.searchsorted(share, all_of_it)]), np.inf
+    chosen = [_first(cost, share, all_of_it)] if np.isfinite(best) else []
+    spent, need = np.zeros(1), np.full(1, all_of_it)
     items: list[tuple[int, ...]] = [()]
     seen = _Front()
     while len(spent):

@@ -78,6 +78,8 @@ class Curve:
     rates: Array
     """Requests/s of so many workers, by `counts`."""
     limits: Limits
+    number: int = -1
+    """Of the type, among those that the curve was chosen from."""
 
     def with_counts(self, counts: Iterable[int]) -> Curve:
         """The curve with its rate at these counts, too."""
@@ -141,23 +143,25 @@ def curves(
         if isinstance(choices, DecodeChoices):
             quick = np.flatnonzero(choices.fastest_tpot_s < limits.tpot_s)
             largest = choices.limit if batches is None else batches[hardware]
-            choices, largest = choices.take(quick), largest[quick]
-            fast = replace(choices, limit=largest) if batches is not None else _within_tpot(choices, limits)
-            within = _Kinds(role=role, hardware=hardware, choices=fast, limits=free)
+            choices, largest, numbers = choices.take(quick), largest[quick], quick
+            own = replace(choices, limit=largest) if batches is not None else _within_tpot(choices, limits)
+            within = _Kinds(role=role, hardware=hardware, choices=own, limits=free)
         else:
+            numbers = np.arange(len(choices))
             within = _Kinds(role=role, hardware=hardware, choices=choices, limits=free)
         kept, rates = _undominated(within, most_gpus[hardware])
         for k, counts, mine in _followed(within.take(kept), rates, most_gpus[hardware]):
-            own = choices.take(kept[[k]])
+            one = choices.take(kept[[k]])
             found.append(
                 Curve(
                     role=role,
                     hardware=hardware,
-                    type=own,
-                    gpus_each=int(own.candidates.pool.layout.gpus[0]),
+                    type=one,
+                    gpus_each=int(one.candidates.pool.layout.gpus[0]),
                     counts=counts,
                     rates=mine,
                     limits=limits,
+                    number=int(numbers[kept[k]]),
                 )
             )
     return found
@@ -350,11 +354,14 @@ def _without_trickles(rates: Array) -> Array:
     return np.where(rates > TRICKLE_PER_S, rates, 0.0)
 
 
-def least_mean_tpot_s(choices: DecodeChoices, workload: Workload, slo: Slo, batches: Array) -> Array:
-    """The least mean TPOT that goes with a TPOT at the percentile of these batches or larger ones, by row.
+def least_mean_tpot_s(choices: DecodeChoices, limits: Limits, batches: Array, tpots_s: Array) -> Array:
+    """The least mean TPOT of workers whose TPOT at the percentile is as given or above; one for each.
 
-    One worker's batch fluctuates most, so its mean is furthest below its percentile.
+    `batches` are those that keep these TPOT, by rows. One worker's batch fluctuates most, so its mean is
+    furthest below its percentile. Infinite where no type is ever as slow.
     """
-    mean = mean_for_peak(batches, slo.z)
-    tpot = pool_tpot_s(choices.candidates.pool, workload, mean, choices.colocated)
-    return np.asarray(np.broadcast_to(tpot, batches.shape).min(axis=1))
+    mean = mean_for_peak(batches, limits.slo.z)
+    tpot = pool_tpot_s(choices.candidates.pool, limits.workload, mean, choices.colocated)
+    slowest = choices.limit_tpot_s(limits.workload)
+    reached = slowest * (1 + 1e-6) >= np.asarray(tpots_s)[:, None]
+    return np.asarray(np.where(reached, tpot, np.inf).min(axis=1, initial=np.inf))

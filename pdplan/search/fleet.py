@@ -25,12 +25,14 @@ from pdplan.search.narrowed import bound_of, keep_promising
 from pdplan.search.programme import Column, Option, Programme, Solution, ranges_of, solve
 from pdplan.search.ways import Deployment, deployment_of, find_ways, joined, kind_key
 
-ROUNDS = 4
+ROUNDS = 8
 """Times that the programmes are solved, each with more exact counts."""
 MANY_COLUMNS = 1500
 """Beyond so many, the bound is that of fractions of workers, and plans use the kinds that it uses."""
 CLOSED = 1e-6
 """A gap below this is none."""
+NEAR = 1e-3
+"""A gap that ends the search of that many columns: deployments on a thousand accelerators, say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +90,10 @@ def _bracketed(found: Sequence[Deployment], budgets: Budgets, large: Bound | Non
     bound = large.amount if large else 0.0
     if not all(deployment.ways for deployment in found):
         return None
+    many = False
     for _ in range(ROUNDS):
-        if best is not None and (best.gap <= CLOSED or time.process_time() > end):
+        near = NEAR if many else CLOSED
+        if best is not None and (best.gap <= near or time.process_time() > end):
             break
         relaxed = None
         if large is None:
@@ -109,6 +113,11 @@ def _bracketed(found: Sequence[Deployment], budgets: Budgets, large: Bound | Non
                 best = Bracket(plans=tuple(plans), cost=cost, lower_bound=0.0, gap=np.inf)
             changed |= {k for k in late if found[k].leave_for_transfers(plans[k])}
             changed |= {k for k, d in enumerate(found) if d.learn(chosen.kinds(k))}
+        many = any(solved is not None and len(solved.columns) > MANY_COLUMNS for solved in (relaxed, safe))
+        if relaxed is not None and safe is not None and relaxed.whole:
+            # A level of TPOT whose two ends differ in what they take is too wide.
+            differ = [k for k in range(len(found)) if relaxed.gpus(k) != safe.gpus(k)]
+            changed |= {k for k in differ if found[k].split(found[k].ways[relaxed.way(k)].level)}
         if best is not None:
             gap = max(best.cost / bound - 1.0, 0.0) if bound > 0 else 0.0
             best = replace(best, lower_bound=min(bound, best.cost), gap=gap)
@@ -166,6 +175,7 @@ class _Solved:
     curves: Sequence[Curve]
     deployments: Sequence[int]
     """Of each column."""
+    options: Sequence[Option]
     whole: bool
     """Whether it stands for plans: its numbers of workers are whole."""
 
@@ -176,6 +186,21 @@ class _Solved:
             for k, n in self.solution.counts.items()
             if self.deployments[k] == deployment
         )
+
+    def way(self, deployment: int) -> int:
+        """Which of its ways a deployment goes."""
+        mine = [k for k, option in enumerate(self.options) if option.deployment == deployment]
+        chosen = (self.columns[k].option for k in self.solution.counts if self.deployments[k] == deployment)
+        return mine.index(next(chosen))
+
+    def gpus(self, deployment: int) -> dict[str, float]:
+        """Accelerators of each kind that a deployment takes."""
+        taken: dict[str, float] = {}
+        for k, n in self.solution.counts.items():
+            if self.deployments[k] == deployment:
+                column = self.columns[k]
+                taken[column.hardware] = taken.get(column.hardware, 0.0) + n * column.gpus_each
+        return taken
 
 
 def _narrowed(deployments: Sequence[Deployment], budgets: Budgets, missing: bool = False) -> Bound | None:
@@ -223,6 +248,7 @@ def _solved(
         solution=solution,
         columns=built.columns,
         curves=built.curves,
+        options=built.options,
         deployments=[built.options[column.option].deployment for column in built.columns],
         whole=programme.whole,
     )

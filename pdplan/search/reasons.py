@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pdplan.architecture.feed_forward import Experts
 from pdplan.compose import World
@@ -90,7 +90,7 @@ def notes_for(question: Question, world: World, counts_gpus: bool) -> tuple[str,
     if counts_gpus:
         notes.append("a price is missing, so plans are ranked by number of accelerators")
     elif len(names) > 1:
-        notes += _price_notes(names, world)
+        notes += price_notes(names, world)
     slo = question.slo
     if slo.ttft_s is None:
         notes.append(_no_ttft_limit(question))
@@ -144,12 +144,12 @@ def _hardware_notes(name: str, world: World) -> Iterator[str]:
         yield f"{name} has no network in the catalog: not disaggregated; give one with --network"
 
 
-def _price_notes(names: list[str], world: World) -> Iterator[str]:
+def price_notes(names: Iterable[str], world: World) -> Iterator[str]:
     """Where prices that are compared come from: list prices of different sellers are not one market."""
-    words = []
-    for name in names:
-        lot = world.lots(name)[0]
-        if lot.date:
-            words.append(f"{name} ${lot.usd_per_h:g} ({lot.kind}, {lot.provider}, {lot.date})")
-    if len(words) > 1:
-        yield f"catalog prices: {', '.join(words)}; your own with --price"
+    lots = [(name, lot) for name in names if (lot := world.lots(name)[0]).date]
+    if len(lots) < 2:
+        return
+    words = [f"{name} ${lot.usd_per_h:g} ({lot.kind}, {lot.provider}, {lot.date})" for name, lot in lots]
+    kinds = len({lot.kind for _, lot in lots})
+    title = "catalog prices" if kinds == 1 else f"catalog prices of {kinds} kinds, which compare but roughly"
+    yield f"{title}: {', '.join(words)}; your own with --price"

@@ -115,14 +115,18 @@ def sensitivity(
     now = 0.0 if question.wants_goodput else _excess(sized, question, world)
     swings = []
     for varied in chosen_inputs(found, only):
-        low, high = (
-            _end(varied, varied.at(factor), (question, world), answers, counted)
-            for factor in (1.0 - change, 1.0 + change)
-        )
         holds = None
         if varied.harder and not question.wants_goodput:
             holds = _holds_to(varied, sized, question, world, now)
-        swings.append(Swing(input=varied, low=low, high=high, holds_to=holds))
+
+        def end(factor: float, varied: VariedInput = varied, holds: float | None = holds) -> End:
+            value = varied.at(factor)
+            # Easier than where it holds last the plan does; of a goodput it is sized anew.
+            does = holds is None or (holds - value) * varied.harder >= 0
+            known = None if question.wants_goodput or not does else sized
+            return _end(varied, value, (question, world), answers, counted, known)
+
+        swings.append(Swing(input=varied, low=end(1.0 - change), high=end(1.0 + change), holds_to=holds))
     amount = amount_of(base.metrics, counted)
     swings.sort(key=lambda s: (-s.width(amount), -s.fractional_width(), s.input.key))
     return Sensitivity(
@@ -138,9 +142,22 @@ def sensitivity(
     )
 
 
-def _end(varied: VariedInput, value: float, problem: Problem, answers: Answers, counted: Counted) -> End:
+def _end(
+    varied: VariedInput,
+    value: float,
+    problem: Problem,
+    answers: Answers,
+    counted: Counted,
+    sized: Plan | None,
+) -> End:
+    """One input at a value; `sized`: today's plan without spare workers, where it is likely to do."""
     question, world = varied.put(*problem, value)
-    answer = answers.answer(question, world)
+    known = None
+    if sized is not None:
+        metrics = evaluate_plan(world, sized, question.sizing_workload, question.slo)
+        if serves(metrics, slo_of(sized, question.slo)):
+            known = Candidate(plan=sized, metrics=metrics)
+    answer = answers.answer(question, world, known)
     best = planned(answer.best, question, world)
     same = best if answer.of_kind is answer.best else planned(answer.of_kind, question, world)
     return End(

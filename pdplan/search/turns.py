@@ -81,7 +81,7 @@ class _Point:
     best: Candidate | None
     amount: float
     carried: bool = False
-    """Whether the plan is that of an easier place, which does here, too: no other costs less."""
+    """Whether the plan is that of another place, which does here, too: no other costs less."""
 
     @property
     def mode(self) -> str | None:
@@ -111,33 +111,53 @@ class Line:
     def point(self, at: float) -> _Point:
         """The answer at a place; remembered."""
         at = self._snapped(at)
-        if at not in self._points or self._points[at].carried:
-            self._points[at] = self._point(at, self._answers.optimum(*self.problem(at)))
+        if at not in self._points:
+            self._points[at] = self._from_harder(at) or self._searched(at)
         return self._points[at]
 
-    def _point(self, at: float, sized: Candidate | None, carried: bool = False) -> _Point:
+    def _searched(self, at: float) -> _Point:
+        """The answer of a search that knows of no plan."""
+        sized = self._answers.optimum(*self.problem(at))
         best = planned(sized, *self.problem(at))
-        amount = amount_of(best.metrics, self._counted) if best else float("nan")
-        return _Point(at, sized, best, amount, carried)
+        return _Point(at, sized, best, amount_of(best.metrics, self._counted) if best else float("nan"))
+
+    def _from_harder(self, at: float) -> _Point | None:
+        """The answer where a harder place's is known, whose plan does here, too: only a cheaper one is
+        searched for. None where that says nothing."""
+        harder = self._beside(at, 1)
+        if harder is None or self._counted == "goodput":
+            return None
+        sized = self._answers.optimum(*self.problem(at), harder.sized)
+        if sized is harder.sized:
+            return replace(harder, at=at, carried=True)
+        best = planned(sized, *self.problem(at))
+        assert best is not None
+        return _Point(at, sized, best, amount_of(best.metrics, self._counted))
 
     def _near(self, at: float) -> _Point:
-        """The answer at a place beside others; of equal plans perhaps another than the search names.
-
-        Where it is harder nothing costs less, so the plan of an easier place that does here, too, is the
-        best here, and its mode stays the one that takes no more.
-        """
+        """The answer at a place; where the plan of an easier place does, too, that: nothing costs less."""
         at = self._snapped(at)
-        if at in self._points or self._counted == "goodput":
-            return self._points.get(at) or self.point(at)
-        easier = [p for p in self._points.values() if p.sized and (at - p.at) * self.varied.harder > 0]
-        if easier:
+        easier = self._beside(at, -1)
+        if at not in self._points and easier and easier.sized and self._counted != "goodput":
             question, world = self.problem(at)
-            plan = min(easier, key=lambda p: abs(at - p.at)).sized.plan  # type: ignore[union-attr]
+            plan = easier.sized.plan
             metrics = evaluate_plan(world, plan, question.sizing_workload, question.slo)
             if serves(metrics, slo_of(plan, question.slo)):
-                sized = Candidate(plan=plan, metrics=metrics)
-                self._points[at] = self._point(at, sized, carried=True)
-        return self._points.get(at) or self.point(at)
+                self._points[at] = replace(easier, at=at, carried=True)
+        return self.point(at)
+
+    def _beside(self, at: float, harder: int) -> _Point | None:
+        """The next place, on the harder (1) or easier (−1) side, of which a plan is known."""
+        way = harder * self.varied.harder
+        there = [p for p in self._points.values() if p.sized and (p.at - at) * way > 0]
+        return min(there, key=lambda p: abs(p.at - at), default=None)
+
+    def _exact(self, at: float) -> _Point:
+        """The answer of a search that knows of no plan, for one that is shown; remembered."""
+        at = self._snapped(at)
+        if at not in self._points or self._points[at].carried:
+            self._points[at] = self._searched(at)
+        return self._points[at]
 
     @property
     def modes(self) -> set[str]:
@@ -255,7 +275,7 @@ class Line:
         at = max(first, last) if self.varied.whole else (first + last) / 2
         below, above = self._aside(at)
         before, after = (below, above) if last > first else (above, below)
-        if not like_first(self.point(before)) or like_first(self.point(after)):
+        if not like_first(self._exact(before)) or like_first(self._exact(after)):
             return None
         return Turn(
             input=self.varied,
@@ -282,7 +302,7 @@ class Line:
 
     def _shown(self, at: float) -> Candidate | None:
         """The best plan of a place, of today's kind where that is as good."""
-        point = self.point(at)
+        point = self._exact(at)
         if point.sized is None or self._counted == "goodput":
             return point.best
         question, world = self.problem(at)

@@ -7,8 +7,8 @@ what KV transfers take, which is left free once a plan was found to need it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from pdplan.laws.roofline import Array
 from pdplan.plan import Mixed, Part, Plan, PoolPlan, plan_of
 from pdplan.pools import decode_tpot_s
 from pdplan.question import Question
-from pdplan.search.candidates import DecodeChoices, PrefillChoices
+from pdplan.queueing import mean_for_peak
+from pdplan.search.candidates import DecodeChoices, PrefillChoices, largest_rate
 from pdplan.search.capacity import (
     Curve,
     Limits,
@@ -32,23 +33,17 @@ from pdplan.split import proportional
 from pdplan.uncertainty import tightened
 from pdplan.workload import Slo, Workload
 
-LEVELS = 3
-"""Ceilings on TPOT, where TTFT or latency ties prefill to decode."""
+SLOW = 0.6
+"""Where TTFT or latency ties prefill to decode, decode is planned for two levels of TPOT at first: from this
+share of the way between the quickest and the slowest, and below."""
+NARROW = 1.02
+"""A level whose ends differ by less is not split further."""
 
 KindKey = tuple[str, str, str, float]
 """Role, accelerator, layout with batch, ceiling: the same kind of worker in every round."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Way:
-    """A mode at a ceiling on TPOT: kinds of workers by role."""
-
-    roles: tuple[str, ...]
-    relaxed: Mapping[str, list[Curve]]
-    safe: Mapping[str, list[Curve]]
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Level:
     """Decode workers whose TPOT at the percentile is above `low` and up to `high` [s]."""
 
@@ -56,8 +51,21 @@ class Level:
     high: float
     batches: Mapping[str, Array]
     """By accelerator, those of each type that keep `high`."""
+    low_batches: Mapping[str, Array]
+    """Those that keep `low`."""
     first_step_s: float
     """The least that a first decode step takes there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """A mode at a ceiling on TPOT: kinds of workers by role."""
+
+    roles: tuple[str, ...]
+    level: Level | None = None
+    """Of disaggregated ones."""
+    relaxed: Mapping[str, list[Curve]]
+    safe: Mapping[str, list[Curve]]
 
 
 @dataclass(kw_only=True)
@@ -115,6 +123,17 @@ class Deployment:
                 new = True
         return new
 
+    def split(self, level: Level | None) -> bool:
+        """Plan for the halves of a level in its place; whether it was wide enough for that."""
+        if level is None or self.levels is None or not np.isfinite(level.high):
+            return False
+        if level.high <= level.low * NARROW or level not in self.levels:
+            return False
+        at = self.levels.index(level)
+        edges = np.array([level.low, (level.low + level.high) / 2.0, level.high])
+        self.levels[at : at + 1] = _levels_between(self, edges)
+        return True
+
     def leave_for_transfers(self, plan: Plan) -> bool:
         """Leave of TTFT what the plan's transfers take; whether that is more than was left already."""
         needed = longest_transfer_s(self.world, plan, self.workload, self.slo)
@@ -171,10 +190,10 @@ def find_ways(deployment: Deployment) -> None:
         if alone:
             ways.append(Way(roles=("colocated",), relaxed={"colocated": alone}, safe={"colocated": alone}))
     sending = {hw: c for hw, c in space.prefill.items() if len(c) and _networked(deployment.world, hw)}
-    receiving = {hw: c for hw, c in space.decode.items() if len(c) and _networked(deployment.world, hw)}
+    receiving = _receiving(deployment)
     if sending and receiving:
         if deployment.levels is None:
-            deployment.levels = _levels(deployment, receiving)
+            deployment.levels = _levels_between(deployment, _edges(deployment, receiving))
         for level in deployment.levels:
             ways += _disaggregated(deployment, sending, receiving, level)
     deployment.ways = ways
@@ -193,21 +212,70 @@ def _disaggregated(
     low, high = level.low, level.high
     steps = max(deployment.workload.osl - 1.0, 0.0)
     decode = _curves(deployment, "decode", receiving, _limits(deployment, np.inf, 0.0, high), level.batches)
+    slow = _slower(deployment, receiving, level, decode)
     first = level.first_step_s
-    longest = high * max(c.first_steps for c in receiving.values()) + deployment.transfer_s
+    longest = _longest_first_step_s(deployment, receiving, level, decode) + deployment.transfer_s
     early = _limits(deployment, ttft_before_s(deployment.slo, low * steps), first, np.inf)
     late = _limits(deployment, ttft_before_s(deployment.slo, high * steps), longest, np.inf)
     relaxed = _curves(deployment, "prefill", sending, early)
     safe = relaxed if early == late else _curves(deployment, "prefill", sending, late)
-    if not decode or not relaxed:
+    if not slow or not relaxed:
         return []
     return [
         Way(
             roles=("prefill", "decode"),
-            relaxed={"prefill": relaxed, "decode": decode},
+            level=level,
+            relaxed={"prefill": relaxed, "decode": slow},
             safe={"prefill": safe, "decode": decode},
         )
     ]
+
+
+def _slower(
+    deployment: Deployment, receiving: Mapping[str, DecodeChoices], level: Level, decode: Sequence[Curve]
+) -> list[Curve]:
+    """Curves without the counts that serve the whole rate below the level, too.
+
+    A plan that holds such workers has no need of others to decode: sending them all requests, it is one of
+    a lower level, and leaves prefill more time.
+    """
+    demand, found = float(deployment.workload.rate or 0.0), []
+    for hardware, mine in _by_hardware(decode).items():
+        index = np.repeat([c.number for c in mine], [len(c.counts) for c in mine])
+        workers = np.concatenate([np.array(c.counts, dtype=float) for c in mine])
+        quick = replace(receiving[hardware], limit=level.low_batches[hardware]).take(index)
+        rates = largest_rate(quick, workers, deployment.workload, deployment.slo)
+        enough = (quick.fastest_tpot_s < level.low) & (rates >= demand)
+        ends = np.cumsum([len(c.counts) for c in mine])
+        for curve, those in zip(mine, np.split(enough, ends[:-1]), strict=True):
+            kept = int(those.argmax()) if those.any() else len(those)
+            # Of counts between two that are known, those below the first that is enough stay.
+            if kept < len(those) and (kept == 0 or curve.counts[kept] > curve.counts[kept - 1] + 1):
+                kept += curve.counts[kept] > 1
+            if kept:
+                found.append(replace(curve, counts=curve.counts[:kept], rates=curve.rates[:kept]))
+    return found
+
+
+def _longest_first_step_s(
+    deployment: Deployment, receiving: Mapping[str, DecodeChoices], level: Level, decode: Sequence[Curve]
+) -> float:
+    """What a first decode step takes on workers that serve as much as the level allows, if they serve all."""
+    longest = 0.0
+    for hardware, mine in _by_hardware(decode).items():
+        index, workers = np.array([c.number for c in mine]), np.array([float(c.counts[-1]) for c in mine])
+        choices = receiving[hardware].take(index)
+        mean = mean_for_peak(workers * level.batches[hardware][index], deployment.slo.z) / workers
+        tpot = decode_tpot_s(choices.candidates.pool, deployment.workload, mean)
+        longest = max(longest, float(np.max(tpot)) * choices.first_steps)
+    return longest
+
+
+def _by_hardware(many: Sequence[Curve]) -> dict[str, list[Curve]]:
+    found: dict[str, list[Curve]] = {}
+    for curve in many:
+        found.setdefault(curve.hardware, []).append(curve)
+    return found
 
 
 def _curves(
@@ -243,24 +311,34 @@ def ttft_before_s(slo: Slo, answer_s: float) -> float:
     return float(limit)
 
 
-def _levels(deployment: Deployment, receiving: Mapping[str, DecodeChoices]) -> list[Level]:
-    """Intervals of TPOT; a single one where nothing ties prefill to decode."""
+def _receiving(deployment: Deployment) -> dict[str, DecodeChoices]:
+    """Decode workers that a KV cache can be sent to."""
+    decode = deployment.space.decode
+    return {hw: c for hw, c in decode.items() if len(c) and _networked(deployment.world, hw)}
+
+
+def _edges(deployment: Deployment, receiving: Mapping[str, DecodeChoices]) -> Array:
+    """Where levels of TPOT begin and end; a single one where nothing ties prefill to decode."""
     slo, workload = deployment.slo, deployment.workload
     quickest = min(float(c.fastest_tpot_s.min()) for c in receiving.values())
     if slo.ttft_s is None and slo.request_latency_s is None:
-        edges = np.array([quickest, np.inf])
-    else:
-        slowest = max(
-            float(np.max(decode_tpot_s(c.candidates.pool, workload, c.limit))) for c in receiving.values()
-        )
-        # Where many workers share the queue, TTFT hardly limits their number.
-        rates = [c.rate_per_worker / c.candidates.pool.layout.gpus for c in receiving.values()]
-        limits = _limits(deployment, np.inf, 0.0, np.inf)
-        levels = 1 if takes_many(np.concatenate(rates), limits) else LEVELS
-        edges = np.linspace(quickest, slowest * (1 + 1e-9), levels + 1)
-    batches = {hw: _batches(c, workload, edges) for hw, c in receiving.items()}
+        return np.array([quickest, np.inf])
+    slowest = max(
+        float(np.max(decode_tpot_s(c.candidates.pool, workload, c.limit))) for c in receiving.values()
+    )
+    slowest *= 1 + 1e-9
+    # Where many workers share the queue, TTFT hardly limits their number.
+    rates = [c.rate_per_worker / c.candidates.pool.layout.gpus for c in receiving.values()]
+    if takes_many(np.concatenate(rates), _limits(deployment, np.inf, 0.0, np.inf)):
+        return np.array([quickest, slowest])
+    return np.array([quickest, quickest + SLOW * (slowest - quickest), slowest])
+
+
+def _levels_between(deployment: Deployment, edges: Array) -> list[Level]:
+    receiving, limits = _receiving(deployment), _limits(deployment, np.inf, 0.0, np.inf)
+    batches = {hw: _batches(c, limits.workload, edges) for hw, c in receiving.items()}
     first = {
-        hw: least_mean_tpot_s(c, workload, slo, batches[hw][:-1]) * c.first_steps
+        hw: least_mean_tpot_s(c, limits, batches[hw][:-1], edges[:-1]) * c.first_steps
         for hw, c in receiving.items()
     }
     return [
@@ -268,9 +346,11 @@ def _levels(deployment: Deployment, receiving: Mapping[str, DecodeChoices]) -> l
             low=float(edges[k]),
             high=float(edges[k + 1]),
             batches={hw: many[k + 1] for hw, many in batches.items()},
+            low_batches={hw: many[k] for hw, many in batches.items()},
             first_step_s=min(float(each[k]) for each in first.values()),
         )
         for k in range(len(edges) - 1)
+        if any(np.isfinite(each[k]) for each in first.values())
     ]
 
 
