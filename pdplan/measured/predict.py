@@ -74,7 +74,6 @@ def predict(runs: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None
             if share > 1.0:
                 reasons[i] = _beyond(share)
     tpot, ttft, median, rate = found
-    rate = _told_throughput(runs, tpot, ttft, rate)
     return Predictions(
         tpot_mean_s=tpot,
         ttft_mean_s=ttft,
@@ -173,17 +172,15 @@ def run_group(
     return RunGroup(decode=decode, prefill=prefill, workload=workload, world=world)
 
 
-def _told_throughput(runs: list[Run], tpot_s: Array, ttft_s: Array, at_rate: Array) -> Array:
-    """Tokens per second and listed GPU of each run, its opening burst included.
+def _tokens_in_flight(group: list[Run], tpot_s: Array, ttft_s: Array) -> Array:
+    """Tokens per second and listed GPU of closed loops, their opening burst included.
 
-    A closed loop of N requests has N·(ISL + OSL)/(TTFT + TPOT·(OSL − 1)); one long under way has no burst,
-    and it is `at_rate`, which open loops keep.
+    N requests in flight have N·(ISL + OSL)/(TTFT + TPOT·(OSL − 1)).
     """
-    lengths = np.array([(run.mean_isl + run.mean_osl, run.mean_osl - 1.0) for run in runs]).reshape(-1, 2)
-    gpus = np.array([run.gpus for run in runs], dtype=float)
-    in_flight = np.array([math.nan if run.open_loop else run.concurrency for run in runs])
-    told = in_flight * lengths[:, 0] / (ttft_s + tpot_s * lengths[:, 1]) / gpus
-    return np.where(np.isnan(in_flight), at_rate, told)
+    isl, osl, requests, gpus = np.array(
+        [(run.mean_isl, run.mean_osl, run.concurrency, run.gpus) for run in group]
+    ).T
+    return np.asarray(requests * (isl + osl) / (ttft_s + tpot_s * (osl - 1.0)) / gpus)
 
 
 def _beyond(load: float) -> str:
@@ -230,15 +227,18 @@ def _predict_group(
     metrics = run_metrics(group, case)
     generation = case.world.accelerator(first.hardware).generation
     share = published_share(group, benchmark_settings(first.source, first.engine, generation, engines))
-    load = np.zeros(())
-    if group[0].open_loop:
+    if first.open_loop:
         load = np.max(np.broadcast_arrays(*metrics.utilisation.values()), axis=0)
+        throughput = metrics.total_tok_per_s_per_gpu / np.maximum(load, 1.0)
+    else:
+        load = np.zeros(())
+        throughput = share * _tokens_in_flight(group, metrics.tpot_mean_s, metrics.ttft_mean_s)
     beyond = load > 1.0
     parts = (
         metrics.tpot_mean_s,
         np.where(beyond, np.nan, metrics.ttft_mean_s),
         np.where(beyond, np.nan, metrics.ttft_p50_s),
-        share * metrics.total_tok_per_s_per_gpu / np.maximum(load, 1.0),
+        throughput,
     )
     shape = (len(group),)
     return np.stack([np.broadcast_to(part, shape) for part in parts]), np.broadcast_to(load, shape)
