@@ -170,6 +170,14 @@ def test_every_prior_is_of_a_constant_and_none_is_without_width() -> None:
     assert all(priors.of(effect).log_sd > 0 for effect in effects)
 
 
+def test_accelerators_and_models_have_factors_only() -> None:
+    """What a generation adds in seconds has no value of 1 where nothing is known: an exchange of 1 s."""
+    document = engine_file()
+    assert "exchange_wait_s" in document["generations"]["amd"]
+    found = {e.name for e in effects_of(document, made_up(**FEW)) if e.scope in ("accelerators", "models")}  # type: ignore[arg-type]
+    assert found == {"kernel_time_factor"}
+
+
 def test_the_posterior_is_ridge_regression_where_errors_are_small() -> None:
     """By hand: one slope of 1, n runs at y, noise s, prior t: mean = n·y/(n + s²/t²), far inside the loss."""
     data = Observations(
@@ -216,6 +224,20 @@ def test_real_runs_of_one_place_are_predicted_better_after_calibration() -> None
     assert (found.left_out, found.helped) == ("deployment", True)
     assert found.tpot is not None
     assert found.tpot.after < 0.8 * found.tpot.before
+
+
+@pytest.mark.skipif(not TRAIN.exists(), reason="../shared/measured/train.csv is not here")
+def test_a_calibration_of_two_pools_stays_near_what_was_measured() -> None:
+    """SGLang, DeepSeek-R1 over a GB200 rack: few runs must not throw predictions far off."""
+    runs = [
+        r
+        for r in read_runs(TRAIN)
+        if (r.engine, r.hardware, r.precision, r.mode) == ("sglang", "gb200", "fp8", "disaggregated")
+        and r.model == "deepseek-r1"
+    ][:24]
+    found = cross_validate(fit_own(runs, Catalog()), runs, Catalog()).summary
+    assert found.tpot is not None
+    assert found.tpot.after < 1.5 * found.tpot.before
 
 
 # ------------------------------------------------------------------------ the file

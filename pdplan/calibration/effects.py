@@ -26,6 +26,8 @@ from pdplan.measured.run import Run
 
 FITTED = "serving-runs"
 """Under this source stand the constants that runs tell."""
+FACTOR = "_factor"
+"""How names of numbers end that are 1 where nothing is known; seconds have no such middle."""
 STEP = 0.05
 """Of a numerical derivative, in the logarithm of a constant."""
 OBSERVED = ("tpot", "ttft")
@@ -63,7 +65,7 @@ def effects_of(document: Mapping[str, Any], runs: Sequence[Run]) -> tuple[Effect
     found |= {Effect("benchmarks", name) for name, entry in common.items() if _is_fitted(entry)}
     constants = {name for block in document["engines"].values() for name in block} | set(document["common"])
     for block in document["generations"].values():
-        for name in block.keys() - constants - {"inherits"}:
+        for name in {n for n in block.keys() - constants if n.endswith(FACTOR)}:
             found |= {Effect("accelerators", name), Effect("models", name)}
     return tuple(sorted(found))
 
