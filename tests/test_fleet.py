@@ -21,7 +21,7 @@ from pdplan.cli.app import run
 from pdplan.errors import InputError
 from pdplan.files import Document
 from pdplan.goodput import goodput_requests_per_s
-from pdplan.inputs.fleets import AskedFleet, fleet_from
+from pdplan.inputs.fleets import AskedFleet, fleet_from, read_fleet
 from pdplan.plan import Colocated, PoolPlan, Serving, role_of
 from pdplan.report.fleet import fleet_report
 from pdplan.report.machine import render_json
@@ -292,3 +292,12 @@ def test_from_python_as_from_a_file() -> None:
     assert pdplan.fleet(data, max_usd_per_h=1).infeasible is not None
     with pytest.raises(InputError, match="unknown input"):
         pdplan.fleet(data, budget=1)
+
+
+def test_a_large_fleet_whose_stock_is_used_to_the_last_has_plans() -> None:
+    """Fractions divide deployments between ways of which none can take all of one: no plan was found."""
+    asked = read_fleet(Path(__file__).parents[1] / "benchmarks" / "fleet.yaml", Catalog())
+    found = plan_fleet(asked.wanted, asked.budgets)
+    assert found.bill is not None
+    assert not found.bill.missing
+    assert found.gap < 0.05

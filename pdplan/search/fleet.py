@@ -76,7 +76,26 @@ def cheapest_fleet(wanted: Sequence[Wanted], budgets: Budgets) -> Bracket | None
         for deployment, space in zip(found, everything, strict=True):
             deployment.space, deployment.known, deployment.levels = space, {}, None
         best = _bracketed(found, budgets, None)
-    return best
+    return _with_nothing_missing(wanted, budgets, large) if best is None else best
+
+
+def _with_nothing_missing(wanted: Sequence[Wanted], budgets: Budgets, large: Bound | None) -> Bracket | None:
+    """Plans that need no more than there is, if not the cheapest: of a large fleet whose stock runs short.
+
+    Fractions of workers may divide a deployment between ways of which none can take all of it, and whole
+    workers of the kinds that they use then do not fit.
+    """
+    if large is None or not np.isfinite(large.amount) or large.amount <= 0:
+        return None
+    fits = least_shortage(wanted, budgets)
+    if fits is None or fits.missing:
+        return None
+    found = [deployment_of(each.question, each.world, budgets.max_gpus) for each in wanted]
+    cost = _cost(fits.plans, found)
+    if not np.isfinite(cost) or not _within(fits.plans, found, budgets):
+        return None
+    bound = min(large.amount, cost)
+    return Bracket(plans=fits.plans, cost=cost, lower_bound=bound, gap=cost / bound - 1.0)
 
 
 def _bracketed(found: Sequence[Deployment], budgets: Budgets, large: Bound | None) -> Bracket | None:
@@ -237,12 +256,23 @@ def _solved(
     )
     solution = None if few else solve_apart(programme)
     if solution is None or (solution.gap > CLOSED and not large):
-        if large and not relaxed:
-            built = columns_of(deployments, relaxed, _kinds_of_fractions(deployments, budgets, end, missing))
-        programme = replace(
-            programme, options=built.options, columns=built.columns, whole=not (large and relaxed)
-        )
-        solution = solve(programme, max(end - time.process_time(), 1.0) * (0.4 if relaxed else 0.8))
+        kinds = _kinds_of_fractions(deployments, budgets, end, missing) if large and not relaxed else None
+        for again in (False, True):
+            built = built if kinds is None else columns_of(deployments, relaxed, kinds)
+            programme = replace(
+                programme, options=built.options, columns=built.columns, whole=not (large and relaxed)
+            )
+            solution = solve(programme, max(end - time.process_time(), 1.0) * (0.4 if relaxed else 0.8))
+            if solution is not None or kinds is None or missing or again:
+                break
+            # Fractions may divide a deployment between ways of which none can take all of it.
+            fits = _solved(deployments, budgets, False, end, missing=True)
+            if fits is None or fits.solution.missing:
+                break
+            kinds |= {
+                _kind_of_way(fits.columns[k].option, fits.curves[fits.columns[k].kind])
+                for k in fits.solution.counts
+            }
     if solution is None:
         return None
     return _Solved(
