@@ -74,7 +74,7 @@ def a_programme(data: st.DataObject, stock: int) -> Programme:
         columns=columns,
         tariffs={
             "a": Tariff(lots=(Lot(usd_per_h=1.0, gpus=stock),), unit=data.draw(st.sampled_from([1, 4]))),
-            "b": Tariff(lots=(Lot(usd_per_h=1.5, gpus=20), Lot(usd_per_h=2.5))),
+            "b": Tariff(lots=(Lot(usd_per_h=1.5, gpus=2.5 * stock), Lot(usd_per_h=2.5))),
         },
     )
 
@@ -99,7 +99,7 @@ def is_a_solution(programme: Programme, found: Solution) -> None:
     assert found.objective == pytest.approx(cost)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(data=st.data(), scarce=st.booleans())
 def test_bound_and_solution_bracket_the_optimum(data, scarce):
     programme = a_programme(data, stock=8 if scarce else 10_000)
@@ -108,15 +108,9 @@ def test_bound_and_solution_bracket_the_optimum(data, scarce):
     if apart is None:  # the plans found did not fit the stock
         assert scarce
         return
-    assert apart.bound <= exact.objective * (1 + 1e-6)
-    assert apart.objective >= exact.objective * (1 - 1e-6)
     is_a_solution(programme, apart)
+    assert apart.bound <= exact.objective * (1 + 1e-6)
+    assert apart.bound <= apart.objective * (1 + 1e-9)
     single = all(tariff.unit == 1 for tariff in programme.tariffs.values())
-    dear = sum(
-        n * programme.columns[k].gpus_each
-        for k, n in apart.counts.items()
-        if programme.columns[k].hardware == "b"
-    )
-    if single and not scarce and dear <= 20:  # nothing is shared that is scarce
-        assert apart.objective == pytest.approx(exact.objective)
-        assert apart.bound == pytest.approx(apart.objective)
+    if apart.gap <= 1e-6 or (single and not scarce):  # said to be the optimum, or nothing shared is scarce
+        assert apart.objective <= exact.objective * (1 + 1e-5)
