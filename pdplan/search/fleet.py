@@ -76,26 +76,7 @@ def cheapest_fleet(wanted: Sequence[Wanted], budgets: Budgets) -> Bracket | None
         for deployment, space in zip(found, everything, strict=True):
             deployment.space, deployment.known, deployment.levels = space, {}, None
         best = _bracketed(found, budgets, None)
-    return _with_nothing_missing(wanted, budgets, large) if best is None else best
-
-
-def _with_nothing_missing(wanted: Sequence[Wanted], budgets: Budgets, large: Bound | None) -> Bracket | None:
-    """Plans that need no more than there is, if not the cheapest: of a large fleet whose stock runs short.
-
-    Fractions of workers may divide a deployment between ways of which none can take all of it, and whole
-    workers of the kinds that they use then do not fit.
-    """
-    if large is None or not np.isfinite(large.amount) or large.amount <= 0:
-        return None
-    fits = least_shortage(wanted, budgets)
-    if fits is None or fits.missing:
-        return None
-    found = [deployment_of(each.question, each.world, budgets.max_gpus) for each in wanted]
-    cost = _cost(fits.plans, found)
-    if not np.isfinite(cost) or not _within(fits.plans, found, budgets):
-        return None
-    bound = min(large.amount, cost)
-    return Bracket(plans=fits.plans, cost=cost, lower_bound=bound, gap=cost / bound - 1.0)
+    return best
 
 
 def _bracketed(found: Sequence[Deployment], budgets: Budgets, large: Bound | None) -> Bracket | None:
