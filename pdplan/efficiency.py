@@ -66,8 +66,8 @@ class Engine:
     """What a collective of a step takes beyond its kernel: it starts when the last rank arrives."""
     exchange_wait_s: float = 0.0
     """What an exchange with experts takes besides, where its kernels are not those that tables time."""
-    exchange_imbalance: float = 1.0
-    """An exchange with experts over one of even traffic, with 16 ranks: it ends with the busiest."""
+    rank_wait_s: float = 0.0
+    """What each exchange of tokens waits for the last of 16 attention-dp ranks, in a step with decodes."""
     dispatch_bytes: float = 1.0
     """Of an element of a token on its way to an expert: FP8, DeepEP's wire format."""
     combine_bytes: float = 2.0

@@ -81,10 +81,12 @@ class Load:
     @cached_property
     def tokens(self) -> Array:
         """Tokens of the step: what attention cores and experts see."""
-        return (
-            _array(self.decode_sequences) * self.queries
-            + _array(self.prefill_sequences) * self.prefill_tokens
-        )
+        return self.decoded + _array(self.prefill_sequences) * self.prefill_tokens
+
+    @cached_property
+    def decoded(self) -> Array:
+        """Of these, tokens of running answers, drafted ones included."""
+        return _array(self.decode_sequences) * self.queries
 
     @cached_property
     def rows(self) -> Array:

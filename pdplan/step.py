@@ -22,11 +22,10 @@ from pdplan.laws.collectives import (
     Routed,
     all_gather_time_s,
     all_reduce_time_s,
-    cheaper_exchange,
     expert_exchange_time_s,
     stage_hops_time_s,
 )
-from pdplan.laws.experts import busiest_exchange_factor
+from pdplan.laws.experts import last_rank_wait_s
 from pdplan.laws.kernel import Rates, kernel_time
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load
@@ -273,8 +272,8 @@ def _message_term(message: Message, constants: Constants) -> Term | None:
         each = stage_hops_time_s(message.message_bytes, message.ranks, message.spread, links)
     else:
         each = exchange_s(message, links)[0]
-    if message.uneven:
-        each = busiest_exchange_factor(engine.exchange_imbalance, message.ranks) * each
+    if message.uneven and engine.rank_wait_s:
+        each = each + last_rank_wait_s(engine.rank_wait_s, message.ranks)
     if engine.collective_wait_s and message.exchange != "stage_hop":
         each = each + np.where(np.asarray(message.ranks) > 1, engine.collective_wait_s, 0.0)
     if engine.exchange_wait_s and message.exchange == "expert_exchange":
@@ -294,7 +293,11 @@ def _message_term(message: Message, constants: Constants) -> Term | None:
 
 
 def exchange_s(message: Message, links: Links) -> tuple[Array, Array]:
-    """Seconds of one exchange with experts, and where it takes the high-throughput kernels."""
+    """Seconds of one exchange with experts, and where it takes the high-throughput kernels.
+
+    Decodes alone take low-latency kernels, the ones that a graph can hold; a step with prompts
+    high-throughput ones, but no less than its decodes alone: a prompt that joins makes no step cheaper.
+    """
     assert message.tokens is not None
     routed = Routed(
         tokens=message.tokens,
@@ -303,11 +306,16 @@ def exchange_s(message: Message, links: Links) -> tuple[Array, Array]:
         ranks=message.ranks,
         group_limit=message.group_limit,
         ranks_per_domain=np.maximum(links.domain_size / np.asarray(message.spread), 1.0),
+        busiest=message.busiest,
     )
+    low: Array = np.zeros(())
+    if message.decode_tokens is not None:
+        decodes = replace(routed, tokens=message.decode_tokens)
+        low = expert_exchange_time_s(decodes, links, deduplicate=False)
+    if not message.deduplicate:
+        return low, np.zeros(np.shape(low), dtype=bool)
     bulk = expert_exchange_time_s(routed, links)
-    if message.deduplicate:
-        return bulk, np.ones(np.shape(bulk), dtype=bool)
-    return cheaper_exchange(expert_exchange_time_s(routed, links, deduplicate=False), bulk)
+    return np.maximum(bulk, low), bulk >= low
 
 
 def _engine_term(setting: Setting, load: Load) -> Term:

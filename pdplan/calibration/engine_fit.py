@@ -52,7 +52,7 @@ STEP = (
     Constant(path=("common", "step_overhead_s"), start=0.5e-3, spread=0.5e-3, low=0.0, high=5e-3),
     Constant(path=("common", "tuning_exponent"), start=0.1, spread=0.3, low=0.0, high=1.0),
     Constant(path=("common", "collective_wait_s"), start=3e-6, spread=3e-6, low=0.0, high=3e-5),
-    Constant(path=("common", "exchange_imbalance"), start=2.0, spread=0.7, low=1.0, high=6.0),
+    Constant(path=("common", "rank_wait_s"), start=2e-5, spread=2e-5, low=0.0, high=3e-4),
     *(
         Constant(path=("engines", e, "sequence_overhead_s"), start=1.5e-5, spread=1e-5, low=1e-6, high=6e-5)
         for e in SEQUENCES
@@ -171,7 +171,7 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
     endless, osl = np.array([r.source == LONG_ANSWERS for r in runs]), np.array([r.osl for r in runs])
 
     def predicted(x: Array) -> Array:
-        skew, share, step_s, tuning, wait, imbalance, vllm, sglang, trtllm, more, *rest = x
+        skew, share, step_s, tuning, wait, last, vllm, sglang, trtllm, more, *rest = x
         starts, (tiles, acceptance, growth, *factors, exchange) = rest[: len(STARTING)], rest[len(STARTING) :]
         sequence_s = np.select([engine == "sglang", engine == "trtllm"], [sglang, trtllm + more * old], vllm)
         share_of = share * tuning_factor(tuning, runs) * np.prod(np.asarray(starts) ** starting, axis=1)
@@ -183,11 +183,10 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
         for drafted, rows, at_skew in cases:  # a run drafts as many tokens as serve it best
             parts = _between(at_skew, skew)
             step = parts.kernels * slower[rows] + parts.messages + share_of[rows] * parts.starts
-            step = step + (imbalance - 1.0) * parts.exchanges + wait * parts.collectives
+            step = step + last * parts.uneven + wait * parts.collectives
             step = step + exchange * amd_made[rows] * parts.exchanged
             step = step + step_s + sequence_s[rows] * parts.rows
             others = parts.mixed_kernels * slower[rows] + share_of[rows] * parts.mixed_starts
-            others = others + (imbalance - 1.0) * parts.mixed_exchanges
             others = others + (tiles - 1.0) * few_tokens[rows] * parts.mixed_experts * slower[rows]
             drafts = np.where(known[rows] > 0, known[rows], drafted)
             accepted = long_answer_acceptance(acceptance, growth * endless[rows], osl[rows])

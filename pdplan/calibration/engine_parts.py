@@ -18,7 +18,7 @@ import numpy as np
 from pdplan.catalog.store import Catalog
 from pdplan.efficiency import Engine
 from pdplan.files import read_yaml
-from pdplan.laws.experts import busiest_exchange_factor
+from pdplan.laws.experts import last_rank_wait_s
 from pdplan.laws.roofline import Array
 from pdplan.layout import mixed_load, prefill_load
 from pdplan.measured.predict import run_group
@@ -47,9 +47,9 @@ class Parts:
     """Kernels of a decode step (and its drafts), without their starts."""
     starts: Array
     messages: Array
-    """Collectives, exchanges with experts as if they were even."""
-    exchanges: Array
-    """What the busiest rank adds to uneven exchanges at an imbalance of 2; `messages` has their even time."""
+    """Collectives and exchanges, waits left out."""
+    uneven: Array
+    """Exchanges that wait for the last rank, as so many of 16 ranks."""
     collectives: Array
     """How many there are of both."""
     exchanged: Array
@@ -59,7 +59,6 @@ class Parts:
     mixed_kernels: Array
     """What prefills of others add to each output token."""
     mixed_starts: Array
-    mixed_exchanges: Array
     mixed_experts: Array
     """Of `mixed_kernels`, those of experts in steps with prompts."""
     prompt_kernels: Array
@@ -126,9 +125,7 @@ def _group_parts(
         found = {k: v + pool.speculation.drafted * more[k] for k, v in found.items()}
     each = running / pool.micro_batches_per_worker
     found["rows"] = each * (1.0 + pool.speculation.drafted)
-    found |= dict.fromkeys(
-        ("mixed_kernels", "mixed_starts", "mixed_exchanges", "mixed_experts"), np.zeros(())
-    )
+    found |= dict.fromkeys(("mixed_kernels", "mixed_starts", "mixed_experts"), np.zeros(()))
     server = pool if prefill is None else _bare(prefill, skew)
     alone = prefill_service(replace(server, max_batch=server.micro_batches_per_worker), workload)
     prompt = {k: alone.steps * v for k, v in _split(alone.step).items()}
@@ -146,8 +143,6 @@ def _group_parts(
             experts = alone.steps * both["experts"] / prompts
         found["mixed_kernels"] = share * (extra["kernels"] + extra["messages"])
         found["mixed_starts"] = share * extra["starts"]
-        # A mixed step exchanges by high-throughput kernels: what the decode step alone paid falls away.
-        found["mixed_exchanges"] = share * extra["exchanges"]
         found["mixed_experts"] = share * experts
     found["prompt_kernels"], found["prompt_starts"] = prompt["kernels"], prompt["starts"]
     found |= {f"prompt_{name}": prompt[name] for name in ("experts", "messages", "collectives", "exchanged")}
@@ -164,7 +159,7 @@ def _decode_load(pool: Pool, workload: Workload, each: Array) -> Any:
 def _split(step: StepTime) -> dict[str, Array]:
     """Seconds of a step by part, and how many collectives it waits for."""
     found: dict[str, Array] = dict.fromkeys(
-        ("kernels", "experts", "starts", "messages", "exchanges", "collectives", "exchanged"), np.zeros(())
+        ("kernels", "experts", "starts", "messages", "uneven", "collectives", "exchanged"), np.zeros(())
     )
     for term in step.terms:
         if isinstance(term.source, Op):
@@ -175,10 +170,9 @@ def _split(step: StepTime) -> dict[str, Array]:
         elif isinstance(term.source, Message):
             source = term.source
             found["messages"] = found["messages"] + term.total_s
-            if source.uneven:
-                added = busiest_exchange_factor(2.0, source.ranks) - 1.0
-                found["exchanges"] = found["exchanges"] + added * term.total_s
             happens = source.layers * (term.total_s > 0)
+            if source.uneven:
+                found["uneven"] = found["uneven"] + happens * last_rank_wait_s(1.0, source.ranks)
             if source.exchange != "stage_hop":
                 found["collectives"] = found["collectives"] + happens
             if source.exchange == "expert_exchange":

@@ -126,6 +126,12 @@ def _decode_recurrence(writer: Writer, op: Op, group: str) -> Known:
     return {"b": writer.known["b_d"], "q": writer.known["q"]}
 
 
+def busiest_rank(skewed: bool) -> str:
+    """Load of the busiest of ep ranks over the mean, of A copies to E experts."""
+    uneven = "(1/A+skew**2/E)" if skewed else "1/A"
+    return f"min(1+sqrt(2*ln(ep)*ep*{uneven}*(1-1/ep)),ep)"
+
+
 def _experts(writer: Writer, op: Op, group: str) -> Known:
     """Routing, written once for the matrices of a block."""
     block = f"{op.inputs['E']}/{op.inputs['k']}"
@@ -144,8 +150,7 @@ def _experts(writer: Writer, op: Op, group: str) -> Known:
     )
     sent = line("A", "token copies sent to experts", "T*k", {"T": everyone, "k": chosen}, "rows")
     skew = {"skew": given["skew"]} if given["skew"].value > 0 else {}
-    uneven = "(1/A+skew**2/E)" if skew else "1/A"
-    expression = f"min(1+sqrt(2*ln(ep)*ep*{uneven}*(1-1/ep)),ep)"
+    expression = busiest_rank(bool(skew))
     used = {"ep": ranks, "A": sent, "E": experts} | skew
     factor = line(
         "f", "load of the busiest rank over the mean, expected", expression, used_in(expression, used), ""
@@ -162,7 +167,7 @@ def _experts(writer: Writer, op: Op, group: str) -> Known:
     here = line("Y", "distinct experts on the rank that touches most, expected", expression, used, "experts")
     rows = line("R", "rows on the busiest rank", "A/ep*f", {"A": sent, "ep": ranks, "f": factor}, "rows")
     # Without attention-dp every rank passes over all copies to find its own experts'.
-    found = {"R": rows, "Y": here, "R_in": rows if given["dp"].value > 1 else sent}
+    found = {"R": rows, "Y": here, "R_in": rows if given["dp"].value > 1 else sent, "f": factor}
     writer.routed.update({f"{block} {k}": q for k, q in found.items()})
     return found
 

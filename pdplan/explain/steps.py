@@ -118,7 +118,8 @@ def _row(sources: Sources, term: Term, name: str) -> TermRow:
         layers, moved = source.layers, number(source.message_bytes)
         if source.tokens is not None:
             bulk = bool(number(exchange_s(source, sources.setting.constants.links)[1]))
-            moved *= number(source.tokens) * (1 if bulk else source.per_token)
+            copies = source.tokens if bulk or source.decode_tokens is None else source.decode_tokens
+            moved *= number(copies) * (1 if bulk else source.per_token)
         constants = described(sources.setting.constants.origin("links", ""))
     return TermRow(
         name=name,

@@ -158,18 +158,21 @@ class Routed:
     """Domains that a token's experts lie in at most."""
     ranks_per_domain: ArrayLike | None = None
     """The domain size, unless the ranks are spaced out (each expert shared by several accelerators)."""
+    busiest: ArrayLike = 1.0
+    """What the busiest rank is sent, over the mean: the exchange ends with it."""
 
 
 def expert_exchange_time_s(routed: Routed, links: Links, deduplicate: bool = True) -> Array:
     """Dispatch (or combine) of an expert-parallel layer: all-to-all of routed tokens [s].
 
-    t = α + max(bytes_up / bw_up, bytes_out / bw_out), for each rank, with d domains of i ranks:
+    t = α + f·max(bytes_up / bw_up, bytes_out / bw_out), for each rank, with d domains of i ranks and f
+    the load of the busiest rank over the mean:
       low-latency kernels (deduplicate=False; decode) send every copy to its rank:
         bytes_out = T·k·(1 − 1/d)·b,  bytes_up = T·k·(i−1)/(i·d)·b
       high-throughput kernels (deduplicate=True; prefill) send a token once to a domain, and
       once to a rank there; with g = min(d, group_limit) domains that a token may reach:
         bytes_out = T·(d−1)/d·g·(1 − (1−1/g)^k)·b,  bytes_up = T·(i−1)/i·r·(1 − (1−1/r)^k)·b
-    Uniform routing; one rank costs nothing.
+    One rank costs nothing.
     Source: DeepEP (docs/legacy.md): low-latency and normal kernels.
 
     >>> h800 = Links(scale_up_bytes_per_s=200e9, scale_out_bytes_per_s=50e9, domain_size=8,
@@ -192,20 +195,11 @@ def expert_exchange_time_s(routed: Routed, links: Links, deduplicate: bool = Tru
         copies_up = k * (1.0 - 1.0 / inside) / domains
         efficiency, start = links.expert_efficiency, links.expert_latency_s
     sent = np.asarray(routed.tokens, dtype=float) * np.asarray(routed.bytes_per_token, dtype=float)
+    sent = sent * routed.busiest
     up = copies_up * sent / (links.scale_up_bytes_per_s * efficiency)
     out = copies_out * sent / links.out
     latency = start + np.where(domains > 1, links.scale_out_latency_s, 0.0)
     return np.where(r > 1, latency + np.maximum(up, out), 0.0)
-
-
-def cheaper_exchange(low_latency_s: ArrayLike, high_throughput_s: ArrayLike) -> tuple[Array, Array]:
-    """The time [s] of the cheaper kernel, and where that is the high-throughput one.
-
-    A decode step may use either: low-latency kernels send more bytes sooner, so that many tokens a
-    rank go by the other. Without the choice a step would get cheaper when a prompt joins it.
-    """
-    low, high = np.asarray(low_latency_s, dtype=float), np.asarray(high_throughput_s, dtype=float)
-    return np.minimum(low, high), high < low
 
 
 def _spread(ranks: ArrayLike, domain_size: ArrayLike) -> tuple[Array, Array]:

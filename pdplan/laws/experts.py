@@ -77,16 +77,17 @@ REFERENCE_RANKS = 16.0
 """The ranks that `exchange_imbalance` holds for: two nodes of eight."""
 
 
-def busiest_exchange_factor(imbalance: ArrayLike, ranks: ArrayLike) -> Array:
-    """Time of an exchange with experts over that of even traffic, where it ends with the busiest of `ranks`.
+def last_rank_wait_s(wait_s: ArrayLike, ranks: ArrayLike) -> Array:
+    """What a step waits for the last of `ranks` ranks where they exchange tokens [s].
 
-    f = 1 + (φ − 1) · ln(ranks)/ln(16), φ at 16 ranks: the expected maximum of r loads with exponential
-    tails lies ln(r) of their scale above the least, and all wait for it.
-    Fitted to exchanges over 2 to 48 ranks; one φ for all predicts accelerators and models left out worse.
-    Source: Gumbel, Statistics of Extremes, 1958, section 4.1 (maximum of exponential variables).
+    t = w · sqrt(ln(ranks)/ln(16)), w at 16 ranks: attention-dp ranks hold other sequences and run hosts of
+    their own, and the expected maximum of r Gaussian delays lies sqrt(2 ln r) of their spread above the mean.
+    It is time, not a factor on the traffic: with larger batches ranks do not come later in proportion.
+    Fitted to exchanges over 2 to 48 ranks; growth with ln(ranks) predicts accelerators left out worse.
+    Source: as `busiest_rank_factor`.
 
-    >>> [float(busiest_exchange_factor(3.0, r)) for r in (1, 4, 16)]
-    [1.0, 2.0, 3.0]
+    >>> [round(float(last_rank_wait_s(4e-5, r)) * 1e6, 9) for r in (1, 2, 16)]
+    [0.0, 20.0, 40.0]
     """
     r = np.maximum(np.asarray(ranks, dtype=float), 1.0)
-    return np.asarray(1.0 + (np.asarray(imbalance) - 1.0) * np.log(r) / np.log(REFERENCE_RANKS))
+    return np.asarray(np.asarray(wait_s) * np.sqrt(np.log(r) / np.log(REFERENCE_RANKS)))

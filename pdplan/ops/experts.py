@@ -87,6 +87,9 @@ def expert_messages(
     """Experts inside one tp group need the all-reduce only; attention-dp sends tokens to experts and back."""
     tokens = load.tokens
     spread = layout.dp > 1
+    # Prompts' exchanges are as even as tables time them, and make those of decodes no more even.
+    assignments = load.decoded * layout.dp * block.per_token
+    busiest = busiest_rank_factor(layout.ep, assignments, block.experts, routing.skew)
     exchanged = spread & (layout.ep > 1) & (not routing.gathered)
     width = block.latent_size or hidden
 
@@ -103,8 +106,10 @@ def expert_messages(
             deduplicate=load.has_prefill,
             spread=layout.expert_tp,
             mask=exchanged,
+            decode_tokens=load.decoded / layout.tp if load.has_decode else None,
+            busiest=busiest if load.has_decode else 1.0,
             uneven=load.has_decode,
-            inputs={"m": tokens, "tp": layout.tp, "H": width, "w": element_bytes},
+            inputs={"m": tokens, "tp": layout.tp, "H": width, "w": element_bytes, "E": block.experts},
             counted="H*w",
         )
 

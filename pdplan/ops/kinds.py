@@ -76,14 +76,18 @@ class Message:
     group_limit: int | None = None
     """Nodes that one token's experts lie on at most."""
     deduplicate: bool = False
-    """High-throughput kernels, which send a token once to a node (a step with prompts); else the cheaper of
-    these and low-latency ones."""
+    """High-throughput kernels, which send a token once to a node: a step with prompts."""
+    decode_tokens: Array | None = None
+    """Of `tokens`, those of running answers; None where there are none. Alone they take low-latency kernels,
+    the ones that a graph can hold, and beside prompts no less than alone."""
+    busiest: Array | float = 1.0
+    """What the busiest rank is sent, over the mean."""
     spread: Array | None = None
     """Accelerators that share one expert, or make up a stage, so that `ranks` lie that far apart."""
     mask: Array | None = None
     """Where the collective happens at all (layouts differ)."""
     uneven: bool = False
-    """Carries the tokens of a step with decodes to experts or back: all ranks wait for the busiest one."""
+    """Carries the tokens of a step with decodes to experts or back: all ranks wait for the last one."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
     """The numbers that `message_bytes` was made of, by symbol, for `explain`."""
     counted: str = ""
