@@ -32,6 +32,8 @@ class Engine:
     layer_overhead_s: float = 0.0
     sequence_overhead_s: float = 0.0
     expert_skew: float = 0.0
+    popularity_drift: float = 0.0
+    """Of the experts' uneven popularity, what copies of the busiest, made from past counts, leave."""
     memory_utilisation: float = 1.0
     runtime_reserve_bytes: float = 0.0
     collective_reserve_bytes: float = 0.0

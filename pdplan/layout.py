@@ -29,9 +29,11 @@ class Layout:
     pp: Any = 1
     dp: Any = 1
     ep: Any = 1
+    redundant: Any = 0
+    """Copies of busy experts that the ep ranks hold besides, at least."""
 
     def __post_init__(self) -> None:
-        for name in ("tp", "pp", "dp", "ep"):
+        for name in ("tp", "pp", "dp", "ep", "redundant"):
             object.__setattr__(self, name, _array(getattr(self, name)))
 
     @cached_property
@@ -51,8 +53,8 @@ class Layout:
         return tuple(sizes.astype(int).tolist()), at.reshape(np.shape(self.pp))
 
     def __getitem__(self, index: Any) -> Layout:
-        tp, pp, dp, ep = np.broadcast_arrays(self.tp, self.pp, self.dp, self.ep)
-        return Layout(tp=tp[index], pp=pp[index], dp=dp[index], ep=ep[index])
+        tp, pp, dp, ep, redundant = np.broadcast_arrays(self.tp, self.pp, self.dp, self.ep, self.redundant)
+        return Layout(tp=tp[index], pp=pp[index], dp=dp[index], ep=ep[index], redundant=redundant[index])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -230,6 +230,7 @@ def routing_of(setting: Setting) -> Routing:
     fp4 = setting.formats.precision == "fp4"
     return Routing(
         skew=engine.expert_skew,
+        drift=engine.popularity_drift,
         dispatch_bytes=engine.fp4_dispatch_bytes if fp4 else engine.dispatch_bytes,
         combine_bytes=engine.combine_bytes,
         gathered=bool(engine.gathers_tokens),

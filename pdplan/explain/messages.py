@@ -314,7 +314,10 @@ def _busiest(writer: Writer, message: Message, group: str) -> Quantity:
         "E": sources.model(number(message.inputs["E"]), "experts"),
         "skew": skew,
     }
-    expression = busiest_rank(skew.value > 0)
+    slots = writer.routed[f"{message.inputs['E']}/{message.per_token} S"]
+    copied = slots.value > used["E"].value
+    used |= {"S": slots, "drift": sources.engine("popularity_drift")}
+    expression = busiest_rank(skew.value > 0, copied)
     name = "what the busiest rank is sent over the mean, expected: that of the decodes alone"
     return writer.line(group, "f", name, expression, used_in(expression, used), "", value=message.busiest)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -33,6 +35,22 @@ def expected_touched_experts(tokens: ArrayLike, experts: int, per_token: int, sk
     return np.asarray(experts * -np.expm1(np.log1p(t * np.expm1(-variance * none)) / -variance))
 
 
+@dataclass(frozen=True, kw_only=True)
+class RoutedLoad:
+    """What a step routes to the ranks of a layer's experts. `ranks` and `assignments` broadcast."""
+
+    ranks: ArrayLike
+    assignments: ArrayLike
+    """Copies of tokens, one for each expert that one chose."""
+    experts: int
+    skew: float
+    """Coefficient of variation of the experts' popularity."""
+
+    def factor(self, skew: float) -> Array:
+        """Load of the busiest rank over the mean at another skew."""
+        return busiest_rank_factor(self.ranks, self.assignments, self.experts, skew)
+
+
 def busiest_rank_factor(
     ranks: ArrayLike, assignments: ArrayLike, experts: int = 1, skew: float = 0.0
 ) -> Array:
@@ -55,11 +73,52 @@ def busiest_rank_factor(
     return np.asarray(np.minimum(1.0 + spread, r))
 
 
-def busiest_rank_touched(ranks: ArrayLike, touched: ArrayLike, experts: int) -> Array:
+def expert_slots(experts: ArrayLike, redundant: ArrayLike, ranks: ArrayLike) -> Array:
+    """Places for experts on all ranks together, each rank the same number: ⌈(E + redundant)/r⌉ · r.
+
+    What is left over beside one place for each expert holds copies of the busiest.
+
+    >>> [int(expert_slots(256, extra, ranks)) for extra, ranks in ((0, 32), (32, 32), (0, 72), (0, 320))]
+    [256, 288, 288, 320]
+    """
+    r = np.maximum(np.asarray(ranks, dtype=float), 1.0)
+    return np.asarray(np.ceil((np.asarray(experts) + np.asarray(redundant, dtype=float)) / r) * r)
+
+
+def balanced_rank_factor(routed: RoutedLoad, slots: ArrayLike, drift: float = 0.0) -> Array:
+    """Load of the busiest rank over the mean, ≥ 1, where copies of the busiest experts fill `slots` (EPLB).
+
+    Copies are made of whatever is heaviest until R = slots − E are placed, and packed so that ranks come out
+    even. Two things are left. The heaviest copy m may by itself be more than a rank's mean E/r:
+      f_pack = max(1, m·r/E),  m = 1 + c·(ln(1 + E/R) − 1)
+    (popularities with coefficient of variation c: at c = 1 exponential, Σ_j P(p > j·m) = R/E, exact; else the
+    same point of a scaled one). And counts scatter and popularities drift since they were last read, by a
+    share d of their spread: f = f_pack · (1 + sqrt(2 ln(r) · r · (1/A + (d·c)²/E) · (1 − 1/r))).
+    Never more than without copies; no copies: `busiest_rank_factor`.
+    Within 4 % of DeepSeek's algorithm on gamma distributed popularities, 0.5 ≤ c ≤ 1.2, 8 to 320 ranks.
+    Source: deepseek-ai/EPLB (replicate the heaviest, pack greedily).
+
+    >>> load = RoutedLoad(ranks=32, assignments=32 * 1024, experts=256, skew=1.28)
+    >>> [round(float(balanced_rank_factor(load, s, 0.086)), 2) for s in (256, 288)]
+    [2.18, 1.13]
+    """
+    alone = routed.factor(routed.skew)
+    copies = np.asarray(slots, dtype=float) - routed.experts
+    if not np.any(copies > 0):
+        return alone
+    each = np.log1p(routed.experts / np.maximum(copies, 1e-9))
+    heaviest = 1.0 + routed.skew * (each - 1.0)
+    packed = np.maximum(heaviest * routed.ranks / routed.experts, 1.0)
+    return np.asarray(
+        np.where(copies > 0, np.minimum(packed * routed.factor(drift * routed.skew), alone), alone)
+    )
+
+
+def busiest_rank_touched(ranks: ArrayLike, touched: ArrayLike, experts: ArrayLike) -> Array:
     """Experts touched on the rank that touches most, when `touched` of `experts` are, over `ranks` ranks.
 
     Y = min(X/r · (1 + sqrt(2 ln r · (1 − X/E) · r/X · (1 − 1/r))), ⌈E/r⌉), X = touched.
-    Where r does not divide E, some experts have a copy on another rank (redundant experts).
+    Of places for experts, some of them for copies, as of experts: X·slots/E of them are touched.
     The expected maximum of r Gaussians with binomial mean and variance; all touched leaves no scatter.
     Source: as `busiest_rank_factor`.
 
@@ -70,7 +129,7 @@ def busiest_rank_touched(ranks: ArrayLike, touched: ArrayLike, experts: int) -> 
     x = np.maximum(np.asarray(touched, dtype=float), 1e-12)
     idle = np.maximum(1.0 - x / experts, 0.0)
     spread = np.sqrt(2.0 * np.log(r) * idle * r / x * (1.0 - 1.0 / r))
-    return np.asarray(np.minimum(x / r * (1.0 + spread), np.ceil(experts / r)))
+    return np.asarray(np.minimum(x / r * (1.0 + spread), np.ceil(np.asarray(experts) / r)))
 
 
 REFERENCE_RANKS = 16.0

@@ -8,7 +8,13 @@ import numpy as np
 
 from pdplan.architecture.feed_forward import Experts
 from pdplan.formats import Formats
-from pdplan.laws.experts import busiest_rank_factor, busiest_rank_touched, expected_touched_experts
+from pdplan.laws.experts import (
+    RoutedLoad,
+    balanced_rank_factor,
+    busiest_rank_touched,
+    expected_touched_experts,
+    expert_slots,
+)
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load
 from pdplan.ops.kinds import ACTIVATION_BYTES, Message, Op, Routing
@@ -29,9 +35,11 @@ def expert_ops(
     tokens = load.tokens  # what pads a graph goes to no expert
     everyone = tokens * layout.dp  # every attention rank's tokens meet the same experts
     assignments = everyone * block.per_token
-    factor = busiest_rank_factor(layout.ep, assignments, block.experts, routing.skew)
+    factor = _busiest(block, layout, assignments, routing)
+    slots = expert_slots(block.experts, layout.redundant, layout.ep)
     touched = expected_touched_experts(everyone, block.experts, block.per_token, routing.skew)
-    touched_here = busiest_rank_touched(layout.ep, touched, block.experts)
+    # The experts that have copies are the ones that every step touches: so are their copies.
+    touched_here = busiest_rank_touched(layout.ep, touched * slots / block.experts, slots)
     rows = assignments / layout.ep * factor
     # Quantising and sorting the input happens once, before the first product; without
     # attention-dp every rank passes over all copies and keeps its own experts'.
@@ -61,6 +69,9 @@ def expert_ops(
                 "A": assignments,
                 "ep": layout.ep,
                 "skew": routing.skew,
+                "drift": routing.drift,
+                "R_e": layout.redundant,
+                "S": slots,
                 "f": factor,
                 "X": touched,
                 "Y": touched_here,
@@ -81,6 +92,13 @@ def expert_ops(
         )
 
 
+def _busiest(block: Experts, layout: Layout, assignments: Array, routing: Routing) -> Array:
+    """Load of the busiest rank over the mean, with the copies that the layout has room for."""
+    load = RoutedLoad(ranks=layout.ep, assignments=assignments, experts=block.experts, skew=routing.skew)
+    slots = expert_slots(block.experts, layout.redundant, layout.ep)
+    return balanced_rank_factor(load, slots, routing.drift)
+
+
 def expert_messages(
     block: Experts, layers: float, hidden: int, layout: Layout, load: Load, routing: Routing
 ) -> list[Message]:
@@ -89,7 +107,7 @@ def expert_messages(
     spread = layout.dp > 1
     # Prompts' exchanges are as even as tables time them, and make those of decodes no more even.
     assignments = load.decoded * layout.dp * block.per_token
-    busiest = busiest_rank_factor(layout.ep, assignments, block.experts, routing.skew)
+    busiest = _busiest(block, layout, assignments, routing)
     exchanged = spread & (layout.ep > 1) & (not routing.gathered)
     width = block.latent_size or hidden
 
@@ -109,7 +127,14 @@ def expert_messages(
             decode_tokens=load.decoded / layout.tp if load.has_decode else None,
             busiest=busiest if load.has_decode else 1.0,
             uneven=load.has_decode,
-            inputs={"m": tokens, "tp": layout.tp, "H": width, "w": element_bytes, "E": block.experts},
+            inputs={
+                "m": tokens,
+                "tp": layout.tp,
+                "H": width,
+                "w": element_bytes,
+                "E": block.experts,
+                "S": expert_slots(block.experts, layout.redundant, layout.ep),
+            },
             counted="H*w",
         )
 

@@ -122,6 +122,8 @@ class Routing:
     """How tokens get to experts, and how evenly they meet them: see constants/engines.yaml."""
 
     skew: float = 0.0
+    drift: float = 0.0
+    """Of the popularities' spread, what their copies do not follow."""
     dispatch_bytes: float = DISPATCH_BYTES
     """Of one element of a token that goes to an expert's rank."""
     combine_bytes: float = COMBINE_BYTES
