@@ -165,6 +165,7 @@ def build_setting(world: World, serving: Serving, hardware: str, chunk_tokens: i
         bandwidth_bytes_per_s=accelerator.memory.bandwidth_bytes_per_s.value,
         usable_bytes=usable,
         constants=constants,
+        two_batch=serving.overlap == "two-batch",
     )
 
 
@@ -251,7 +252,7 @@ def build_pool(world: World, serving: Serving, plan: PoolPlan, role: str, worklo
     """One pool of a plan as an array of one; a missing max_batch becomes what memory holds."""
     pool = Pool(
         setting=build_setting(world, serving, plan.hardware, plan.chunk_tokens),
-        layout=Layout(tp=[plan.tp], pp=[plan.pp], dp=[plan.dp], ep=[plan.ep]),
+        layout=with_copies(Layout(tp=[plan.tp], pp=[plan.pp], dp=[plan.dp], ep=[plan.ep]), serving),
         workers=np.asarray([float(plan.workers)]),
         max_batch=np.asarray([float(plan.max_batch or 1)]),
         speculation=Speculation() if role == "prefill" else serving.speculation,
@@ -264,6 +265,11 @@ def build_pool(world: World, serving: Serving, plan: PoolPlan, role: str, worklo
     if plan.max_batch is None:
         return replace(pool, max_batch=held)
     return replace(pool, max_batch=np.minimum(held, float(plan.max_batch)))
+
+
+def with_copies(layout: Layout, serving: Serving) -> Layout:
+    """Layouts with the plan's redundant experts, where there are ranks to even out."""
+    return replace(layout, redundant=np.where(layout.ep > 1, serving.redundant_experts, 0))
 
 
 def default_prompts(pool: Pool, workload: Workload) -> np.ndarray:

@@ -70,6 +70,8 @@ class Engine:
     """What an exchange with experts takes besides, where its kernels are not those that tables time."""
     rank_wait_s: float = 0.0
     """What each exchange of tokens waits for the last of 16 attention-dp ranks, in a step with decodes."""
+    exchange_cores: float = 0.0
+    """Share of an accelerator's cores that high-throughput exchanges hold while kernels run beside them."""
     dispatch_bytes: float = 1.0
     """Of an element of a token on its way to an expert: FP8, DeepEP's wire format."""
     combine_bytes: float = 2.0

@@ -7,7 +7,7 @@ every layout that the model's shape allows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -89,6 +89,16 @@ class Load:
     def decoded(self) -> Array:
         """Of these, tokens of running answers, drafted ones included."""
         return _array(self.decode_sequences) * self.queries
+
+    @property
+    def half(self) -> Load:
+        """One of two halves of the batch: half as many sequences and prompts, or half of one prompt."""
+        return replace(
+            self,
+            decode_sequences=_array(self.decode_sequences) / 2,
+            prefill_sequences=_array(self.prefill_sequences) / 2,
+            padded_sequences=_array(self.padded_sequences) / 2,
+        )
 
     @cached_property
     def rows(self) -> Array:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pdplan.architecture.feed_forward import Experts
 from pdplan.architecture.stack import Stack
 from pdplan.architecture.stages import Stage, stages_of, whole
 from pdplan.efficiency import Constants, Engine
@@ -27,6 +28,7 @@ from pdplan.laws.collectives import (
 )
 from pdplan.laws.experts import last_rank_wait_s
 from pdplan.laws.kernel import Rates, kernel_time
+from pdplan.laws.overlap import HalfLayers, two_batch_time_s
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load
 from pdplan.ops import Block, Message, Op, Routing, forward_ops
@@ -49,6 +51,8 @@ class Setting:
     bandwidth_bytes_per_s: float
     usable_bytes: float
     constants: Constants
+    two_batch: bool = False
+    """Whether exchanges with experts of one half of a batch may run beside the kernels of the other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +65,7 @@ class Term:
     memory_s: Array
     network_s: Array
     overhead_s: Array
-    source: Op | Message | None = None
+    source: Op | Message | Overlapped | None = None
 
     @property
     def binding(self) -> Array:
@@ -139,10 +143,80 @@ def step_time(setting: Setting, layout: Layout, load: Load) -> StepTime:
     step = StepTime(
         terms=(*terms, _engine_term(setting, load)), blocks=tuple(blocks), stages=np.asarray(layout.pp)
     )
+    if setting.two_batch:
+        step = _in_two_batches(step, setting, layout, load)
     if np.all(step.stages <= 1):
         return step
     earlier, last = _stage_times(setting, layout, step, load)
     return replace(step, earlier_s=earlier, last_s=last)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlapped:
+    """What a two-batch overlap saves, as the source of its term."""
+
+    half: StepTime
+    """A step of one half of the batch."""
+    share: float
+    """Of all layers, those with experts."""
+    taken: float
+    """Share of the cores that exchanges hold."""
+
+
+def half_layers(step: StepTime, share: float) -> HalfLayers:
+    """A step's layers with experts, taken apart into what overlaps with what; `share` of all are such."""
+    none: Array = np.zeros(())
+    found = {"before": none, "experts": none, "dispatch": none, "combine": none}
+    for term, block in zip(step.terms, step.blocks, strict=False):
+        if (part := overlap_part(term, block, step)) is not None:
+            weight = 1.0 if block[0] == "feed_forward" else share
+            found[part] = found[part] + weight * term.total_s
+    return HalfLayers(**found)
+
+
+def overlap_part(term: Term, block: Block, step: StepTime) -> str | None:
+    """Which field of HalfLayers a term counts to; None where it is not of a layer with experts."""
+    source = term.source
+    if isinstance(source, Message) and source.exchange == "expert_exchange":
+        return "dispatch" if "dispatch" in source.name else "combine"
+    if isinstance(source, Op) and source.family == "experts":
+        return "experts"
+    if block[0] in ("mixer", "layers"):
+        return "before"
+    pairs = zip(step.terms, step.blocks, strict=False)
+    routed = any(isinstance(t.source, Op) and t.source.family == "experts" for t, b in pairs if b == block)
+    return "before" if block[0] == "feed_forward" and routed else None
+
+
+def _in_two_batches(step: StepTime, setting: Setting, layout: Layout, load: Load) -> StepTime:
+    """The step with what halves of the batch save whose exchanges run beside each other's kernels.
+
+    Where two halves take longer than the whole (weights are read twice, kernels start twice), in pipelines,
+    and where no tokens are exchanged, nothing changes: engines have thresholds, too.
+    """
+    if not any(isinstance(t.source, Message) and t.source.exchange == "expert_exchange" for t in step.terms):
+        return step
+    stack = setting.stack
+    routed = sum(count for block, count in stack.feed_forwards if isinstance(block, Experts))
+    half = step_time(replace(setting, two_batch=False), layout, load.half)
+    taken = setting.constants.engine.exchange_cores if load.has_prefill else 0.0
+    source = Overlapped(half=half, share=routed / stack.layers, taken=taken)
+    whole = half_layers(step, source.share)
+    saved = whole.in_turn - two_batch_time_s(half_layers(half, source.share), source.taken)
+    saved = np.where((whole.dispatch > 0) & (step.stages <= 1), np.maximum(saved, 0.0), 0.0)
+    if not np.any(saved):
+        return step
+    none = np.zeros(())
+    term = Term(
+        name="two-batch overlap",
+        total_s=-saved,
+        compute_s=none,
+        memory_s=none,
+        network_s=-saved,
+        overhead_s=none,
+        source=source,
+    )
+    return replace(step, terms=(*step.terms, term))
 
 
 def block_shares(everything: Stage, stage: Stage, stages: int) -> dict[Block, float]:

@@ -12,7 +12,7 @@ from pdplan.catalog.store import Catalog
 from pdplan.compose import World
 from pdplan.file_kinds import expect, kind_of, read_kind
 from pdplan.files import Document
-from pdplan.inputs.choices import choices_from
+from pdplan.inputs.choices import choices_from, exchange_from
 from pdplan.inputs.given import Findings, Given, Values, given_in
 from pdplan.inputs.markets import inventory_names, market_from
 from pdplan.inputs.names import (
@@ -88,6 +88,7 @@ def question_from(values: Values, catalog: Catalog, *, needs_load: bool = True) 
     calibration = entries.calibration = calibration_from(values, findings)
     engine = engine_from(values, findings, calibration)
     choices = choices_from(values, model, engine, findings, calibration) if model else Choices()
+    exchange = exchange_from(values, model, findings) if model else {}
     workload = workload_from(values, findings, needs_load=False)
     slo = slo_from(values, findings, calibration)
     max_gpus = count_from(values, "max_gpus", findings)
@@ -127,6 +128,7 @@ def question_from(values: Values, catalog: Catalog, *, needs_load: bool = True) 
         kv_precision=resolved_kv_precision(choices.kv_precisions[0], precision, engine, calibration),
         engine=engine,
         speculation=choices.speculations[0],
+        **exchange,
         chunk_tokens=choices.chunk_tokens[0],
         choices=choices if choices else Choices(),
         mode=cast(Mode, mode),

@@ -10,7 +10,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from pdplan.compose import World, build_setting
+from pdplan.compose import World, build_setting, with_copies
 from pdplan.evaluate import peak_running, pool_memory
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout
@@ -103,7 +103,7 @@ def fitting_candidates(
     """All layouts of the model on one accelerator that hold their weights and at least one request."""
     setting = build_setting(world, serving, hardware, limits.chunk_tokens)
     max_gpus, chunk_tokens = limits.max_gpus, limits.chunk_tokens
-    found = possible_layouts(world, setting, hardware, max_gpus)
+    found = with_copies(possible_layouts(world, setting, hardware, max_gpus), serving)
     count = int(np.size(found.tp))
     pool = Pool(
         setting=setting,

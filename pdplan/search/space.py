@@ -90,6 +90,8 @@ def build_space(
         ),
         engine=question.engine,
         speculation=question.speculation,
+        redundant_experts=question.redundant_experts,
+        overlap=question.overlap,
     )
     # Sorted, so that the order in which accelerators are named changes nothing.
     senders, receivers, alone = (
