@@ -20,7 +20,7 @@ from annotated_types import Ge, Gt, Le
 
 from pdplan.efficiency import CONSTANTS_DIRECTORY, Engine, engine_file
 from pdplan.errors import InputError, nearest, quoted_list
-from pdplan.file_kinds import expect
+from pdplan.file_kinds import expect, refuse_table
 from pdplan.files import Document, parse_yaml, read_text, read_yaml
 
 SCHEMA_VERSION = 1
@@ -226,6 +226,7 @@ def read_calibration(path: str | Path) -> Calibration:
 
 @functools.lru_cache(maxsize=64)
 def _parsed(text: str, path: str) -> Calibration:
+    refuse_table(text, path, "calibration")
     document = parse_yaml(text, path)
     version = document.data.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:

@@ -91,10 +91,15 @@ def read_kind(path: str | Path, wanted: str, *also: str) -> Document:
     """The mapping in a YAML file of the kind `wanted` (or `also`)."""
     text = read_text(path)
     name = shown_name(path)
+    refuse_table(text, name, wanted)
+    return expect(parse_yaml(text, name), wanted, *also)
+
+
+def refuse_table(text: str, name: str, wanted: str) -> None:
+    """Raise InputError where a text starts as a CSV table does."""
     table = kind_of_table(text)
     if table is not None:
         raise InputError(f"{name}:1: {_mistaken(table, wanted)}")
-    return expect(parse_yaml(text, name), wanted, *also)
 
 
 def kind_of_table(text: str) -> str | None:

@@ -454,3 +454,63 @@ def test_files_that_are_called_like_a_unit_are_read(pdp, question, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s").write_text(question.read_text())
     assert pdp("recommend", "--alternatives", "1", "s")[0] == 0
+
+
+# ---------------------------------------------------------------- slips that lose something
+
+
+def test_the_last_of_two_values_counts_and_the_first_is_not_dropped_without_a_word(pdp, question):
+    code, out, err = pdp("recommend", question, "--model", "llama-3.1-70b", "--model", "qwen3-8b")
+    assert (code, "qwen3-8b in bf16" in out) == (0, True)
+    assert err == (
+        "warning: --model is given as llama-3.1-70b and as qwen3-8b; the last counts; `pdplan compare` takes "
+        "several\n"
+    )
+    assert pdp("recommend", question, "--isl", "2k", "--isl", "2k")[2] == ""
+
+
+RUN = """\
+id,model,hardware,engine,precision,mode,isl,osl,concurrency,workers,tp,tpot_mean_s
+a,llama-3.1-8b,h100,vllm,fp8,colocated,1024,1024,4,1,1,0.005
+"""
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("validate", "runs.csv", "--output", "./runs.csv"),
+        ("calibrate", "runs.csv", "-o", "runs.csv", "--force"),
+        ("check", "runs.csv", "--save", "runs.csv"),
+    ],
+)
+def test_what_is_read_is_not_written_over(pdp, monkeypatch, tmp_path, args):
+    monkeypatch.chdir(tmp_path)
+    Path("runs.csv").write_text(RUN)
+    code, _, err = pdp(*args)
+    assert (code, "is what is read; write to another file" in err) == (2, True)
+    assert Path("runs.csv").read_text() == RUN
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [('{"model": "x", // mine\n "colocated": {}}', "1:16"), ('/* mine */\n{"model": "x"}', "1:1")],
+)
+def test_comments_in_json_are_named(pdp, text, place):
+    code, _, err = pdp("evaluate", "-", stdin=text)
+    assert (code, f"<stdin>:{place}: JSON has no comments" in err) == (2, True)
+
+
+def test_addresses_in_json_are_no_comments(pdp, question):
+    code, _, err = pdp("evaluate", "-", stdin='{"model": "https://huggingface.co/a/b", "mode": "/* */"}')
+    assert (code, "comments" in err) == (2, False)
+
+
+def test_a_table_is_no_calibration(pdp, question, tmp_path):
+    (tmp_path / "runs.csv").write_text(RUN)
+    code, _, err = pdp("recommend", question, "--calibration", tmp_path / "runs.csv")
+    assert (code, "this is a table of measured runs, not a calibration" in err) == (2, True)
+
+
+def test_an_accelerator_by_its_full_name_is_suggested(pdp, question):
+    _, _, err = pdp("recommend", question, "--hardware", "NVIDIA H200 Tensor Core GPU")
+    assert "did you mean 'h200'?" in err
