@@ -514,3 +514,36 @@ def test_a_table_is_no_calibration(pdp, question, tmp_path):
 def test_an_accelerator_by_its_full_name_is_suggested(pdp, question):
     _, _, err = pdp("recommend", question, "--hardware", "NVIDIA H200 Tensor Core GPU")
     assert "did you mean 'h200'?" in err
+
+
+def test_a_folder_without_catalog_files_is_named_with_the_name_that_is_not_found(pdp, question, tmp_path):
+    mine = tmp_path / "mine"
+    (mine / "hardware").mkdir(parents=True)
+    (mine / "hardware" / "own.yaml").write_text("name: own\n")
+    code, _, err = pdp("recommend", question, "--catalog", mine, "--hardware", "own")
+    assert (code, f"{mine} holds no catalog file (.yaml, there or in its hardware_catalog)" in err) == (
+        2,
+        True,
+    )
+
+
+def test_a_name_on_the_hub_is_told_what_to_download(pdp, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = pdp("models", "add", "Qwen/Qwen3-8B")
+    assert (code, "https://huggingface.co/Qwen/Qwen3-8B/resolve/main/config.json" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--rates", "5,6", "--series", "x"], "--series: a list of rates has no series"),
+        (["rates.csv"], "rates.csv:1: semicolons separate the columns"),
+        (["--rates", "5", "--isl", "2k,4k"], "it is a list; give one value"),
+    ],
+)
+def test_what_a_day_cannot_use_is_told(pdp, question, monkeypatch, tmp_path, args, told):
+    monkeypatch.chdir(tmp_path)
+    Path("rates.csv").write_text("hour;rate\n0;5\n1;6\n")
+    asked = ["--model", "llama-3.1-8b", "--hardware", "h100", "--isl", "2k", "--osl", "256"]
+    code, _, err = pdp("day", *asked, *args)
+    assert (code, told in err) == (2, True), err
