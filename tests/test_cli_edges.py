@@ -547,3 +547,12 @@ def test_what_a_day_cannot_use_is_told(pdp, question, monkeypatch, tmp_path, arg
     asked = ["--model", "llama-3.1-8b", "--hardware", "h100", "--isl", "2k", "--osl", "256"]
     code, _, err = pdp("day", *asked, *args)
     assert (code, told in err) == (2, True), err
+
+
+def test_a_calibration_of_one_run_claims_nothing_of_eight_of_ten(pdp, question, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("runs.csv").write_text(RUN)
+    assert pdp("calibrate", "runs.csv", "-o", "mine.yaml")[0] == 0
+    _, out, _ = pdp("recommend", question, "--calibration", "mine.yaml", "--precision", "fp8")
+    assert "mine.yaml: a single run cannot show whether it helps" in out
+    assert "of its 1" not in out
