@@ -196,7 +196,7 @@ class Calibration:
         if any(self.covers(model, name, engine) for name in hardware):
             yield from (words for mode in self.keys.spread if (words := self._errors(mode)))
         if self.keys.cross_validation.left_out == "nothing":
-            yield f"{self.path}: a single run cannot show whether it helps; add runs of another load or layout"
+            yield f"{self.path}: one run cannot show whether it helps; add runs of another load or layout"
         elif not self.keys.cross_validation.helped:
             yield f"{self.path}: on runs left out, its predictions were no better than the shipped constants'"
         if self.keys.constants_sha256 != shipped_constants_sha256():

@@ -554,5 +554,5 @@ def test_a_calibration_of_one_run_claims_nothing_of_eight_of_ten(pdp, question, 
     Path("runs.csv").write_text(RUN)
     assert pdp("calibrate", "runs.csv", "-o", "mine.yaml")[0] == 0
     _, out, _ = pdp("recommend", question, "--calibration", "mine.yaml", "--precision", "fp8")
-    assert "mine.yaml: a single run cannot show whether it helps" in out
+    assert "mine.yaml: one run cannot show whether it helps" in out
     assert "of its 1" not in out
