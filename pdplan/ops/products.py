@@ -35,7 +35,7 @@ def products(matrices: Iterable[Matrix]) -> list[tuple[Matrix, ...]]:
     """
     found: dict[str, list[Matrix]] = {}
     for matrix in matrices:
-        found.setdefault(matrix.joined or f"{matrix.name} ({matrix.part})", []).append(matrix)
+        found.setdefault(matrix.joined or f"{matrix.name} ({matrix.block})", []).append(matrix)
     return [tuple(together) for together in found.values()]
 
 
@@ -87,7 +87,7 @@ def gemm(matrix: Matrix, layers: float, formats: Formats, layout: Layout, rows: 
     k = matrix.rows / sharing if matrix.split == "rows" else float(matrix.rows)
     n = matrix.columns / sharing if matrix.split == "columns" else float(matrix.columns)
     return Op(
-        name=f"{matrix.name} projection" if matrix.part == "attention" else f"{matrix.name} ({matrix.part})",
+        name=f"{matrix.name} projection" if matrix.block == "attention" else f"{matrix.name} ({matrix.part})",
         family="gemm",
         dtype=formats.arithmetic(matrix.part),
         layers=layers,
