@@ -248,7 +248,7 @@ def _op_term(op: Op, setting: Setting, load: Load) -> Term:
     slower = op.layers * engine.kernel_time_factor
     if op.family == "experts" and load.has_prefill:
         slower = slower * engine.prompt_expert_factor
-    start = op.layers * law.overhead_s * engine.kernel_overhead_share
+    start = op.layers * law.overhead_s * engine.kernel_overhead_share * op.starts
     return Term(
         name=op.name,
         total_s=slower * (each - law.overhead_s) + start,

@@ -24,8 +24,8 @@ Part = Literal[
 """Which tensors of a checkpoint a matrix belongs to; checkpoints quantise by part.
 
 "query_up" (MLA's second query projection) and "attention_output" are attention's own, stored like the rest of
-it where a checkpoint does not say otherwise. "router" is every small matrix that publishers leave in 16 bit: routers, gates of
-shared experts, DeepSeek V4's compressors.
+it where a checkpoint does not say otherwise. "router" is every small matrix that publishers leave in 16 bit:
+routers, gates of shared experts, DeepSeek V4's compressors.
 """
 
 ATTENTION_PARTS: tuple[Part, ...] = ("attention", "query_up", "attention_output")

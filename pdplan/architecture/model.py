@@ -87,9 +87,10 @@ class Checkpoint:
     def of_draft(self) -> Checkpoint:
         """The same of the layers that draft.
 
-        >>> mixed = Checkpoint(attention="bf16", dense="fp8", experts="fp8", shared="fp8", draft="bf16", source="")
-        >>> mixed.of_draft.storage("experts"), mixed.of_draft.storage("attention_output")
-        ('bf16', 'bf16')
+        >>> of = dict.fromkeys(("attention", "dense", "experts", "shared"), "fp8")
+        >>> stored = Checkpoint(**of, draft="bf16", source="")
+        >>> stored.storage("attention_output"), stored.of_draft.storage("attention_output")
+        ('fp8', 'bf16')
         """
         if self.draft is None:
             return self
