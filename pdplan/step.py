@@ -251,7 +251,7 @@ def _op_term(op: Op, setting: Setting, load: Load) -> Term:
     running, limit = each - law.overhead_s, engine.prompt_fp8_flop_per_s
     if (op.family, op.dtype) == ("gemm", "fp8-block") and load.has_prefill and math.isfinite(limit):
         running = np.maximum(running, op.flop / limit)
-    start = op.layers * law.overhead_s * engine.kernel_overhead_share
+    start = op.layers * law.overhead_s * engine.kernel_overhead_share * op.starts
     return Term(
         name=op.name,
         total_s=slower * running + start,

@@ -51,6 +51,24 @@ def test_every_collective_waits_once() -> None:
     )
 
 
+def test_shared_experts_run_beside_the_routed_ones() -> None:
+    """DeepSeek-R1: 58 layers have a shared expert beside the routed ones; one more kernel adds their outputs.
+    TensorRT-LLM, SGLang and vLLM run it on a second stream, or as one more routed expert."""
+    few = decode_load(4.0, 1024.0, 2048.0)
+    step = step_time(setting("deepseek-r1"), Layout(tp=8), few)
+    terms = {t.name: t for t in step.terms if isinstance(t.source, Op)}
+    law = setting("deepseek-r1").constants.roofline("gemm", "fp8-block")
+    for name in ("gate+up (shared)", "down (shared)"):
+        shared = terms[name]
+        assert float(np.asarray(shared.overhead_s)) == 0.0
+        assert float(np.asarray(shared.memory_s)) <= float(np.asarray(shared.total_s))
+        assert float(np.asarray(shared.total_s)) < 58 * law.overhead_s
+    assert float(np.asarray(terms["gate+up (dense)"].overhead_s)) > 0.0
+    between = terms["norms, residuals, activations"].source
+    assert isinstance(between, Op)
+    assert between.starts == pytest.approx((4 * 61 + 58) / (4 * 61))
+
+
 def test_an_exchange_may_take_longer_than_its_kernel() -> None:
     """DeepSeek-R1: 58 layers with experts, a dispatch and a combine each; a gather is no exchange."""
     load, slow = decode_load(8.0, 1024.0, 2048.0), {"exchange_wait_s": 1e-4}
