@@ -8,14 +8,18 @@ import numpy as np
 
 from pdplan.compose import World
 from pdplan.evaluate import Economics, evaluate_colocated
+from pdplan.first_token import first_token
 from pdplan.laws.roofline import Array
+from pdplan.open_loop import open_queue, open_ttft
 from pdplan.plan import Colocated, Metrics, Serving
-from pdplan.pools import solve_running
+from pdplan.pools import mixed_step
 from pdplan.question import Candidate
+from pdplan.queueing import peak_count
 from pdplan.search.candidates import (
     DecodeChoices,
     batch_to_configure,
     least_workers,
+    running_at,
     workers_for_rate,
 )
 from pdplan.search.objective import Objective, serves
@@ -125,10 +129,39 @@ def evaluate_workers(
     choices: DecodeChoices, workers: Array, workload: Workload, slo: Slo, money: Economics
 ) -> tuple[Metrics, Array, Array]:
     """Metrics of so many workers of each type, where they meet everything, the max_batch to set."""
-    pool = choices.candidates.with_workers(workers)
     rate = np.asarray(workload.rate, dtype=float) * slo.tpot_factor  # so many run, should steps take longer
-    running = solve_running(pool, workload, rate, colocated=True)
+    running = running_at(choices, workers, rate, workload)
+    return metrics_at(choices, workers, running, workload, slo, money)
+
+
+def metrics_at(
+    choices: DecodeChoices, workers: Array, running: Array, workload: Workload, slo: Slo, money: Economics
+) -> tuple[Metrics, Array, Array]:
+    """`evaluate_workers` where so many are known to run, should steps take longer."""
+    pool = choices.candidates.with_workers(workers)
     batch = batch_to_configure(pool, running, choices.limit, slo)
     known = running if slo.tpot_factor == 1.0 else None
     metrics = evaluate_colocated(replace(pool, max_batch=batch), workload, slo, money, known)
     return metrics, np.broadcast_to(serves(metrics, slo), np.shape(workers)), batch
+
+
+def served_at(
+    choices: DecodeChoices, workers: Array, running: Array, workload: Workload, slo: Slo
+) -> tuple[Array, Array]:
+    """Requests/s of so many workers on each of which so many run, and how far latencies are beyond limits.
+
+    The latter is the logarithm of the largest share of a limit on TTFT or the whole request that is used,
+    infinite where a queue grows. A rate follows from what runs directly, and it from a rate by solving.
+    """
+    pool = choices.candidates.with_workers(workers)
+    step = mixed_step(pool, workload, running)
+    rate = np.asarray(running * workers / (workload.osl * step.tpot_s))
+    first = first_token(pool, workload, step, running)
+    queue = open_queue(pool, workload, step, rate)
+    ttft = slo.ttft_factor * open_ttft(queue, first, workload).quantile_s(slo.percentile)
+    used = np.zeros(np.shape(ttft)) if slo.ttft_s is None else ttft / slo.ttft_s
+    if slo.request_latency_s is not None:
+        peak = peak_count(running * workers, slo.z) / workers
+        tpot = slo.tpot_factor * mixed_step(pool, workload, np.minimum(peak, choices.limit)).tpot_s
+        used = np.maximum(used, (ttft + tpot * max(workload.osl - 1.0, 0.0)) / slo.request_latency_s)
+    return rate, np.where(np.isfinite(ttft), np.log(np.maximum(used, 1e-300)), np.inf)
