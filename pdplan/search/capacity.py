@@ -322,11 +322,11 @@ def _colocated_rates(choices: DecodeChoices, workers: Array, limits: Limits) -> 
     workload, slo = limits.workload, limits.slo
     most = mean_for_peak(workers * choices.limit, slo.z) / workers * (1 - 1e-9)
 
-    def at(running: Array, which: Array) -> tuple[Array, Array]:
-        return served_at(choices.take(which), workers[which], running, workload, slo)
+    def late(running: Array, which: Array) -> Array:
+        return served_at(choices.take(which), workers[which], running, workload, slo).beyond
 
-    running = highest_rate(lambda n, which: at(n, which)[1], most, tolerance=TOLERANCE)
-    found = at(np.maximum(running, 1e-9), np.arange(len(running)))[0]
+    running = highest_rate(late, most, tolerance=TOLERANCE)
+    found = workers * served_at(choices, workers, np.maximum(running, 1e-9), workload, slo).each
     return _without_trickles(np.where(running > 0, found, 0.0))
 
 

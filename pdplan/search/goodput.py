@@ -98,12 +98,12 @@ def _colocated(
         part, count = choices.take(index), workers[index]
 
         def beyond(running: Array, which: Array, part: DecodeChoices = part, count: Array = count) -> Array:
-            return served_at(part.take(which), count[which], running, workload, slo)[1]
+            return served_at(part.take(which), count[which], running, workload, slo).beyond
 
         most = most_running(part, count, bound[index], workload, slo)
         # By how many run: a rate follows from that directly, and it from a rate by solving.
         running = SHY * highest_rate(beyond, most)
-        rate = served_at(part, count, np.maximum(running, 1e-9), workload, slo)[0]
+        rate = count * served_at(part, count, np.maximum(running, 1e-9), workload, slo).each
         kept = (running > 0) & (rate >= FLOOR * rate.max(where=running > 0, initial=best))
         some = np.flatnonzero(kept)
         part, count, running, rate = part.take(some), count[some], running[some], rate[some]
