@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from pdplan.compose import World
 from pdplan.question import Candidate, Question, Recommendation
-from pdplan.search.answers import Answers, Counted, counted_in, with_equal_workers
-from pdplan.search.kinds import kind_of
+from pdplan.search.answers import Answers, Counted, counted_in, to_vary
+from pdplan.search.mixed_answers import answers_for
 from pdplan.search.turns import COST, GOODPUT, Line, Turn, Turning, used_for
 from pdplan.search.varied import VariedInput, chosen_inputs
 
@@ -52,9 +52,9 @@ def break_even(
 
     Of a cost, or of the goodput of a budget. InputError where there is no plan.
     """
-    found, base = with_equal_workers(found)
+    found, base = to_vary(found)
     question = found.question
-    answers = answers or Answers(kind_of(base.plan))
+    answers = answers or answers_for(found)
     turns: list[Turn] = []
     modes: set[str] = set()
     looked: list[Looked] = []
