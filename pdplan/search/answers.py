@@ -49,7 +49,7 @@ def counted_in(found: Recommendation) -> Counted:
 
 
 def to_vary(found: Recommendation) -> tuple[Recommendation, Candidate]:
-    """The answer that is varied, formats as its plan has them, and that plan. InputError where there is none."""
+    """The answer that is varied, in the formats of its plan, and that plan. InputError without a plan."""
     if found.best is None:
         reason = found.infeasible.binding if found.infeasible else "no layout meets the limits"
         raise InputError(f"there is no plan to vary: {reason}; relax the question first")
@@ -152,7 +152,8 @@ class Answers:
         question = self._next(question)
         for mode in self._modes:
             space = self._space(question, world, mode, ceiling)
-            if found := self._least(question, world, space, ceiling):
+            found = self._least(question, world, space, ceiling)  # bounded by it, what is found may be above
+            if found and space.objective.cost(found) <= ceiling:
                 return found
         return None
 

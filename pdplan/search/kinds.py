@@ -25,7 +25,7 @@ FAMILIES = ("tensor parallel", "pipeline", "attention-dp", "pipeline with attent
 """Of a worker, by pp > 1 and dp > 1. A worker of one accelerator is tensor parallel over one."""
 
 SEVERAL = "several kinds"
-"""Stands for the family of a pool of several kinds of workers, whose accelerators stand together: h100+l40s."""
+"""In place of a family, where a pool has several kinds of workers; their accelerators: h100+l40s."""
 PoolKind = tuple[str, str]
 """Accelerator and family."""
 Kind = tuple[str, tuple[tuple[str, PoolKind], ...]]

@@ -1,4 +1,4 @@
-"""Answers to questions whose plans may have several kinds of workers in a pool: each asked as `recommend` does.
+"""Answers to questions whose plans may have several kinds of workers in a pool, asked as `recommend` does.
 
 A mix is found by integer programmes, so such an answer takes as long as a recommendation.
 """

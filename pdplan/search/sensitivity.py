@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, log
 
+import numpy as np
+
 from pdplan.compose import World
-from pdplan.plan import Plan
+from pdplan.laws.roofline import Array
+from pdplan.plan import Mixed, Plan
 from pdplan.question import Candidate, Question, Recommendation
 from pdplan.search.answers import Answers, Counted, amount_of, counted_in, planned, to_vary
-from pdplan.search.holding import last_kept
+from pdplan.search.holding import excess_of_many, last_kept, last_kept_of_many
 from pdplan.search.kinds import differences, kind_of
 from pdplan.search.mixed_answers import answers_for
 from pdplan.search.robust import with_spare_workers
@@ -166,8 +169,15 @@ def _holds_to(varied: VariedInput, plan: Plan, problem: Problem, answers: Answer
     def excess(at: float) -> float:
         return answers.judged(plan, *varied.put(*problem, varied.at(exp(at * varied.harder)))).excess
 
-    most = log(FARTHEST)
-    at = last_kept(excess, answers.judged(plan, *problem).excess, most, log(PRECISION) / 2)
+    def excess_of_each(places: Array) -> Array:
+        values = np.array([varied.at(exp(at * varied.harder)) for at in places.tolist()])
+        return excess_of_many(plan, *varied.put(*problem, values))  # type: ignore[arg-type]
+
+    most, hair = log(FARTHEST), log(PRECISION) / 2
+    if varied.in_arrays and not isinstance(plan, Mixed):
+        at = last_kept_of_many(excess_of_each, most, hair)
+    else:
+        at = last_kept(excess, answers.judged(plan, *problem).excess, most, hair)
     if at == most:
         return float("inf") if varied.harder > 0 else 0.0
     return varied.at(exp(at * varied.harder))

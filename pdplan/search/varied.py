@@ -43,6 +43,11 @@ class VariedInput:
     """Where the input ends: a share has no more than all."""
     whole: bool = False
 
+    @property
+    def in_arrays(self) -> bool:
+        """Whether `put` takes many values at once, of a question of which only plans are evaluated."""
+        return self.key in ("rate", "isl", "osl")
+
     def at(self, factor: float) -> float:
         """The value at so many times what it is now, whole where only whole ones exist."""
         value = min(self.value * factor, self.most)
