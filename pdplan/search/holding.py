@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from pdplan.compose import World, evaluate_plan, evaluate_pools, plan_meets
-from pdplan.evaluate import LIMITS, judged
 from pdplan.laws.roofline import Array
 from pdplan.plan import Equal, Metrics, Mixed, Plan
 from pdplan.question import Candidate, Question
 from pdplan.queueing import peak_count
 from pdplan.search.limits import limits_of
-from pdplan.search.objective import build_objective, limit_shares, serves
+from pdplan.search.objective import build_objective, excess, limit_shares, serves
 from pdplan.uncertainty import slo_of, tightened
 from pdplan.workload import Slo, Workload
 
@@ -70,24 +69,13 @@ def judged(plan: Plan, question: Question, world: World, evaluate: Evaluate = ev
 def excess_of_many(plan: Equal, question: Question, world: World) -> Array:
     """How far a plan is beyond its limits, as `Judged` has it, for a workload of arrays."""
     workload, slo = question.sizing_workload, slo_of(plan, question.slo)
-    found = _excess(evaluate_pools(world, plan, workload, question.slo), slo)
+    found = excess(evaluate_pools(world, plan, workload, question.slo), slo)
     if slo.tpot_factor != 1.0:
         rate = np.asarray(workload.rate) * slo.tpot_factor
         slower = evaluate_pools(world, plan, workload.at_rate(rate), question.slo)
         share, fits = _when_slower(plan, slower, slo, workload.osl)
         found = np.maximum(found, np.where(fits, np.log(np.maximum(share, 1e-300)) - 1e-9, inf))
     return found
-
-
-def _excess(metrics: Metrics, slo: Slo) -> Array:
-    """Logarithm of the largest share of a limit that is used; infinite where the rate itself is too much."""
-    values, good = judged(metrics, slo), serves(metrics, slo)
-    used: Array = np.zeros(np.shape(good))
-    for name in LIMITS:
-        if limit := getattr(slo, name):
-            used = np.maximum(used, np.asarray(values[name]) / limit)
-    beyond = np.log(np.maximum(used, 1e-300))
-    return np.where(good, np.minimum(beyond, 0.0), np.where(beyond > 0, beyond, np.inf))
 
 
 def _when_slower(plan: Equal, slower: Metrics, slo: Slo, osl: Any) -> tuple[Array, Array]:
