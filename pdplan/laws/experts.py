@@ -74,7 +74,9 @@ def busiest_rank_factor(
 
 
 def expert_slots(experts: ArrayLike, redundant: ArrayLike, ranks: ArrayLike) -> Array:
-    """Places for experts on all ranks together, each rank the same number: ⌈(E + redundant)/r⌉ · r.
+    """Places for experts on all ranks together, each rank the same number.
+
+    S = ⌈(E + redundant)/r⌉ · r
 
     What is left over beside one place for each expert holds copies of the busiest.
 
