@@ -82,7 +82,7 @@ class Engine:
     sums_prompts: float = 0.0
     """1: where ranks gather, the tokens of prompts come by an all-reduce, and so do the experts' sums."""
     prompt_fp8_flop_per_s: float = math.inf
-    """Most that block-scaled FP8 products of a step with prompts reach, by kernels made for few tokens."""
+    """Most that block-scaled FP8 products of a step with prompts reach, linear layers' and experts'."""
     partial_ep: float = 1.0
     """1: experts may be spread over a part of the ranks; 0: over all of them or none."""
 

@@ -239,6 +239,11 @@ def routing_of(setting: Setting) -> Routing:
     )
 
 
+def in_fp8_blocks(op: Op) -> bool:
+    """Whether the operation is block-scaled FP8 products, of linear layers or of experts."""
+    return op.family in ("gemm", "experts") and op.dtype == "fp8-block"
+
+
 def _op_term(op: Op, setting: Setting, load: Load) -> Term:
     law = setting.constants.roofline(op.family, op.dtype)
     rates = Rates(
@@ -249,7 +254,7 @@ def _op_term(op: Op, setting: Setting, load: Load) -> Term:
     engine = setting.constants.engine
     slower = op.layers * engine.kernel_time_factor
     running, limit = each - law.overhead_s, engine.prompt_fp8_flop_per_s
-    if (op.family, op.dtype) == ("gemm", "fp8-block") and load.has_prefill and math.isfinite(limit):
+    if in_fp8_blocks(op) and load.has_prefill and math.isfinite(limit):
         running = np.maximum(running, op.flop / limit)
     start = op.layers * law.overhead_s * engine.kernel_overhead_share
     return Term(

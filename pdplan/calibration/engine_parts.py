@@ -27,7 +27,7 @@ from pdplan.measured.runs import group_runs
 from pdplan.measured.servers import ROLES, engine_settings
 from pdplan.ops import Message, Op
 from pdplan.pools import Pool, decode_step, decoding_together, draft_step, prefill_service, prompts_beside
-from pdplan.step import StepTime, step_time
+from pdplan.step import StepTime, in_fp8_blocks, step_time
 from pdplan.workload import Workload
 
 SKEWS = (0.0, 0.5, 1.0, 1.5)
@@ -174,7 +174,7 @@ def _split(step: StepTime) -> dict[str, Array]:
         if isinstance(term.source, Op):
             found["kernels"] = found["kernels"] + (term.total_s - term.overhead_s)
             found["starts"] = found["starts"] + term.overhead_s
-            if (term.source.family, term.source.dtype) == ("gemm", "fp8-block"):
+            if in_fp8_blocks(term.source):
                 found["fp8"] = found["fp8"] + (term.total_s - term.overhead_s)
                 found["fp8_flop"] = found["fp8_flop"] + term.source.layers * term.source.flop
         elif isinstance(term.source, Message):
