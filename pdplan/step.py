@@ -239,6 +239,10 @@ def routing_of(setting: Setting) -> Routing:
     )
 
 
+PROMPT_MLA = "prefill_mla"
+"""The family of MLA over prompts."""
+
+
 def in_fp8_blocks(op: Op) -> bool:
     """Whether the operation is block-scaled FP8 products, of linear layers or of experts."""
     return op.family in ("gemm", "experts") and op.dtype == "fp8-block"
@@ -256,6 +260,8 @@ def _op_term(op: Op, setting: Setting, load: Load) -> Term:
     running, limit = each - law.overhead_s, engine.prompt_fp8_flop_per_s
     if in_fp8_blocks(op) and load.has_prefill and math.isfinite(limit):
         running = np.maximum(running, op.flop / limit)
+    if op.family == PROMPT_MLA:
+        slower = slower * engine.prompt_mla_factor
     start = op.layers * law.overhead_s * engine.kernel_overhead_share
     return Term(
         name=op.name,

@@ -12,7 +12,7 @@ from pdplan.architecture.counts import Matrix
 from pdplan.calibration import elementwise
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, build_setting
-from pdplan.efficiency import as_built
+from pdplan.efficiency import Case, as_built, case_constants
 from pdplan.laws.experts import busiest_exchange_factor
 from pdplan.layout import Layout, decode_load, mixed_load, prefill_load
 from pdplan.ops import Message, Op
@@ -245,3 +245,20 @@ def test_sglang_gathers_prompts_by_all_reduces() -> None:
             message = found[0].source
             assert isinstance(message, Message)
             assert (message.layers, float(np.asarray(message.message_bytes))) == (2 * 58, 2.0 * tokens)
+
+
+def test_an_engine_s_mla_of_prompts_may_be_slower_than_its_law() -> None:
+    """On AMD under SGLang alone; nothing else of the step changes, and no decode."""
+    assert case_constants(Case(engine="atom", generation="cdna4")).prompt_mla_factor == 1.0
+    assert case_constants(Case(engine="sglang", generation="hopper")).prompt_mla_factor == 1.0
+    slow = case_constants(Case(engine="sglang", generation="cdna3")).prompt_mla_factor
+    assert slow == case_constants(Case(engine="sglang", generation="cdna4")).prompt_mla_factor > 1.5
+    for load, factor in ((prefill_load(1.0, 4096), slow), (decode_load(64.0, 4096, 5120), 1.0)):
+        before, after = (
+            step_time(setting("deepseek-r1", prompt_mla_factor=f), Layout(tp=8), load).terms
+            for f in (1.0, slow)
+        )
+        for one, other in zip(before, after, strict=True):
+            mla = isinstance(one.source, Op) and one.source.family == "prefill_mla"
+            own = (one.total_s - one.overhead_s) * (factor if mla else 1.0)
+            assert other.total_s - one.overhead_s == pytest.approx(own)
