@@ -210,10 +210,6 @@ def _fuse_quantisation(
     provenance[key] = replace(provenance[key], scope=scope)
 
 
-def engine_names() -> tuple[str, ...]:
-    return tuple(engine_file()["engines"])
-
-
 def engine_constants(name: str, generation: str = "", document: Mapping[str, Any] | None = None) -> Engine:
     """Constants of an engine by name, on a generation of accelerators.
 

@@ -33,6 +33,8 @@ from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load
 from pdplan.ops import Block, Message, Op, Routing, forward_ops
 
+PROMPT_MLA = "prefill_mla"
+"""The family of MLA over prompts."""
 BINDING_TERMS = ("compute", "memory", "network", "overhead")
 
 LAUNCHES = {"prefill_recurrence": 8.0, "indexer": 4.0}
@@ -239,10 +241,6 @@ def routing_of(setting: Setting) -> Routing:
     )
 
 
-PROMPT_MLA = "prefill_mla"
-"""The family of MLA over prompts."""
-
-
 def in_fp8_blocks(op: Op) -> bool:
     """Whether the operation is block-scaled FP8 products, of linear layers or of experts."""
     return op.family in ("gemm", "experts") and op.dtype == "fp8-block"
@@ -262,7 +260,7 @@ def _op_term(op: Op, setting: Setting, load: Load) -> Term:
         running = np.maximum(running, op.flop / limit)
     if op.family == PROMPT_MLA:
         slower = slower * engine.prompt_mla_factor
-    start = op.layers * law.overhead_s * engine.kernel_overhead_share
+    start = op.layers * law.overhead_s * engine.kernel_overhead_share * op.starts
     return Term(
         name=op.name,
         total_s=slower * running + start,

@@ -18,10 +18,10 @@ from pdplan.measured.run import Run
 from pdplan.measured.runs import sizes_of
 from pdplan.measured.servers import (
     as_served,
-    attention_weights,
     engine_settings,
     loop_settings,
     published_share,
+    served_weights,
     server_settings,
 )
 from pdplan.plan import PoolPlan
@@ -237,8 +237,8 @@ def test_a_setting_may_be_of_one_role() -> None:
     ran = split(hardware="gb200", precision="fp4", decode=wide)
     assert engine_settings(ran) == {"fp4_dispatch_bytes": 0.5625}
     assert engine_settings(ran, "prefill") == {"gathers_tokens": 1}
-    assert attention_weights(ran) == "fp8-block"
-    assert attention_weights(run()) is None
+    assert served_weights(ran) == {"query_up": "fp8-block", "attention_output": "nvfp4"}
+    assert served_weights(run()) == {}
 
 
 def test_prompts_wait_for_a_transport_by_their_tokens() -> None:

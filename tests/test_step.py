@@ -51,6 +51,24 @@ def test_every_collective_waits_once() -> None:
     )
 
 
+def test_shared_experts_run_beside_the_routed_ones() -> None:
+    """DeepSeek-R1: 58 layers have a shared expert beside the routed ones; one more kernel adds their outputs.
+    TensorRT-LLM, SGLang and vLLM run it on a second stream, or as one more routed expert."""
+    few = decode_load(4.0, 1024.0, 2048.0)
+    step = step_time(setting("deepseek-r1"), Layout(tp=8), few)
+    terms = {t.name: t for t in step.terms if isinstance(t.source, Op)}
+    law = setting("deepseek-r1").constants.roofline("gemm", "fp8-block")
+    for name in ("gate+up (shared)", "down (shared)"):
+        shared = terms[name]
+        assert float(np.asarray(shared.overhead_s)) == 0.0
+        assert float(np.asarray(shared.memory_s)) <= float(np.asarray(shared.total_s))
+        assert float(np.asarray(shared.total_s)) < 58 * law.overhead_s
+    assert float(np.asarray(terms["gate+up (dense)"].overhead_s)) > 0.0
+    between = terms["norms, residuals, activations"].source
+    assert isinstance(between, Op)
+    assert between.starts == pytest.approx((4 * 61 + 58) / (4 * 61))
+
+
 def test_an_exchange_may_take_longer_than_its_kernel() -> None:
     """DeepSeek-R1: 58 layers with experts, a dispatch and a combine each; a gather is no exchange."""
     load, slow = decode_load(8.0, 1024.0, 2048.0), {"exchange_wait_s": 1e-4}
@@ -253,11 +271,9 @@ def test_an_engine_s_mla_of_prompts_may_be_slower_than_its_law() -> None:
     assert case_constants(Case(engine="sglang", generation="hopper")).prompt_mla_factor == 1.0
     slow = case_constants(Case(engine="sglang", generation="cdna3")).prompt_mla_factor
     assert slow == case_constants(Case(engine="sglang", generation="cdna4")).prompt_mla_factor > 1.5
+    plain, built = setting("deepseek-r1"), setting("deepseek-r1", prompt_mla_factor=slow)
     for load, factor in ((prefill_load(1.0, 4096), slow), (decode_load(64.0, 4096, 5120), 1.0)):
-        before, after = (
-            step_time(setting("deepseek-r1", prompt_mla_factor=f), Layout(tp=8), load).terms
-            for f in (1.0, slow)
-        )
+        before, after = (step_time(s, Layout(tp=8), load).terms for s in (plain, built))
         for one, other in zip(before, after, strict=True):
             mla = isinstance(one.source, Op) and one.source.family == "prefill_mla"
             own = (one.total_s - one.overhead_s) * (factor if mla else 1.0)

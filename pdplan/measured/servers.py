@@ -28,13 +28,21 @@ ENGINE_SETTINGS = (
 )
 """Those that stand in for constants of the engine, in both pools or, with its role before the name, in one."""
 ROLES = ("prefill", "decode")
+WEIGHTS = {
+    "attention_weights": "attention",
+    "query_up_weights": "query_up",
+    "output_weights": "attention_output",
+    "draft_weights": "draft",
+}
+"""Formats of weights by setting: the part of a checkpoint (`Checkpoint`) that it is of."""
 SETTINGS = (
     *("held_up_to_steps", "queued_steps", "balanced_steps", "batched_steps", "batched_tokens"),
     *("step_tokens", "worker_prompts", "cold", "drafted", "date", "rounds"),
     *("rank_batch", "worker_batch", "padded_batch", "prefill_dp", "prefill_ep", "decode_dp", "decode_ep"),
     *("experts_over_all", "attention_dp", "dp_ignored", "build", "convoys"),
     *("prefill_workers", "prefill_size", "decode_workers", "decode_size"),
-    *("attention_weights", "node_bytes_per_s", "handover_tokens_per_s"),
+    *WEIGHTS,
+    *("node_bytes_per_s", "handover_tokens_per_s"),
     *ENGINE_SETTINGS,
     *(f"{role}_{name}" for role in ROLES for name in ENGINE_SETTINGS),
 )
@@ -145,10 +153,11 @@ def engine_settings(run: Run, role: str = "decode") -> dict[str, Any]:
     return {name: float(value) for name, value in (both | own).items()}
 
 
-def attention_weights(run: Run) -> Storage | None:
-    """The format that the server turned attention's weights into; None where it took the checkpoint's."""
+def served_weights(run: Run) -> dict[str, Storage]:
+    """Formats of parts of a checkpoint, where what ran is not the catalog's: another checkpoint, or what the
+    server turned its weights into."""
     found = server_settings(run) if run.settings is None else run.settings
-    return found.get("attention_weights")
+    return {part: found[name] for name, part in WEIGHTS.items() if name in found}
 
 
 def node_bytes_per_s(run: Run) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,7 +26,9 @@ def expert_ops(
     routing: Routing,
 ) -> Iterator[Op]:
     for matrix in block.matrices(hidden):
-        yield gemm(matrix, layers, formats, layout, load.rows)
+        op = gemm(matrix, layers, formats, layout, load.rows)
+        # Shared experts run on a second stream beside the routed ones, or as one more of them.
+        yield replace(op, starts=0.0, depth=None) if matrix.part == "shared" and not block.latent_size else op
     tokens = load.tokens  # what pads a graph goes to no expert
     everyone = tokens * layout.dp  # every attention rank's tokens meet the same experts
     assignments = everyone * block.per_token

@@ -53,6 +53,8 @@ class Op:
     """Inner dimension that a tile walks through in sequence."""
     input_bytes: Array | None = None
     """16-bit bytes of the input, for the quantisation pass before the product."""
+    starts: Array | float = 1.0
+    """Starts that it pays, over those that its law holds: none where it runs beside a longer op."""
     scores: Array | None = None
     """Attention: (query, key, head) triples that pass the softmax."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
