@@ -51,8 +51,8 @@ def test_the_interval_of_polls_depends_on_the_load_as_the_script_says() -> None:
 
 def test_a_date_before_the_warm_up_means_a_cold_start() -> None:
     old = run(engine="trtllm", hardware="h200", date="2025-12-08")
-    assert server_settings(old) == {"cold": 1, "build": "trtllm-1.1", "step_tokens": 1216}
-    assert server_settings(replace(old, date="2026-02-01")) == {}
+    assert server_settings(old) == {"cold": 1, "build": "trtllm-1.1-cutlass", "step_tokens": 1216}
+    assert server_settings(replace(old, date="2026-02-01")) == {"build": "trtllm-cutlass"}
 
 
 def test_scripts_say_how_many_tokens_a_run_drafts() -> None:

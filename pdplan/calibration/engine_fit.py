@@ -36,9 +36,9 @@ STRENGTH = 0.5
 
 SEQUENCES = ("vllm", "sglang", "trtllm")
 """Engines with a sequence overhead of their own; the others take vLLM's."""
-OLD, DEEPGEMM = "trtllm-1.1", "trtllm-1.1-deepgemm"
+OLD, DEEPGEMM, CUTLASS = "trtllm-1.1", "trtllm-1.1-deepgemm", "trtllm-1.1-cutlass"
 STARTING = (
-    *(DEEPGEMM, "sglang-0.5.5-mi355x", "sglang-0.5.5-gb200"),
+    *(DEEPGEMM, CUTLASS, "trtllm-cutlass", "sglang-0.5.5-mi355x", "sglang-0.5.5-gb200"),
     *("sglang-0.5.5-cdna3", "sglang-0.5.7-cdna3"),
 )
 """Builds whose kernels start so many times as long."""
@@ -173,7 +173,7 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
     starting = np.array([[float(r.build == build) for build in STARTING] for r in runs])
     slow_mla = amd_made * (engine == "sglang")
     few_tokens = np.array([float(r.build == FEW_TOKENS) for r in runs])
-    old = np.array([float(r.build in (OLD, DEEPGEMM)) for r in runs])
+    old = np.array([float(r.build in (OLD, DEEPGEMM, CUTLASS)) for r in runs])
     endless, osl = np.array([r.source == LONG_ANSWERS for r in runs]), np.array([r.osl for r in runs])
 
     def predicted(x: Array) -> Array:
