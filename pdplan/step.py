@@ -34,6 +34,8 @@ from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load
 from pdplan.ops import Block, Message, Op, Routing, forward_ops
 
+PROMPT_MLA = "prefill_mla"
+"""The family of MLA over prompts."""
 BINDING_TERMS = ("compute", "memory", "network", "overhead")
 
 LAUNCHES = {"prefill_recurrence": 8.0, "indexer": 4.0}
@@ -313,6 +315,11 @@ def routing_of(setting: Setting) -> Routing:
     )
 
 
+def in_fp8_blocks(op: Op) -> bool:
+    """Whether the operation is block-scaled FP8 products, of linear layers or of experts."""
+    return op.family in ("gemm", "experts") and op.dtype == "fp8-block"
+
+
 def _op_term(op: Op, setting: Setting, load: Load) -> Term:
     law = setting.constants.roofline(op.family, op.dtype)
     rates = Rates(
@@ -323,8 +330,10 @@ def _op_term(op: Op, setting: Setting, load: Load) -> Term:
     engine = setting.constants.engine
     slower = op.layers * engine.kernel_time_factor
     running, limit = each - law.overhead_s, engine.prompt_fp8_flop_per_s
-    if (op.family, op.dtype) == ("gemm", "fp8-block") and load.has_prefill and math.isfinite(limit):
+    if in_fp8_blocks(op) and load.has_prefill and math.isfinite(limit):
         running = np.maximum(running, op.flop / limit)
+    if op.family == PROMPT_MLA:
+        slower = slower * engine.prompt_mla_factor
     start = op.layers * law.overhead_s * engine.kernel_overhead_share * op.starts
     return Term(
         name=op.name,

@@ -12,7 +12,7 @@ from pdplan.architecture.counts import Matrix
 from pdplan.calibration import elementwise
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, build_setting
-from pdplan.efficiency import as_built
+from pdplan.efficiency import Case, as_built, case_constants
 from pdplan.laws.experts import busiest_rank_factor, last_rank_wait_s
 from pdplan.layout import Layout, decode_load, mixed_load, prefill_load
 from pdplan.ops import Message, Op
@@ -272,7 +272,7 @@ def test_an_engine_apart_starts_all_kernels_of_a_layer_as_others_do() -> None:
 
 
 def test_a_build_s_fp8_products_slow_prompts_and_leave_decodes_alone() -> None:
-    """Block-scaled products of prompts take at least their FLOP over the limit, no other kernel does."""
+    """Block-scaled products of prompts, of experts too, take at least their FLOP over the limit."""
     plain = setting("deepseek-r1")
     built = replace(plain, constants=replace(plain.constants, engine=as_built(plain.constants.engine, BUILD)))
     limit, limited = built.constants.engine.prompt_fp8_flop_per_s, 0
@@ -280,7 +280,7 @@ def test_a_build_s_fp8_products_slow_prompts_and_leave_decodes_alone() -> None:
         before, after = (step_time(s, Layout(tp=8), load).terms for s in (plain, built))
         for one, other in zip(before, after, strict=True):
             op, own = one.source, one.total_s - one.overhead_s
-            products = isinstance(op, Op) and (op.family, op.dtype) == ("gemm", "fp8-block")
+            products = isinstance(op, Op) and op.dtype == "fp8-block" and op.family in ("gemm", "experts")
             if products and load.has_prefill:
                 limited += 1
                 own = max(own, op.layers * op.flop / limit)
@@ -302,3 +302,18 @@ def test_sglang_gathers_prompts_by_all_reduces() -> None:
             message = found[0].source
             assert isinstance(message, Message)
             assert (message.layers, float(np.asarray(message.message_bytes))) == (2 * 58, 2.0 * tokens)
+
+
+def test_an_engine_s_mla_of_prompts_may_be_slower_than_its_law() -> None:
+    """On AMD under SGLang alone; nothing else of the step changes, and no decode."""
+    assert case_constants(Case(engine="atom", generation="cdna4")).prompt_mla_factor == 1.0
+    assert case_constants(Case(engine="sglang", generation="hopper")).prompt_mla_factor == 1.0
+    slow = case_constants(Case(engine="sglang", generation="cdna3")).prompt_mla_factor
+    assert slow == case_constants(Case(engine="sglang", generation="cdna4")).prompt_mla_factor > 1.5
+    plain, built = setting("deepseek-r1"), setting("deepseek-r1", prompt_mla_factor=slow)
+    for load, factor in ((prefill_load(1.0, 4096), slow), (decode_load(64.0, 4096, 5120), 1.0)):
+        before, after = (step_time(s, Layout(tp=8), load).terms for s in (plain, built))
+        for one, other in zip(before, after, strict=True):
+            mla = isinstance(one.source, Op) and one.source.family == "prefill_mla"
+            own = (one.total_s - one.overhead_s) * (factor if mla else 1.0)
+            assert other.total_s - one.overhead_s == pytest.approx(own)

@@ -27,7 +27,7 @@ from pdplan.measured.runs import group_runs
 from pdplan.measured.servers import ROLES, engine_settings
 from pdplan.ops import Message, Op
 from pdplan.pools import Pool, decode_step, decoding_together, draft_step, prefill_service, prompts_beside
-from pdplan.step import StepTime, step_time
+from pdplan.step import PROMPT_MLA, StepTime, in_fp8_blocks, step_time
 from pdplan.workload import Workload
 
 SKEWS = (0.0, 0.5, 1.0, 1.5)
@@ -37,6 +37,8 @@ KEPT = (
     *("dispatch_bytes", "combine_bytes", "fp4_dispatch_bytes", "gathers_tokens", "sums_prompts"),
 )
 """What the counts of a step depend on, of an engine that adds nothing."""
+OF_PROMPTS = ("fp8", "fp8_flop", "mla")
+"""What parts of prompts are told apart besides."""
 DOUBTFUL = Path(__file__).parent / "doubtful_runs.yaml"
 
 
@@ -63,12 +65,16 @@ class Parts:
     mixed_fp8: Array
     """Of `mixed_kernels`, block-scaled FP8 products of prompts alone."""
     mixed_fp8_flop: Array
+    mixed_mla: Array
+    """Of `mixed_kernels`, MLA of prompts alone."""
     prompt_kernels: Array
     """One prompt on its server."""
     prompt_starts: Array
     prompt_fp8: Array
     """Of `prompt_kernels`, block-scaled FP8 products."""
     prompt_fp8_flop: Array
+    prompt_mla: Array
+    """Of `prompt_kernels`, MLA."""
     prompt_messages: Array
     """All collectives, waits left out."""
     prompt_collectives: Array
@@ -122,13 +128,15 @@ def _group_parts(group: list[Run], pool: Pool, prefill: Pool | None, workload: W
     step = decode_step(pool, workload, running)
     draft = draft_step(pool, workload, running)
     found = _split(step)
-    found = {k: v for k, v in found.items() if not k.startswith("fp8")}
+    found = {k: v for k, v in found.items() if k not in OF_PROMPTS}
     if draft is not None:
         more = _split(draft)
         found = {k: v + pool.speculation.drafted * more[k] for k, v in found.items()}
     each = running / pool.micro_batches_per_worker
     found["rows"] = each * (1.0 + pool.speculation.drafted)
-    found |= dict.fromkeys(("mixed_kernels", "mixed_starts", "mixed_fp8", "mixed_fp8_flop"), np.zeros(()))
+    found |= dict.fromkeys(
+        ("mixed_kernels", "mixed_starts", *(f"mixed_{name}" for name in OF_PROMPTS)), np.zeros(())
+    )
     server = pool if prefill is None else prefill
     alone = prefill_service(replace(server, max_batch=server.micro_batches_per_worker), workload)
     prompt = {k: alone.steps * v for k, v in _split(alone.step).items()}
@@ -145,9 +153,9 @@ def _group_parts(group: list[Run], pool: Pool, prefill: Pool | None, workload: W
             extra = {k: alone.steps * (both[k] - plain[k]) / prompts for k in both}
         found["mixed_kernels"] = share * (extra["kernels"] + extra["messages"])
         found["mixed_starts"] = share * extra["starts"]
-        found |= {f"mixed_{name}": share * prompt[name] for name in ("fp8", "fp8_flop")}
+        found |= {f"mixed_{name}": share * prompt[name] for name in OF_PROMPTS}
     found["prompt_kernels"], found["prompt_starts"] = prompt["kernels"], prompt["starts"]
-    wanted = ("fp8", "fp8_flop", "messages", "collectives", "exchanged")
+    wanted = (*OF_PROMPTS, "messages", "collectives", "exchanged")
     found |= {f"prompt_{name}": prompt[name] for name in wanted}
     return found
 
@@ -162,14 +170,16 @@ def _decode_load(pool: Pool, workload: Workload, each: Array) -> Any:
 def _split(step: StepTime) -> dict[str, Array]:
     """Seconds of a step by part, and how many collectives it waits for."""
     found: dict[str, Array] = dict.fromkeys(
-        ("kernels", "fp8", "fp8_flop", "starts", "messages", "uneven", "collectives", "exchanged"),
+        ("kernels", *OF_PROMPTS, "starts", "messages", "uneven", "collectives", "exchanged"),
         np.zeros(()),
     )
     for term in step.terms:
         if isinstance(term.source, Op):
             found["kernels"] = found["kernels"] + (term.total_s - term.overhead_s)
             found["starts"] = found["starts"] + term.overhead_s
-            if (term.source.family, term.source.dtype) == ("gemm", "fp8-block"):
+            if term.source.family == PROMPT_MLA:
+                found["mla"] = found["mla"] + (term.total_s - term.overhead_s)
+            if in_fp8_blocks(term.source):
                 found["fp8"] = found["fp8"] + (term.total_s - term.overhead_s)
                 found["fp8_flop"] = found["fp8_flop"] + term.source.layers * term.source.flop
         elif isinstance(term.source, Message):
