@@ -91,14 +91,6 @@ class AttentionCore:
     indexer: Indexer | None = None
     """What selects the top-k entries, if this layer runs its own."""
 
-    @property
-    def kept_elements_per_token(self) -> float:
-        """Cache elements per token while inside any window, all heads (incl. the indexer's)."""
-        own = self.cached_elements / self.compression
-        if self.indexer is None:
-            return own
-        return own + self.indexer.cached_elements / self.compression
-
 
 @dataclass(frozen=True, kw_only=True)
 class Indexer:

@@ -126,3 +126,5 @@ class Routing:
     """Of one element of what comes back."""
     gathered: bool = False
     """All tokens go to all ranks, and sums come back (all-gather, reduce-scatter), not to their experts."""
+    sums_prompts: bool = False
+    """Those of prompts by an all-reduce each way: ranks write theirs into zeros, and all get every sum."""

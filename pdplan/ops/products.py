@@ -86,6 +86,11 @@ def joint_gemm(
 
 
 def gemm(matrix: Matrix, layers: float, formats: Formats, layout: Layout, rows: Array) -> Op:
+    """One product y[m, n] = x[m, k] · W[k, n] of a rank, FLOP = 2 · m · k · n.
+
+    bytes = k·n·w + traffic·m·(k + n)·a: weights once, inputs and outputs as far as they leave the chip
+    (`traffic` is the law's); w, a bytes per element. k or n is the rank's share.
+    """
     sharing = shards(matrix, layout)
     k = matrix.rows / sharing if matrix.split == "rows" else float(matrix.rows)
     n = matrix.columns / sharing if matrix.split == "columns" else float(matrix.columns)
