@@ -190,7 +190,12 @@ def draft_setting(pool: Pool) -> Setting | None:
         return None
     # The engine's overhead is paid once, with the verify step.
     engine = replace(setting.constants.engine, step_overhead_s=0.0, sequence_overhead_s=0.0)
-    return replace(setting, stack=setting.draft, constants=replace(setting.constants, engine=engine))
+    return replace(
+        setting,
+        stack=setting.draft,
+        formats=setting.formats.of_draft,
+        constants=replace(setting.constants, engine=engine),
+    )
 
 
 def decode_tpot_s(pool: Pool, workload: Workload, running: ArrayLike) -> Array:

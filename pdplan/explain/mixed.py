@@ -9,9 +9,8 @@ from pdplan.explain.case import Case
 from pdplan.explain.phases import (
     Alone,
     HostWork,
-    answer_load,
+    decode_alone,
     prompt_load,
-    rounds,
     write_handling,
     write_little,
 )
@@ -26,9 +25,8 @@ def mixed_tpot(b: Builder, case: Case, running: Quantity, what: str, *, detail: 
     """TPOT of a colocated pool at `running` sequences on each worker, prefills beside them."""
     name, pool, sources = "colocated", case.pools["colocated"], case.sources["colocated"]
     mixed = mixed_step(pool, case.workload, np.asarray([running.value]))
-    known = answer_load(b, case, name, running)
-    plain = write_step(b, sources, mixed.decode, known, f"{what} without prefill", detail=detail)
-    alone = rounds(b, case, name, running, known, plain, what, detail=detail)
+    alone = decode_alone(b, case, name, running, mixed.decode, f"{what} without prefill", detail=detail)
+    known, plain = alone.load, alone.lines
     beside = bool(sources.setting.constants.engine.mixes_prefill)
     prompts = Quantity(1.0, "prompts", "one prompt is worked on by a server at a time")
     prefill, cut = prompt_load(b, case, name, prompts)

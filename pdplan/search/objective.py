@@ -184,6 +184,17 @@ def limit_shares(metrics: Metrics, slo: Slo) -> list[float]:
     return [float(values[name] / limit) for name in LIMITS if (limit := getattr(slo, name))]
 
 
+def excess(metrics: Metrics, slo: Slo) -> Array:
+    """Logarithm of the largest share of a limit that is used; infinite where the rate itself is too much."""
+    values, good = judged(metrics, slo), serves(metrics, slo)
+    used: Array = np.zeros(np.shape(good))
+    for name in LIMITS:
+        if limit := getattr(slo, name):
+            used = np.maximum(used, np.asarray(values[name]) / limit)
+    beyond = np.log(np.maximum(used, 1e-300))
+    return np.where(good, np.minimum(beyond, 0.0), np.where(beyond > 0, beyond, np.inf))
+
+
 PLAINNESS = 0.05
 """Margin, as a share of a limit, that one unusual thing has to bring: less is noise beside the laws'."""
 
