@@ -126,8 +126,8 @@ def _no_ttft_limit(question: Question) -> str:
     free = question.workload.rate is None and question.workload.concurrency is None
     if free and not question.headroom and question.slo.request_latency_s is None:
         return (
-            "no TTFT limit: the most requests leave prefill no idle moment, so they queue without end; "
-            "give --ttft, or leave room with --headroom 10%"
+            "no TTFT limit: where prefill is what binds, 1% of what it could do is left free, so that its "
+            "queue ends; give --ttft, or leave more room with --headroom 10%"
         )
     return "no TTFT limit: prefill is sized to keep up, its queue may be long"
 

@@ -26,6 +26,7 @@ from pdplan.search.capacity import (
     batches_within,
     curves,
     least_mean_tpot_s,
+    quickest,
     takes_many,
 )
 from pdplan.search.shortage import limited_hardware, unlimited
@@ -204,7 +205,9 @@ def find_ways(deployment: Deployment) -> None:
         alone = _curves(deployment, "colocated", space.colocated, limits)
         if alone:
             ways.append(Way(roles=("colocated",), relaxed={"colocated": alone}, safe={"colocated": alone}))
-    sending = {hw: c for hw, c in space.prefill.items() if len(c) and _networked(deployment.world, hw)}
+    sending = {
+        hw: quickest(c) for hw, c in space.prefill.items() if len(c) and _networked(deployment.world, hw)
+    }
     receiving = _receiving(deployment)
     if sending and receiving:
         if deployment.levels is None:
