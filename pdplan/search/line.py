@@ -52,6 +52,13 @@ GOODPUT = Scale(
     precision=1.008,
 )
 """Of goodput every search takes as long as many of a cost."""
+MIXED = Scale(
+    spans={**dict.fromkeys(COST.spans, 2.0), "network": 4.0},
+    price_span=4.0,
+    steps_per_octave=1,
+    precision=1.01,
+)
+"""So does every one of mixes of workers, the more so the more of them there are."""
 
 
 @dataclass(frozen=True)
