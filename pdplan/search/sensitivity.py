@@ -110,6 +110,7 @@ def sensitivity(
     found, base = to_vary(found)
     question, world, counted = found.question, found.world, counted_in(found)
     answers = answers or answers_for(found)
+    now = answers.answer(question, world)  # first, and without a ceiling: its worker types serve many ends
     sized = with_spare_workers(base.plan, -question.spare_workers)
     swings = []
     for varied in chosen_inputs(found, only):
@@ -134,7 +135,7 @@ def sensitivity(
         counted=counted,
         change=change,
         amount=amount,
-        fractional=answers.answer(question, world).fractional,
+        fractional=now.fractional,
         swings=tuple(swings),
         searches=answers.asked,
     )
