@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 
 from pdplan.compose import World, evaluate_plan, evaluate_pools, plan_meets
-from pdplan.evaluate import LIMITS
-from pdplan.evaluate import judged as kept_by
 from pdplan.laws.roofline import Array
 from pdplan.plan import Equal, Metrics, Mixed, Plan
 from pdplan.question import Candidate, Question
 from pdplan.queueing import peak_count
 from pdplan.search.limits import limits_of
-from pdplan.search.objective import build_objective, limit_shares, serves
+from pdplan.search.objective import build_objective, excess, limit_shares, serves
 from pdplan.uncertainty import slo_of, tightened
 from pdplan.workload import Slo, Workload
 
@@ -69,14 +67,9 @@ def judged(plan: Plan, question: Question, world: World, evaluate: Evaluate = ev
 
 
 def excess_of_many(plan: Equal, question: Question, world: World) -> Array:
-    """How far a plan is beyond its limits for a workload of arrays; infinite where it is not known how far."""
+    """How far a plan is beyond its limits, as `Judged` has it, for a workload of arrays."""
     workload, slo = question.sizing_workload, slo_of(plan, question.slo)
-    metrics = evaluate_pools(world, plan, workload, question.slo)
-    values = kept_by(metrics, slo)
-    limits = {name: limit for name in LIMITS if (limit := getattr(slo, name)) is not None}
-    shares = [np.asarray(values[name]) / limit for name, limit in limits.items()]
-    used = np.log(np.maximum.reduce(np.broadcast_arrays(1e-300, *shares)))
-    found = np.where(serves(metrics, slo), np.minimum(used, 0.0), np.where(used > 0, used, inf))
+    found = excess(evaluate_pools(world, plan, workload, question.slo), slo)
     if slo.tpot_factor != 1.0:
         rate = np.asarray(workload.rate) * slo.tpot_factor
         slower = evaluate_pools(world, plan, workload.at_rate(rate), question.slo)
