@@ -136,9 +136,11 @@ class Answers:
         if kind_of(best.plan) == self._kind:
             return best
         question = self._next(question)
-        mode, _ = self._kind
-        space = of_kind(self._space(question, world, mode), self._kind)
-        ceiling = np.inf if question.wants_goodput else space.objective.cost(best) * AS_GOOD
+        mode, pools = self._kind
+        ceiling = np.inf if question.wants_goodput else cost_of(best, question, world) * AS_GOOD
+        names = {f"{role}_hardware": (hardware,) for role, (hardware, _) in pools}
+        alone = replace(question, **names)  # type: ignore[arg-type]
+        space = of_kind(self._space(alone, world, mode, ceiling), self._kind)
         same = self._least(question, world, space, ceiling)
         return best if same is None or _wins(best, same, question, space) else same
 

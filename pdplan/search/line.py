@@ -192,17 +192,17 @@ class Line:
         """
         way = 1 if last > first else -1
         low, high = self._farther(first, reached(first), last), last
-        beyond = low != first
+        beyond = covers = low != first
         while abs(high - low) > log(self.scale.precision):
             at = self.next_to(low, way) if beyond else self.snapped((low + high) / 2)
             if (at - low) * way <= 0 or (high - at) * way <= 0:
                 break
             to = reached(at)
             if to is None:
-                high, beyond = at, False
+                high, beyond = at, covers
             else:
                 low = self._farther(at, to, high)
-                beyond = abs(low - at) > abs(high - at) / 8
+                beyond, covers = abs(low - at) > abs(high - at) / 8, covers or low != at
         return low, high
 
     # -------------------------------------------------------------------- inside
