@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import question, world
 
-from pdplan.compose import World
+from pdplan.compose import World, plan_meets
 from pdplan.market import Lot, Market
 from pdplan.plan import Mixed
 from pdplan.question import Question, Recommendation
@@ -182,3 +182,13 @@ def test_many_values_at_once_are_judged_as_one_by_one(mode, key, confidence):
         assert (excess <= 0) == one.keeps
         if one.keeps and math.isfinite(excess):
             assert excess == pytest.approx(one.excess, rel=1e-6, abs=1e-9)
+
+
+def test_of_a_mix_many_rates_are_judged_as_each_kind_of_worker_is():
+    q = ask(rate=20.0, tpot=0.05, mode="colocated")
+    found = recommend(q, stocked(h100=1, l40s=12))
+    rates = np.array([5.0, 15.0, 20.0, 21.0, 24.0, 60.0])
+    together = excess_of_many(found.best.plan, replace(q, workload=q.workload.at_rate(rates)), found.world)
+    kept = [plan_meets(found.world, found.best.plan, q.workload.at_rate(rate), q.slo) for rate in rates]
+    assert (together <= 0).tolist() == kept
+    assert kept[2] and not kept[-1]

@@ -14,7 +14,7 @@ from math import exp, log
 import numpy as np
 
 from pdplan.laws.roofline import Array
-from pdplan.plan import Mixed, Plan
+from pdplan.plan import Plan
 from pdplan.question import Candidate, Recommendation
 from pdplan.search.answers import AS_GOOD, BETTER, Answers, amount_of, better, cost_of, counted_in, planned
 from pdplan.search.holding import excess_of_many, last_kept, last_kept_of_many
@@ -168,7 +168,7 @@ class Line:
     def holds_from(self, at: float, plan: Plan, end: float) -> float:
         """How far a plan, which keeps the limits at a place, keeps them on the way to a harder one."""
         way, hair = 1 if end > at else -1, log(self.scale.precision) / 8
-        if self.varied.in_arrays and not isinstance(plan, Mixed):
+        if self.varied.in_arrays:
             put: Callable[..., Problem] = self.varied.put
 
             def each(beyond: Array) -> Array:
@@ -178,7 +178,7 @@ class Line:
             return self.snapped(at + way * last_kept_of_many(each, abs(end - at), hair))
 
         def excess(beyond: float) -> float:
-            return self.answers.judged(plan, *self.problem(self.snapped(at + way * beyond))).excess
+            return self.answers.excess(plan, *self.problem(self.snapped(at + way * beyond)))
 
         return self.snapped(at + way * last_kept(excess, excess(0.0), abs(end - at), hair))
 
