@@ -16,7 +16,7 @@ MODES = ("colocated", "disaggregated")
 LEFT_OUT = {
     "run": "sweep",
     "model": "model",
-    "accelerator": "accelerator",
+    "accelerator": "NVIDIA accelerator",
     "no-tables": "AMD accelerator",
     "engine": "engine",
 }
