@@ -139,15 +139,6 @@ def parse_yaml(text: str, name: str) -> Document:
     return first
 
 
-def parse_yaml_documents(text: str, name: str) -> list[Document]:
-    """All mappings of a text that holds several documents, as Kubernetes manifests do; empty ones left out.
-
-    >>> [d.data for d in parse_yaml_documents("a: 1\\n---\\n---\\nb: 2", "x.yaml")]
-    [{'a': 1}, {'b': 2}]
-    """
-    return list(_documents(text, name))
-
-
 def read_json(path: str | Path) -> Document:
     """The one object in a JSON file, such as a model's config.json."""
     return parse_json(read_text(path), shown_name(path))

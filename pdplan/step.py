@@ -6,6 +6,7 @@ explanation reads the very numbers that the search used.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -234,6 +235,7 @@ def routing_of(setting: Setting) -> Routing:
         dispatch_bytes=engine.fp4_dispatch_bytes if fp4 else engine.dispatch_bytes,
         combine_bytes=engine.combine_bytes,
         gathered=bool(engine.gathers_tokens),
+        sums_prompts=bool(engine.sums_prompts),
     )
 
 
@@ -246,12 +248,13 @@ def _op_term(op: Op, setting: Setting, load: Load) -> Term:
     each, compute, memory = kernel_time(op, rates, law)
     engine = setting.constants.engine
     slower = op.layers * engine.kernel_time_factor
-    if op.family == "experts" and load.has_prefill:
-        slower = slower * engine.prompt_expert_factor
-    start = op.layers * law.overhead_s * engine.kernel_overhead_share
+    running, limit = each - law.overhead_s, engine.prompt_fp8_flop_per_s
+    if (op.family, op.dtype) == ("gemm", "fp8-block") and load.has_prefill and math.isfinite(limit):
+        running = np.maximum(running, op.flop / limit)
+    start = op.layers * law.overhead_s * engine.kernel_overhead_share * op.starts
     return Term(
         name=op.name,
-        total_s=slower * (each - law.overhead_s) + start,
+        total_s=slower * running + start,
         compute_s=slower * compute,
         memory_s=slower * memory,
         network_s=np.zeros(()),

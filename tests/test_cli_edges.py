@@ -460,7 +460,7 @@ def hear() -> None:
 
 @pytest.mark.parametrize(
     ("other", "words"),
-    [("h200", "catalog prices: "), ("mi355x", "catalog prices of 2 kinds, which compare but roughly: ")],
+    [("h200", "catalog prices: "), ("mi350x", "catalog prices of 2 kinds, which compare but roughly: ")],
 )
 def test_compared_accelerators_have_their_prices_named(pdp, question, other, words):
     code, out, _ = pdp("compare", question, "--hardware", "h100", "--hardware", other)

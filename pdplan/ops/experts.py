@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from pdplan.formats import Formats
 from pdplan.laws.experts import busiest_rank_factor, busiest_rank_touched, expected_touched_experts
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load
-from pdplan.ops.kinds import ACTIVATION_BYTES, Message, Op, Routing
+from pdplan.ops.kinds import ACTIVATION_BYTES, Exchange, Message, Op, Routing
 from pdplan.ops.products import all_reduce, gemm
 
 
@@ -25,7 +26,9 @@ def expert_ops(
     routing: Routing,
 ) -> Iterator[Op]:
     for matrix in block.matrices(hidden):
-        yield gemm(matrix, layers, formats, layout, load.rows)
+        op = gemm(matrix, layers, formats, layout, load.rows)
+        # Shared experts run on a second stream beside the routed ones, or as one more of them.
+        yield replace(op, starts=0.0, depth=None) if matrix.part == "shared" and not block.latent_size else op
     tokens = load.tokens  # what pads a graph goes to no expert
     everyone = tokens * layout.dp  # every attention rank's tokens meet the same experts
     assignments = everyone * block.per_token
@@ -108,11 +111,18 @@ def expert_messages(
             counted="H*w",
         )
 
-    def gathering(name: str, times: float, ranks: Array, element_bytes: float, holders: Array) -> Message:
+    def gathering(
+        name: str,
+        times: float,
+        ranks: Array,
+        element_bytes: float,
+        holders: Array,
+        by: Exchange = "all_gather",
+    ) -> Message:
         """All tokens of a worker, over `ranks` that share the experts of one of `holders` groups."""
         return Message(
             name=name,
-            exchange="all_gather",
+            exchange=by,
             layers=times * layers,
             message_bytes=load.rows * layout.dp * width * element_bytes / holders,
             ranks=ranks,
@@ -127,6 +137,11 @@ def expert_messages(
         everyone, one = layout.tp * layout.dp, np.ones(())
         # Tokens travel as their products read them if that is four bits, else as they are.
         gathered = routing.dispatch_bytes if routing.dispatch_bytes < 1 else ACTIVATION_BYTES
+        if routing.sums_prompts and load.has_prefill:
+            return [
+                *messages,
+                gathering("tokens all-reduce", 2, everyone, ACTIVATION_BYTES, one, "all_reduce"),
+            ]
         return [
             *messages,
             gathering("tokens all-gather", 1, everyone, gathered, one),

@@ -53,6 +53,8 @@ class Op:
     """Inner dimension that a tile walks through in sequence."""
     input_bytes: Array | None = None
     """16-bit bytes of the input, for the quantisation pass before the product."""
+    starts: Array | float = 1.0
+    """Starts that it pays, over those that its law holds: none where it runs beside a longer op."""
     scores: Array | None = None
     """Attention: (query, key, head) triples that pass the softmax."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
@@ -124,3 +126,5 @@ class Routing:
     """Of one element of what comes back."""
     gathered: bool = False
     """All tokens go to all ranks, and sums come back (all-gather, reduce-scatter), not to their experts."""
+    sums_prompts: bool = False
+    """Those of prompts by an all-reduce each way: ranks write theirs into zeros, and all get every sum."""

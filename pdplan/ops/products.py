@@ -15,6 +15,9 @@ from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load
 from pdplan.ops.kinds import ACTIVATION_BYTES, SUM_BYTES, Message, Op
 
+KERNELS = 4.0
+"""Between the products of a layer: those whose starts the law of `elementwise` holds."""
+
 
 def shards(matrix: Matrix, layout: Layout) -> Array:
     """Ranks of a tp group that share `matrix`; the others hold copies."""
@@ -35,7 +38,7 @@ def products(matrices: Iterable[Matrix]) -> list[tuple[Matrix, ...]]:
     """
     found: dict[str, list[Matrix]] = {}
     for matrix in matrices:
-        found.setdefault(matrix.joined or f"{matrix.name} ({matrix.part})", []).append(matrix)
+        found.setdefault(matrix.joined or f"{matrix.name} ({matrix.block})", []).append(matrix)
     return [tuple(together) for together in found.values()]
 
 
@@ -83,11 +86,16 @@ def joint_gemm(
 
 
 def gemm(matrix: Matrix, layers: float, formats: Formats, layout: Layout, rows: Array) -> Op:
+    """One product y[m, n] = x[m, k] · W[k, n] of a rank, FLOP = 2 · m · k · n.
+
+    bytes = k·n·w + traffic·m·(k + n)·a: weights once, inputs and outputs as far as they leave the chip
+    (`traffic` is the law's); w, a bytes per element. k or n is the rank's share.
+    """
     sharing = shards(matrix, layout)
     k = matrix.rows / sharing if matrix.split == "rows" else float(matrix.rows)
     n = matrix.columns / sharing if matrix.split == "columns" else float(matrix.columns)
     return Op(
-        name=f"{matrix.name} projection" if matrix.part == "attention" else f"{matrix.name} ({matrix.part})",
+        name=f"{matrix.name} projection" if matrix.block == "attention" else f"{matrix.name} ({matrix.part})",
         family="gemm",
         dtype=formats.arithmetic(matrix.part),
         layers=layers,
@@ -150,7 +158,8 @@ def elementwise(stack: Stack, layout: Layout, tokens: Array) -> Op:
 
     Per layer: two fused residual norms (2 reads and 2 writes of the hidden state
     each), the activation function (2 reads, 1 write of its width), and where there is
-    attention, rotary embedding and the write to the cache (q, k and v read and written).
+    attention, rotary embedding and the write to the cache (q, k and v read and written): four kernels. One
+    more adds what shared experts give to the sum of the routed ones.
     """
     widths = sum(
         count * block.intermediate_size * (block.per_token if isinstance(block, Experts) else 1)
@@ -168,6 +177,11 @@ def elementwise(stack: Stack, layout: Layout, tokens: Array) -> Op:
         ),
         start=np.zeros(()),
     )
+    joined = sum(
+        count
+        for block, count in stack.feed_forwards
+        if isinstance(block, Experts) and block.shared_intermediate_size and not block.latent_size
+    )
     passes = 8.0 * stack.hidden_size + 3.0 * widths / stack.layers / layout.tp + 2.0 * heads / stack.layers
     return Op(
         name="norms, residuals, activations",
@@ -177,6 +191,7 @@ def elementwise(stack: Stack, layout: Layout, tokens: Array) -> Op:
         flop=np.zeros(()),
         stored_bytes=np.zeros(()),
         activation_bytes=tokens * passes * ACTIVATION_BYTES,
+        starts=1.0 + joined / stack.layers / KERNELS,
         inputs={
             "m": tokens,
             "H": stack.hidden_size,
