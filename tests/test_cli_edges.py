@@ -576,3 +576,9 @@ def test_a_calibration_of_one_run_claims_nothing_of_eight_of_ten(pdp, question, 
     _, out, _ = pdp("recommend", question, "--calibration", "mine.yaml", "--precision", "fp8")
     assert "mine.yaml: one run cannot show whether it helps" in out
     assert "of its 1" not in out
+
+
+def test_a_question_with_a_plan_s_keys_is_told_where_they_stand(pdp):
+    code, _, err = pdp("recommend", "-", stdin=f"{QUESTION}slo: {{ttft: 2s}}\n")
+    assert code == 2
+    assert err.startswith("error: <stdin>:7:1: 'slo' is of plans; here its keys (ttft,")
