@@ -103,6 +103,10 @@ def test_the_readme_tells_what_is_predicted_of_its_old_reference() -> None:
     assert [float(n) for n in told.groups()] == pytest.approx([1e3 * s for s in predicted], rel=0.05)
 
 
+def test_the_example_question_is_that_of_the_readme() -> None:
+    assert run("pdplan recommend examples/question.yaml") == shown(ROOT / "README.md")[0][1]
+
+
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
