@@ -627,3 +627,13 @@ def test_the_documented_output_is_real(request: pytest.FixtureRequest) -> None:
         path.write_text(text, encoding="utf-8")
         shown = real
     assert shown == real, "docs/check.md is out of date: pytest --update-golden"
+
+
+def test_a_deployment_that_cannot_do_its_work_has_no_cost_a_token_to_compare():
+    metrics = {"usd_per_h": 80.0, "usd_per_million_output_tokens": 2.0, "gpus": 32, "problem": None}
+    half = {"usd_per_h": 40.0, "usd_per_million_output_tokens": 1.0, "gpus": 16, "problem": "too slow"}
+    old, new = ({"deployments": [{"name": "a", "metrics": m}], "total": {}} for m in (metrics, half))
+    shifts = {s.measure.key: s for s in difference(old, new, "base").deployments[0].shifts}
+    assert shifts["usd_per_h"].delta == -40.0
+    assert shifts["usd_per_million_output_tokens"].old == 2.0
+    assert shifts["usd_per_million_output_tokens"].new is None

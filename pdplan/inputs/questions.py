@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World
+from pdplan.errors import InputError
 from pdplan.file_kinds import expect, kind_of, read_kind
 from pdplan.files import Document
 from pdplan.inputs.choices import choices_from, exchange_from
@@ -41,6 +42,10 @@ from pdplan.validation import validate
 
 MODES = ("any", "colocated", "disaggregated")
 GOALS = ("cost", "gpus", "energy")
+_OF_PLANS = {
+    "slo": "its keys (ttft, tpot, latency, percentile)",
+    "workload": "its keys (isl, osl, rate, prefix_reuse and so on)",
+}
 ROLE_KEYS = ("prefill_hardware", "decode_hardware")
 
 
@@ -61,6 +66,9 @@ def read_question(path: str | Path) -> dict[str, Given]:
 
 def question_values(document: Document) -> dict[str, Given]:
     document = as_keys(expect(document, "question"))
+    for key, its in _OF_PLANS.items():
+        if key in document.data:
+            raise InputError(f"{document.where((key,))}: '{key}' is of plans; here {its} stand at the top")
     keys = validate(QuestionKeys, document)
     present = {k: v for k, v in asdict(keys).items() if v is not None}
     return with_paths(given_in(document, present), document)

@@ -98,11 +98,6 @@ def notes_for(question: Question, world: World, counts_gpus: bool) -> tuple[str,
         notes.append("one output token: there is no time per token after it, a TPOT limit does not apply")
     elif slo.tpot_s is None and slo.request_latency_s is None:
         notes.append("no TPOT limit: decode batches are as large as memory allows")
-    if slo.tpot_s is not None and slo.tpot_s > 1.0:
-        notes.append(
-            f"a TPOT limit of {format_duration(slo.tpot_s)} is no limit; bare numbers are seconds, "
-            f"write {slo.tpot_s:g}ms for milliseconds"
-        )
     return tuple(notes)
 
 
