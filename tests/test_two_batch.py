@@ -98,6 +98,21 @@ def test_exchanges_of_prompts_take_cores_from_kernels() -> None:
     assert step_time(built, layout, load).total_s > step_time(unhindered, layout, load).total_s
 
 
+def test_copies_that_only_fill_ranks_up_even_nothing_out() -> None:
+    """256 experts over 72 ranks leave 32 places; only with a balancer do they hold the busiest."""
+    load, none, some = (
+        decode_load(128.0, 2000.0, 2100.0),
+        Layout(dp=72, ep=72),
+        Layout(dp=72, ep=72, redundant=32),
+    )
+    filled, balanced = (step_time(setting("none"), layout, load) for layout in (none, some))
+    rows = [
+        next(float(np.asarray(t.source.rows)) for t in step.terms if "(experts)" in t.name)  # type: ignore[union-attr,arg-type]
+        for step in (filled, balanced)
+    ]
+    assert rows[0] > 1.5 * rows[1]
+
+
 PLAN = {
     "model": "deepseek-r1",
     "engine": "sglang",
