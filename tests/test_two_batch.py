@@ -19,7 +19,7 @@ from pdplan.catalog.store import Catalog
 from pdplan.cli.app import app
 from pdplan.compose import World, build_setting
 from pdplan.laws.overlap import HalfLayers, two_batch_time_s
-from pdplan.layout import Layout, decode_load, prefill_load
+from pdplan.layout import Layout, decode_load, mixed_load, prefill_load
 from pdplan.plan import Serving
 from pdplan.step import Setting, step_time
 
@@ -96,6 +96,33 @@ def test_exchanges_of_prompts_take_cores_from_kernels() -> None:
     free = replace(built.constants.engine, exchange_cores=0.0)
     unhindered = replace(built, constants=replace(built.constants, engine=free))
     assert step_time(built, layout, load).total_s > step_time(unhindered, layout, load).total_s
+
+
+@pytest.mark.parametrize("overlap", ["none", "two-batch"])
+@pytest.mark.parametrize("ranks", [8, 72])
+def test_more_sequences_or_a_prompt_make_no_step_shorter(overlap: str, ranks: int) -> None:
+    built, layout = setting(overlap), Layout(dp=ranks, ep=ranks, redundant=32)
+    decodes = decode_load(np.geomspace(0.5, 2000.0, 40), 2000.0, 2500.0)
+    alone = step_time(built, layout, decodes).total_s
+    assert np.all(np.diff(alone) > 0)
+    for tokens in (8.0, 512.0, 8192.0):
+        beside = step_time(built, layout, mixed_load(decodes, prefill_load(1.0, tokens))).total_s
+        assert np.all(beside >= alone * (1 - 1e-12))
+
+
+def test_copies_that_only_fill_ranks_up_even_nothing_out() -> None:
+    """256 experts over 72 ranks leave 32 places; only with a balancer do they hold the busiest."""
+    load, none, some = (
+        decode_load(128.0, 2000.0, 2100.0),
+        Layout(dp=72, ep=72),
+        Layout(dp=72, ep=72, redundant=32),
+    )
+    filled, balanced = (step_time(setting("none"), layout, load) for layout in (none, some))
+    rows = [
+        next(float(np.asarray(t.source.rows)) for t in step.terms if "(experts)" in t.name)  # type: ignore[union-attr,arg-type]
+        for step in (filled, balanced)
+    ]
+    assert rows[0] > 1.5 * rows[1]
 
 
 PLAN = {

@@ -159,10 +159,10 @@ def _experts(writer: Writer, op: Op, group: str) -> Known:
     copied = number(op.inputs["S"]) > experts.value
     slots = experts
     if copied:
-        name = "places for experts on all ranks; those left over hold copies of the busiest"
+        name = "places for experts on all ranks; those left over hold copies"
         used = {"E": experts, "R_e": given["R_e"], "ep": ranks}
         slots = line("S", name, "ceil((E+R_e)/ep)*ep", used, "experts")
-    expression = busiest_rank(bool(skew), copied)
+    expression = busiest_rank(bool(skew), copied and given["R_e"].value > 0)
     used = {"ep": ranks, "A": sent, "E": experts, "S": slots, "drift": given["drift"]} | skew
     factor = line(
         "f", "load of the busiest rank over the mean, expected", expression, used_in(expression, used), ""
@@ -177,7 +177,7 @@ def _experts(writer: Writer, op: Op, group: str) -> Known:
     places = touched
     if copied:
         used = {"X": touched, "S": slots, "E": experts}
-        name = "of them and their copies, expected: what has copies is touched by every step"
+        name = "of them and their copies, expected"
         places = writer.line(f"{group}: routing", "X_S", name, "X*S/E", used, "experts")
     expression = "min(X/ep*(1+sqrt(2*ln(ep)*max(1-X/E,0)*ep/X*(1-1/ep))),ceil(E/ep))"
     if copied:

@@ -315,7 +315,7 @@ def _busiest(writer: Writer, message: Message, group: str) -> Quantity:
         "skew": skew,
     }
     slots = writer.routed[f"{message.inputs['E']}/{message.per_token} S"]
-    copied = slots.value > used["E"].value
+    copied = slots.value > used["E"].value and number(message.inputs["R_e"]) > 0
     used |= {"S": slots, "drift": sources.engine("popularity_drift")}
     expression = busiest_rank(skew.value > 0, copied)
     name = "what the busiest rank is sent over the mean, expected: that of the decodes alone"

@@ -213,6 +213,6 @@ def _row(sources: Sources, term: Term, name: str) -> TermRow:
         network_s=number(term.network_s),
         overhead_s=number(term.overhead_s),
         total_s=number(term.total_s),
-        binding=BINDING_TERMS[int(number(term.binding))],
+        binding="network" if isinstance(source, Overlapped) else BINDING_TERMS[int(number(term.binding))],
         constants=constants,
     )

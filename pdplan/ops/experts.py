@@ -41,7 +41,7 @@ def expert_ops(
     factor = _busiest(block, layout, assignments, routing)
     slots = expert_slots(block.experts, layout.redundant, layout.ep)
     touched = expected_touched_experts(everyone, block.experts, block.per_token, routing.skew)
-    # The experts that have copies are the ones that every step touches: so are their copies.
+    # Copies are touched as their experts are.
     touched_here = busiest_rank_touched(layout.ep, touched * slots / block.experts, slots)
     rows = assignments / layout.ep * factor
     # Quantising and sorting the input happens once, before the first product; without
@@ -96,9 +96,14 @@ def expert_ops(
 
 
 def _busiest(block: Experts, layout: Layout, assignments: Array, routing: Routing) -> Array:
-    """Load of the busiest rank over the mean, with the copies that the layout has room for."""
+    """Load of the busiest rank over the mean: copies even it out where they were asked for.
+
+    Those that only fill ranks up (EP72 of 256 experts) are of any experts: without a balancer's counts
+    an engine does not know the busiest.
+    """
     load = RoutedLoad(ranks=layout.ep, assignments=assignments, experts=block.experts, skew=routing.skew)
     slots = expert_slots(block.experts, layout.redundant, layout.ep)
+    slots = np.where(layout.redundant > 0, slots, block.experts)
     return balanced_rank_factor(load, slots, routing.drift)
 
 
@@ -137,6 +142,7 @@ def expert_messages(
                 "w": element_bytes,
                 "E": block.experts,
                 "S": expert_slots(block.experts, layout.redundant, layout.ep),
+                "R_e": layout.redundant,
             },
             counted="H*w",
         )
