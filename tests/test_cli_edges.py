@@ -442,11 +442,11 @@ def test_yaml_is_told_of_json_which_other_commands_read(pdp, question, tmp_path)
     assert pdp("evaluate", plan)[0] == 0
 
 
-def test_the_most_requests_without_a_ttft_limit_are_said_to_queue_without_end(pdp, question):
+def test_what_is_left_free_for_a_queue_without_a_ttft_limit_is_said(pdp, question):
     def notes(*args):
         asked = ("recommend", "--model", "llama-3.1-8b", "--hardware", "h100", "--isl", "1k", "--osl", "64")
         found = json.loads(pdp(*asked, *args, "--format", "json")[1])
-        return [note for note in found["notes"] if "queue without end" in note]
+        return [note for note in found["notes"] if "1% of what it could do is left free" in note]
 
     assert len(notes("--max-gpus", "2")) == 1
     assert notes("--max-gpus", "2", "--ttft", "1s") == []
