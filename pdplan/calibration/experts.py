@@ -12,6 +12,8 @@ at ep > 1 is left to `fit_skew`. Left out are
     gives each token an expert of every group, the router allows four groups, so
     the tables show about half the experts (implied weight traffic is 0.6);
   * slices of fewer than 128 columns per rank, which no engine runs;
+  * ranks that see the tokens of more than 8 ranks, themselves included: over more, engines send a rank its own
+    tokens only, and sorting all of them takes longer there than the products;
   * of an engine's kernels for one configuration, all but the fastest (TensorRT-LLM
     is measured with two back ends, and picks);
   * kernels more than twice as slow as the fastest engine's for the same
@@ -86,10 +88,12 @@ START = Roofline(
 FREE = ("compute_efficiency", "memory_efficiency", "overhead_s", "activation_traffic", "input_traffic")
 
 LEAST_SLICE = 128
+MOST_RANKS = 8
 UNTUNED = 2.0
 LEAST_ROWS = 300
 """Fewer measurements than this make no entry."""
 
+_POWER_LAW = "power_law_"
 _SHAPE = ("hidden_size", "inter_size", "topk", "num_experts")
 
 
@@ -129,11 +133,12 @@ def layer_counts(rows: Columns, weight_bytes: NDArray[Any]) -> tuple[Counts, Cou
     narrow = inter / tp
     copies = tokens * per_token
     here = copies / ep
-    uniform = np.zeros_like(tokens)
-    for e, k in sorted(set(zip(experts.tolist(), per_token.tolist(), strict=True))):
-        alike = (experts == e) & (per_token == k)
-        uniform[alike] = expected_touched_experts(tokens[alike], int(e), int(k))
-    touched = np.where(rows["distribution"] == "balanced", np.minimum(experts, copies), uniform) / ep
+    spread = np.zeros_like(tokens)
+    names = rows["distribution"].tolist()
+    for name, t, e, k in set(zip(names, tokens.tolist(), experts.tolist(), per_token.tolist(), strict=True)):
+        alike = (rows["distribution"] == name) & (tokens == t) & (experts == e) & (per_token == k)
+        spread[alike] = touched_by_power_law(name, t, int(e), int(k))
+    touched = np.where(rows["distribution"] == "balanced", np.minimum(experts, copies), spread) / ep
     common = {"rows": here, "groups": touched}
     return (
         Counts(
@@ -153,6 +158,28 @@ def layer_counts(rows: Columns, weight_bytes: NDArray[Any]) -> tuple[Counts, Cou
     )
 
 
+def touched_by_power_law(distribution: str, tokens: float, experts: int, per_token: int) -> float:
+    """Experts that the collector's tokens meet: popularities x of density x^-alpha, rounded to whole tokens.
+
+    x lies in [1, 0.8·T], or in [0.01, 2] where there are fewer copies than experts; the collector draws it at
+    random, here its quantiles stand for the draw. Copies that rounding leaves go to the most popular, one each.
+    Other names than power laws: each token chooses by itself.
+    Source: aiconfigurator, collector/helper.py (sample_power_law, power_law_logits_v3).
+
+    >>> touched_by_power_law("power_law_1.01", 128, 256, 8)
+    200.0
+    """
+    if not distribution.startswith(_POWER_LAW):
+        return float(expected_touched_experts(tokens, experts, per_token))
+    rest = 1.0 - float(distribution.removeprefix(_POWER_LAW))
+    copies = tokens * per_token
+    low, high = (1.0, 0.8 * tokens) if copies > experts else (0.01, 2.0)
+    quantiles = (np.arange(experts) + 0.5) / experts
+    popular = ((high**rest - low**rest) * quantiles + low**rest) ** (1.0 / rest)
+    whole = np.round(popular / popular.sum() * copies)
+    return max(float(np.count_nonzero(whole)), min(copies - whole.sum(), float(experts)))
+
+
 def _usable(read: Columns, kind: Kind) -> tuple[Columns, float | None]:
     """The rows of a type that the module's docstring lets in, and the share of untuned ones left out."""
     if not read:
@@ -161,7 +188,7 @@ def _usable(read: Columns, kind: Kind) -> tuple[Columns, float | None]:
     chosen &= read["inter_size"] / read["moe_tp_size"] >= LEAST_SLICE
     balanced, spread = read["distribution"] == "balanced", read["moe_ep_size"] > 1
     deepseek = (read["hidden_size"] == 7168) & (read["num_experts"] == 256)
-    chosen &= np.where(balanced, ~deepseek, ~spread)
+    chosen &= np.where(balanced, ~deepseek, ~spread) & (read["moe_ep_size"] <= MOST_RANKS)
     rows = {c: v[chosen] for c, v in read.items()}
     if not chosen.any():
         return rows, None
