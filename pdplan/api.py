@@ -101,6 +101,8 @@ class ComparisonInputs(_Traffic, total=False):
     speculation: str
     drafted: int
     acceptance: Quantity
+    redundant_experts: int
+    overlap: str
     mix: bool
 
 

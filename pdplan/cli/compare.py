@@ -8,6 +8,7 @@ import typer
 from pdplan.cli.options import (
     COMMON,
     CONCURRENCY,
+    EXPERTS,
     LENGTHS,
     MARKET,
     MIX,
@@ -62,6 +63,7 @@ GRID = tuple(
     *WORLD,
     *MARKET,
     *SPECULATION,
+    *EXPERTS,
     *COMMON,
 )
 def compare(

@@ -6,6 +6,7 @@ import typer
 
 from pdplan.cli.options import (
     COMMON,
+    EXPERTS,
     GOAL,
     HARDWARE,
     LENGTHS,
@@ -42,7 +43,7 @@ RATES = (
 
 @takes(
     *RATES, *MODEL, *HARDWARE, *LENGTHS, *SIZES, *TRAFFIC, *OBJECTIVES, *MODE, *WORLD, *MARKET, *SPECULATION,
-    *GOAL, *ROBUST, *COMMON,
+    *EXPERTS, *GOAL, *ROBUST, *COMMON,
 )  # fmt: skip
 def day(
     flags: Flags,

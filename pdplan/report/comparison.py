@@ -26,6 +26,7 @@ from pdplan.report.words import (
     cost_words,
     counted,
     engine_title,
+    exchange_words,
     formats_words,
     hourly,
     per_cent,
@@ -85,7 +86,9 @@ def _asked(found: Comparison) -> str:
     served = [" ".join(shared)] if shared else []
     if "engine" in label and "engine" not in keys:
         served.append(engine_title(label["engine"]))
-    lead = f"{', '.join(served)}; " if served else ""
+    plans = {exchange_words(row.answer.plan) for row in found.rows if row.answer}
+    shared_exchange = plans.pop() if len(plans) == 1 else ""
+    lead = f"{', '.join(served)}{shared_exchange}; " if served else ""
     return f"{lead}for {workload_words(found.workload)}, {slo_words(found.slo)}"
 
 

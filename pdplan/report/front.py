@@ -12,7 +12,15 @@ from pdplan.report.blocks import Block, Cell, Headline, Paragraph, Report, Table
 from pdplan.report.contract import header, plan_json, question_json
 from pdplan.report.parts import notes_block
 from pdplan.report.plots import Curve, draw
-from pdplan.report.words import OBJECTIVES, counted, engine_title, formats_words, short_plan, workload_words
+from pdplan.report.words import (
+    OBJECTIVES,
+    counted,
+    engine_title,
+    exchange_words,
+    formats_words,
+    short_plan,
+    workload_words,
+)
 from pdplan.search.front import MODES, Front, FrontPoint
 from pdplan.units import format_duration, format_money, format_rate
 
@@ -154,6 +162,7 @@ def _asked(found: Front) -> str:
     words = f"{subject_words(found)}, {engine_title(question.engine)}; {workload_words(question.workload)}"
     if question.speculation.drafted:
         words += f", {counted(question.speculation.drafted, 'token')} drafted a step"
+    words += exchange_words(question)
     limits = limits_words(found)
     if limits:
         words += f"; {limits}"

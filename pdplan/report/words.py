@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pdplan.plan import Metrics, Plan, PoolPlan, Serving, role_of
-from pdplan.question import Choices, Goal
+from pdplan.question import Choices, Goal, Question
 from pdplan.units import format_duration, format_money, format_rate
 from pdplan.workload import Slo, Workload
 
@@ -79,11 +79,13 @@ def serving_words(serving: Serving) -> str:
             f", {counted(serving.speculation.drafted, 'token')} drafted a step "
             f"({serving.speculation.acceptance:.0%} accepted)"
         )
-    if serving.redundant_experts:
-        words += f", {counted(serving.redundant_experts, 'redundant expert')}"
-    if serving.overlap != "none":
-        words += f", {serving.overlap} overlap"
-    return words
+    return words + exchange_words(serving)
+
+
+def exchange_words(asked: Serving | Question) -> str:
+    """Comma, 32 redundant experts, two-batch overlap; nothing where experts are exchanged plainly."""
+    words = f", {counted(asked.redundant_experts, 'redundant expert')}" if asked.redundant_experts else ""
+    return words + (f", {asked.overlap} overlap" if asked.overlap != "none" else "")
 
 
 def formats_words(plan: Plan) -> str:
