@@ -178,7 +178,7 @@ def draft_step(pool: Pool, workload: Workload, running: ArrayLike) -> StepTime |
         return None
     sequences = np.asarray(running, dtype=float) / pool.micro_batches_per_worker
     # The last stage of a pipeline drafts.
-    layout = replace(pool.layout, pp=np.ones_like(pool.layout.pp))
+    layout = pool.layout.last_stage
     load = decode_load(sequences, workload.isl, workload.last_context, padded=pool.padded_batch)
     return step_time(small, layout, load)
 

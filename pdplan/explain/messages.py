@@ -9,7 +9,8 @@ from pdplan.explain.sources import ENGINE_FORMAT
 from pdplan.explain.writer import Writer, used_in
 from pdplan.laws.experts import REFERENCE_RANKS, busiest_exchange_factor
 from pdplan.ops import Message
-from pdplan.step import BINDING_TERMS, Term, exchange_s
+from pdplan.step import BINDING_TERMS, Term
+from pdplan.step_messages import takes_bulk_kernels
 
 _UNITS = {
     "m": "tokens",
@@ -255,7 +256,7 @@ def _expert_exchange(writer: Writer, message: Message, group: str, size: Quantit
     used = {"n_t": own, "k": chosen, "r": inside, "d": domains, "b": size, "U": sources.scale_up()} | _out(
         writer
     )
-    bulk = bool(number(exchange_s(message, links)[1]))
+    bulk = bool(number(takes_bulk_kernels(message, links)))
     if bulk:
         start, efficiency = links.bulk_expert_latency_s, links.bulk_expert_efficiency
         used["R"] = sources.plan(number(message.ranks), "ranks")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,48 +11,35 @@ from pdplan.architecture.feed_forward import Experts
 from pdplan.formats import Formats
 from pdplan.laws.experts import busiest_rank_factor, busiest_rank_touched, expected_touched_experts
 from pdplan.laws.roofline import Array
-from pdplan.layout import Layout, Load
-from pdplan.ops.kinds import ACTIVATION_BYTES, Message, Op, Routing
+from pdplan.layout import Layout, Load, Phases
+from pdplan.ops.kinds import ACTIVATION_BYTES, Product, Routing, Sending, Work
 from pdplan.ops.products import all_reduce, gemm
 
 
-def expert_ops(
-    block: Experts,
-    layers: float,
-    hidden: int,
-    formats: Formats,
-    layout: Layout,
-    load: Load,
-    routing: Routing,
-) -> Iterator[Op]:
-    for matrix in block.matrices(hidden):
-        yield gemm(matrix, layers, formats, layout, load.rows)
-    tokens = load.tokens  # what pads a graph goes to no expert
-    everyone = tokens * layout.dp  # every attention rank's tokens meet the same experts
-    assignments = everyone * block.per_token
-    factor = busiest_rank_factor(layout.ep, assignments, block.experts, routing.skew)
-    touched = expected_touched_experts(everyone, block.experts, block.per_token, routing.skew)
-    touched_here = busiest_rank_touched(layout.ep, touched, block.experts)
-    rows = assignments / layout.ep * factor
-    # Quantising and sorting the input happens once, before the first product; without
-    # attention-dp every rank passes over all copies and keeps its own experts'.
-    passed = np.where(layout.dp > 1, rows, assignments)
-    for matrix in block.expert_matrices(hidden):
-        k, n = float(matrix.rows), float(matrix.columns)
-        share = k * n / layout.expert_tp
-        yield Op(
-            name=f"{matrix.name} (experts)",
-            family="experts",
-            dtype=formats.arithmetic("experts"),
-            layers=layers,
-            flop=2.0 * rows * share,
-            stored_bytes=touched_here * share * formats.weight_bytes("experts"),
-            activation_bytes=rows
-            * np.where(matrix.split == "columns", k + n / layout.expert_tp, k / layout.expert_tp + n)
-            * ACTIVATION_BYTES,
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RoutedRows:
+    """What experts of a block have to do in a step, on the busiest rank: called with the step's load."""
+
+    block: Experts
+    layout: Layout
+    skew: float
+
+    def __call__(self, load: Load) -> Work:
+        block, layout, skew = self.block, self.layout, self.skew
+        tokens = load.tokens  # what pads a graph goes to no expert
+        everyone = tokens * layout.dp  # every attention rank's tokens meet the same experts
+        assignments = everyone * block.per_token
+        factor = busiest_rank_factor(layout.ep, assignments, block.experts, skew)
+        touched = expected_touched_experts(everyone, block.experts, block.per_token, skew)
+        touched_here = busiest_rank_touched(layout.ep, touched, block.experts)
+        rows = assignments / layout.ep * factor
+        # Quantising and sorting the input happens once, before the first product; without
+        # attention-dp every rank passes over all copies and keeps its own experts'.
+        passed = np.where(layout.dp > 1, rows, assignments)
+        return Work(
             rows=rows,
             groups=touched_here,
-            input_bytes=passed * k * ACTIVATION_BYTES if matrix.split == "columns" else None,
+            passed=passed,
             inputs={
                 "m": tokens,
                 "dp": layout.dp,
@@ -60,12 +48,38 @@ def expert_ops(
                 "E": block.experts,
                 "A": assignments,
                 "ep": layout.ep,
-                "skew": routing.skew,
+                "skew": skew,
                 "f": factor,
                 "X": touched,
                 "Y": touched_here,
                 "R": rows,
                 "R_in": passed,
+            },
+        )
+
+
+def expert_products(
+    block: Experts, layers: float, hidden: int, formats: Formats, layout: Layout, routing: Routing
+) -> Iterator[Product]:
+    for matrix in block.matrices(hidden):
+        yield gemm(matrix, layers, formats, layout)
+    work = RoutedRows(block=block, layout=layout, skew=routing.skew)
+    for matrix in block.expert_matrices(hidden):
+        k, n = float(matrix.rows), float(matrix.columns)
+        share = k * n / layout.expert_tp
+        columns = matrix.split == "columns"
+        yield Product(
+            name=f"{matrix.name} (experts)",
+            family="experts",
+            dtype=formats.arithmetic("experts"),
+            layers=layers,
+            work=work,
+            flop=2.0 * share,
+            stored_bytes=share * formats.weight_bytes("experts"),
+            activation_bytes=(k + n / layout.expert_tp if columns else k / layout.expert_tp + n)
+            * ACTIVATION_BYTES,
+            input_bytes=np.asarray(k * ACTIVATION_BYTES) if columns else None,
+            inputs={
                 "K": matrix.rows,
                 "N": matrix.columns,
                 "s": layout.expert_tp,
@@ -75,65 +89,66 @@ def expert_ops(
             counted={
                 "flop": "2*R*K*N/s",
                 "stored_bytes": "Y*K*N/s*w",
-                "activation_bytes": "R*(K+N/s)*a" if matrix.split == "columns" else "R*(K/s+N)*a",
+                "activation_bytes": "R*(K+N/s)*a" if columns else "R*(K/s+N)*a",
                 "input_bytes": "R_in*K*a",
             },
         )
 
 
-def expert_messages(
-    block: Experts, layers: float, hidden: int, layout: Layout, load: Load, routing: Routing
-) -> list[Message]:
+def expert_sendings(
+    block: Experts, layers: float, hidden: int, layout: Layout, phases: Phases, routing: Routing
+) -> list[Sending]:
     """Experts inside one tp group need the all-reduce only; attention-dp sends tokens to experts and back."""
-    tokens = load.tokens
     spread = layout.dp > 1
     exchanged = spread & (layout.ep > 1) & (not routing.gathered)
     width = block.latent_size or hidden
 
-    def exchange(name: str, element_bytes: float) -> Message:
-        return Message(
+    def exchange(name: str, element_bytes: float) -> Sending:
+        return Sending(
             name=name,
             exchange="expert_exchange",
             layers=layers,
-            message_bytes=np.asarray(width * element_bytes),
+            carried="tokens",
+            bytes_each=width * element_bytes,
             ranks=layout.ep,
-            tokens=tokens / layout.tp,  # each tp rank sends its share of the rank's tokens
+            shared=layout.tp,  # each tp rank sends its share of the rank's tokens
             per_token=block.per_token,
             group_limit=block.routed_groups,
-            deduplicate=load.has_prefill,
+            deduplicate=phases.prefill,
             spread=layout.expert_tp,
             mask=exchanged,
-            uneven=load.has_decode,
-            inputs={"m": tokens, "tp": layout.tp, "H": width, "w": element_bytes},
+            uneven=phases.decode,
+            inputs={"tp": layout.tp, "H": width, "w": element_bytes},
             counted="H*w",
         )
 
-    def gathering(name: str, times: float, ranks: Array, element_bytes: float, holders: Array) -> Message:
+    def gathering(name: str, times: float, ranks: Array, element_bytes: float, holders: Array) -> Sending:
         """All tokens of a worker, over `ranks` that share the experts of one of `holders` groups."""
-        return Message(
+        return Sending(
             name=name,
             exchange="all_gather",
             layers=times * layers,
-            message_bytes=load.rows * layout.dp * width * element_bytes / holders,
+            carried="rows",
+            bytes_each=layout.dp * width * element_bytes / holders,
             ranks=ranks,
             mask=spread & (ranks > 1),
-            uneven=load.has_decode,
-            inputs={"m": load.rows, "dp": layout.dp, "H": width, "a": element_bytes, "ep": holders},
+            uneven=phases.decode,
+            inputs={"dp": layout.dp, "H": width, "a": element_bytes, "ep": holders},
             counted="m*dp*H*a/ep",
         )
 
-    messages = [all_reduce("experts all-reduce", layers, load.rows, hidden, layout, mask=~spread)]
+    sendings = [all_reduce("experts all-reduce", layers, hidden, layout, mask=~spread)]
     if routing.gathered:
         everyone, one = layout.tp * layout.dp, np.ones(())
         # Tokens travel as their products read them if that is four bits, else as they are.
         gathered = routing.dispatch_bytes if routing.dispatch_bytes < 1 else ACTIVATION_BYTES
         return [
-            *messages,
+            *sendings,
             gathering("tokens all-gather", 1, everyone, gathered, one),
             gathering("tokens reduce-scatter", 1, everyone, ACTIVATION_BYTES, one),
         ]
     return [
-        *messages,
+        *sendings,
         exchange("expert dispatch", routing.dispatch_bytes),
         exchange("expert combine", routing.combine_bytes),
         gathering("tokens all-gather and reduce-scatter", 2, layout.expert_tp, ACTIVATION_BYTES, layout.ep),

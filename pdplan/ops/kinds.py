@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
+from pdplan.laws.kernel import Counts
 from pdplan.laws.roofline import Array
+from pdplan.layout import Load
 
 Family = Literal[
     "gemm",
@@ -90,6 +94,132 @@ class Message:
     """The arithmetic over `inputs` that gave `message_bytes`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a step gives products to do: arrays over layouts and loads."""
+
+    rows: Array
+    groups: Array | None = None
+    """Matrices touched, of a grouped product."""
+    passed: Array | None = None
+    """Rows of the input that are quantised; None: as many as are multiplied."""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    """The numbers that these were made of, by symbol."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """A kernel whose counts grow with the rows of its work: what one row takes, which the layout decides."""
+
+    name: str
+    family: Family
+    dtype: str
+    layers: float
+    work: Callable[[Load], Work]
+    """Of a step; products of one function have their work in common."""
+    flop: Array
+    """Of one row; so `activation_bytes` and `input_bytes`."""
+    stored_bytes: Array
+    """Of one matrix."""
+    activation_bytes: Array
+    depth: Array | float | None = None
+    input_bytes: Array | None = None
+    fills_tiles: bool = True
+    """Whether a tile that its rows do not fill costs a whole one."""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    counted: Mapping[str, str] = field(default_factory=dict)
+
+    def counts(self, work: Work) -> Counts:
+        """What so much work takes: flop = rows · flop of a row, and so on."""
+        rows, passed = work.rows, work.rows if work.passed is None else work.passed
+        return Counts(
+            flop=rows * self.flop,
+            stored_bytes=self.stored_bytes if work.groups is None else work.groups * self.stored_bytes,
+            activation_bytes=rows * self.activation_bytes,
+            rows=rows if self.fills_tiles else None,
+            groups=work.groups,
+            depth=self.depth,
+            input_bytes=None if self.input_bytes is None else passed * self.input_bytes,
+        )
+
+    def op(self, load: Load) -> Op:
+        """The kernel of one step, with the numbers that its counts were made of."""
+        work = self.work(load)
+        counts = self.counts(work)
+        return Op(
+            name=self.name,
+            family=self.family,
+            dtype=self.dtype,
+            layers=self.layers,
+            **{name: getattr(counts, name) for name in _COUNTS},
+            inputs={**work.inputs, **self.inputs},
+            counted=self.counted,
+        )
+
+
+_COUNTS = ("flop", "stored_bytes", "activation_bytes", "rows", "groups", "depth", "input_bytes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """A kernel whose counts each load makes anew: attention, recurrent states."""
+
+    family: Family
+    layers: float
+    op: Callable[[Load], Op]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sending:
+    """A collective whose messages grow with a step's tokens: what one of them takes, see `Message`."""
+
+    name: str
+    exchange: Exchange
+    layers: float
+    carried: Literal["rows", "tokens", "outputs"]
+    """What of the load it carries."""
+    bytes_each: Array | float
+    ranks: Array
+    symbol: str = "m"
+    """Of what it carries, in `counted`."""
+    shared: Array | float = 1.0
+    """Ranks that send a share each of what is carried to experts."""
+    per_token: int = 0
+    group_limit: int | None = None
+    deduplicate: bool = False
+    spread: Array | None = None
+    mask: Array | None = None
+    uneven: bool = False
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    counted: str = ""
+
+    @property
+    def size_each(self) -> Array:
+        """Bytes that one rank sends for each of what is carried: α–β laws are linear in them."""
+        return np.asarray(self.bytes_each / self.shared)
+
+    def message(self, load: Load) -> Message:
+        """The collective of one step, with the numbers that its size was made of."""
+        carried = getattr(load, self.carried)
+        routed = self.exchange == "expert_exchange"
+        return Message(
+            name=self.name,
+            exchange=self.exchange,
+            layers=self.layers,
+            message_bytes=np.asarray(self.bytes_each if routed else carried * self.bytes_each),
+            ranks=self.ranks,
+            tokens=carried / self.shared if routed else None,
+            per_token=self.per_token,
+            group_limit=self.group_limit,
+            deduplicate=self.deduplicate,
+            spread=self.spread,
+            mask=self.mask,
+            uneven=self.uneven,
+            inputs={self.symbol: carried, **self.inputs},
+            counted=self.counted,
+        )
+
+
 Block = tuple[Literal["mixer", "feed_forward", "layers", "last", "hop"], int]
 """What an op or message belongs to: one of the stack's mixers or feed-forward blocks by its place there, all
 layers alike, the last stage of a pipeline, or the way from a stage to the next."""
@@ -97,17 +227,19 @@ layers alike, the last stage of a pipeline, or the way from a stage to the next.
 
 @dataclass(frozen=True, kw_only=True)
 class Forward:
-    """Every op and message of one forward step, and the block that each belongs to."""
+    """Every kernel and collective of one forward step, and the block that each belongs to."""
 
-    ops: list[Op] = field(default_factory=list)
-    messages: list[Message] = field(default_factory=list)
-    op_blocks: list[Block] = field(default_factory=list)
-    message_blocks: list[Block] = field(default_factory=list)
+    kernels: list[Product | Kernel] = field(default_factory=list)
+    sendings: list[Sending] = field(default_factory=list)
+    kernel_blocks: list[Block] = field(default_factory=list)
+    sending_blocks: list[Block] = field(default_factory=list)
 
-    def add(self, block: Block, ops: Iterable[Op], messages: Iterable[Message] = ()) -> None:
+    def add(
+        self, block: Block, kernels: Iterable[Product | Kernel], sendings: Iterable[Sending] = ()
+    ) -> None:
         for found, blocks, more in (
-            (self.ops, self.op_blocks, ops),
-            (self.messages, self.message_blocks, messages),
+            (self.kernels, self.kernel_blocks, kernels),
+            (self.sendings, self.sending_blocks, sendings),
         ):
             found.extend(more)  # type: ignore[arg-type]
             blocks += [block] * (len(found) - len(blocks))
