@@ -22,7 +22,7 @@ from pdplan.layout import Layout, Load, Phases
 from pdplan.ops import Block, Product, Sending, forward
 from pdplan.setting import Setting, routing_of
 from pdplan.step_kernels import One, Together
-from pdplan.step_messages import Alike, alike, happens
+from pdplan.step_messages import Alike, alike, happens, law_key
 from pdplan.terms import BINDING_TERMS, Term, Timed
 
 __all__ = [
@@ -144,28 +144,25 @@ class _Prepared(NamedTuple):
 @lru_cache(maxsize=32)
 def _prepared(setting: Setting, layout: Layout, phases: Phases) -> _Prepared:
     found = forward(setting.stack, setting.formats, layout, phases, routing_of(setting))
-    axes = max(np.ndim(x) for x in (layout.tp, layout.pp, layout.dp, layout.ep))
+    shape = np.broadcast_shapes(*(np.shape(x) for x in (layout.tp, layout.pp, layout.dp, layout.ep)))
     parts: list[Together | One | Alike] = []
     together: dict[object, list[tuple[int, Product]]] = {}
     for place, kernel in enumerate(found.kernels):
         if isinstance(kernel, Product):
-            alike_in = (kernel.family, kernel.dtype, kernel.work, kernel.depth is None)
+            alike_in = (kernel.family, kernel.dtype, kernel.work, kernel.each.depth is None)
             together.setdefault(alike_in, []).append((place, kernel))
         else:
             parts.append(One(setting=setting, prompts=phases.prefill, place=place, kernel=kernel))
     for members in together.values():
         places, products = zip(*members, strict=True)
         parts.append(
-            Together(setting=setting, prompts=phases.prefill, axes=axes, places=places, members=products)
+            Together(setting=setting, prompts=phases.prefill, shape=shape, places=places, members=products)
         )
     blocks = list(found.kernel_blocks)
     equal: dict[object, list[tuple[int, Sending]]] = {}
     for sending, block in zip(found.sendings, found.sending_blocks, strict=True):
         if happens(sending):
-            size, ranks = sending.bytes_each, id(sending.ranks)
-            # Arrays are taken as equal where they are one: others are evaluated twice.
-            key = (sending.exchange, sending.carried, ranks, size if np.isscalar(size) else id(size))
-            equal.setdefault(key, []).append((len(blocks), sending))
+            equal.setdefault(law_key(sending), []).append((len(blocks), sending))
             blocks.append(block)
     parts += [alike(members, setting.constants) for members in equal.values()]
     return _Prepared(

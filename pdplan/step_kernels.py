@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pdplan.formats import peak_type
-from pdplan.laws.kernel import Rates, kernel_time
+from pdplan.laws.kernel import Counts, Rates, kernel_time
 from pdplan.laws.roofline import Array, Roofline
 from pdplan.layout import Load
 from pdplan.ops import Family, Kernel, Op, Product
 from pdplan.setting import Setting
 from pdplan.terms import Term, Timed
 
-ROOM = 1 << 15
-"""Numbers of one count that are worked on at a time: more do not stay near the processor."""
+ROOM = 1 << 12
+"""Numbers of one count that are worked on at a time: 32 KB, as much as stays near a processor."""
 
 
 def law_of(setting: Setting, kernel: Product | Op) -> tuple[Roofline, Rates]:
@@ -81,7 +81,7 @@ class One:
 class _Stack(NamedTuple):
     """Products along a leading axis, and what each counts in a step."""
 
-    product: Product
+    each: Counts
     slower: Array
     starts_s: Array
 
@@ -92,7 +92,7 @@ class Together:
 
     setting: Setting
     prompts: bool
-    axes: int
+    shape: tuple[int, ...]
     """Of layouts."""
     places: tuple[int, ...]
     members: tuple[Product, ...]
@@ -104,13 +104,13 @@ class Together:
                 yield from one.times(load)
             return
         law, rates = law_of(self.setting, self.members[0])
-        stacked, slower, starts = self._stack(max(np.ndim(work.rows), self.axes))
-        each, compute, memory = kernel_time(stacked.counts(work), rates, law)
-        totals = slower * (each - law.overhead_s) + starts
+        stack = self._stack(max(np.ndim(work.rows), len(self.shape)))
+        each, compute, memory = kernel_time(work.counts(stack.each), rates, law)
+        totals = stack.slower * (each - law.overhead_s) + stack.starts_s
 
         def term(index: int) -> Term:
-            parts = (slower[index] * part[index] for part in (compute, memory))
-            return kernel_term(self.members[index].op(load), (totals[index], *parts), starts[index])
+            parts = (stack.slower[index] * part[index] for part in (compute, memory))
+            return kernel_term(self.members[index].op(load), (totals[index], *parts), stack.starts_s[index])
 
         yield Timed(self.places, list(totals), term)
 
@@ -127,26 +127,37 @@ class Together:
         """The products for results of so many axes, of which those of layouts are the last."""
         if axes not in self._stacks:
             first, law = self.members[0], law_of(self.setting, self.members[0])[0]
+            counts = [m.each for m in self.members]
 
-            def stacked(name: str) -> Array:
-                return _stacked([getattr(m, name) for m in self.members], axes)
+            def stacked(values: list[Any]) -> Array:
+                return _stacked(values, self.shape, axes)
 
-            some_input = any(m.input_bytes is not None for m in self.members)
-            product = replace(
-                first,
-                flop=stacked("flop"),
-                stored_bytes=stacked("stored_bytes"),
-                activation_bytes=stacked("activation_bytes"),
-                depth=None if first.depth is None else stacked("depth"),
-                input_bytes=stacked("input_bytes") if some_input else None,
+            def asked_for(constant: float, values: list[Any]) -> Array | None:
+                """None where the law has no such term, or no product has what it is of."""
+                if not constant or all(x is None for x in values):
+                    return None
+                return stacked([0.0 if x is None else x for x in values])
+
+            moved = asked_for(law.activation_traffic, [c.activation_bytes for c in counts])
+            each = Counts(
+                flop=stacked([c.flop for c in counts]),
+                stored_bytes=stacked([c.stored_bytes for c in counts]),
+                activation_bytes=0.0 if moved is None else moved,
+                rows=first.each.rows,
+                depth=asked_for(law.depth_s, [c.depth for c in counts]),
+                input_bytes=asked_for(law.input_traffic, [c.input_bytes for c in counts]),
             )
             slower = [scale_of(self.setting, m.family, m.layers, self.prompts) for m in self.members]
             starts = [start_s(self.setting, law, m.layers) for m in self.members]
-            self._stacks[axes] = _Stack(product, _stacked(slower, axes), _stacked(starts, axes))
+            self._stacks[axes] = _Stack(each, stacked(slower), stacked(starts))
         return self._stacks[axes]
 
 
-def _stacked(values: Sequence[Any], axes: int) -> Array:
-    """Arrays over layouts, side by side along an axis before `axes` others; None counts nothing."""
-    found = np.stack(np.broadcast_arrays(*(0.0 if x is None else x for x in values)))
-    return found.reshape(len(values), *(1,) * (axes - found.ndim + 1), *found.shape[1:])
+def _stacked(values: list[Any], shape: tuple[int, ...], axes: int) -> Array:
+    """Numbers or arrays over layouts side by side, along an axis before `axes` others."""
+    if not any(isinstance(x, np.ndarray) for x in values):
+        return np.array(values, dtype=float).reshape(-1, *(1,) * axes)
+    found = np.empty((len(values), *shape))
+    for index, value in enumerate(values):
+        found[index] = value
+    return found.reshape(-1, *(1,) * (axes - len(shape)), *shape)

@@ -1,13 +1,14 @@
-"""Collectives of a step: α–β laws of the size of their messages, one evaluation for equal ones."""
+"""Collectives of a step: α–β laws of the size of their messages, evaluated once for equal ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from pdplan.efficiency import Constants
+from pdplan.efficiency import Constants, Engine
 from pdplan.laws.collectives import (
     Line,
     Links,
@@ -27,57 +28,77 @@ from pdplan.terms import Term, Timed
 
 def happens(sending: Sending) -> bool:
     """Whether any layout has the collective."""
-    several = np.asarray(sending.ranks) > 1
-    return bool(np.any(several if sending.mask is None else several & sending.mask))
+    several = sending.ranks > 1
+    return bool((several if sending.mask is None else several & sending.mask).any())
+
+
+class _Counted(NamedTuple):
+    """How a collective counts in a step: times the seconds of its law, and what it waits for besides."""
+
+    size: int
+    """Which of the group's."""
+    times: Array
+    wait_s: Array | None
+
+
+def law_key(sending: Sending) -> tuple[object, ...]:
+    """Equal for collectives of one law; arrays are taken as equal where they are one."""
+    experts = sending.per_token, sending.group_limit, sending.deduplicate, id(sending.spread)
+    return sending.exchange, id(sending.ranks), *experts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Alike:
-    """Collectives of one law and one size, each with its place among the step's terms."""
+    """Collectives of one law, each with its place among the step's terms."""
 
     law: Callable[[Array], Array]
     """From bytes to seconds."""
     places: tuple[int, ...]
     members: tuple[Sending, ...]
-    slower: tuple[Array, ...]
-    """Times that the law's seconds count in a step."""
-    waits_s: tuple[Array | None, ...]
-    """What the collective waits for besides, over all layers."""
+    sizes: tuple[tuple[str, Array], ...]
+    """What of a load they carry, and bytes of each of that: equal ones once."""
+    counted: tuple[_Counted, ...]
 
     def times(self, load: Load) -> Iterator[Timed]:
-        first = self.members[0]
-        each = self.law(first.size_each * getattr(load, first.carried))
+        seconds = [self.law(size * getattr(load, carried)) for carried, size in self.sizes]
         totals = [
-            slower * each if wait is None else slower * each + wait
-            for slower, wait in zip(self.slower, self.waits_s, strict=True)
+            own.times * seconds[own.size]
+            if own.wait_s is None
+            else own.times * seconds[own.size] + own.wait_s
+            for own in self.counted
         ]
         yield Timed(self.places, totals, lambda i: _term(self.members[i].message(load), totals[i]))
 
 
 def alike(sendings: list[tuple[int, Sending]], constants: Constants) -> Alike:
-    """Collectives of one law and size, by their places."""
-    first = sendings[0][1]
-    engine = constants.engine
-    slower, waits = [], []
-    for _, sending in sendings:
-        ranks = np.asarray(sending.ranks)
-        times = sending.layers if sending.mask is None else np.where(sending.mask, sending.layers, 0.0)
-        slower.append(
-            np.asarray(times * busiest_exchange_factor(engine.exchange_imbalance, ranks))
-            if sending.uneven
-            else np.asarray(times)
-        )
-        wait = 0.0 if sending.exchange == "stage_hop" else engine.collective_wait_s
-        if sending.exchange == "expert_exchange":
-            wait += engine.exchange_wait_s
-        waits.append(np.where(ranks > 1, times * wait, 0.0) if wait else None)
+    """Collectives of one law, by their places."""
+    members = tuple(sending for _, sending in sendings)
+    sizes: dict[object, tuple[str, Array]] = {}
+    counted = []
+    for sending in members:
+        each = sending.bytes_each
+        # As in `law_key`: what is equal by chance is evaluated twice.
+        key = (sending.carried, id(each) if isinstance(each, np.ndarray) else each)
+        sizes.setdefault(key, (sending.carried, sending.size_each))
+        times, wait = _times(sending, constants.engine)
+        counted.append(_Counted(list(sizes).index(key), times, wait))
     return Alike(
-        law=_law(first, constants.links),
+        law=_law(members[0], constants.links),
         places=tuple(place for place, _ in sendings),
-        members=tuple(sending for _, sending in sendings),
-        slower=tuple(slower),
-        waits_s=tuple(waits),
+        members=members,
+        sizes=tuple(sizes.values()),
+        counted=tuple(counted),
     )
+
+
+def _times(sending: Sending, engine: Engine) -> tuple[Array, Array | None]:
+    """How often a collective's law counts, and what it waits for besides [s], over all layers."""
+    layers = np.asarray(sending.layers if sending.mask is None else sending.mask * sending.layers)
+    wait = 0.0 if sending.exchange == "stage_hop" else engine.collective_wait_s
+    if sending.exchange == "expert_exchange":
+        wait += engine.exchange_wait_s
+    uneven = busiest_exchange_factor(engine.exchange_imbalance, sending.ranks) if sending.uneven else 1.0
+    return layers * uneven, layers * (sending.ranks > 1) * wait if wait else None
 
 
 def _law(sending: Sending, links: Links) -> Callable[[Array], Array]:

@@ -12,6 +12,7 @@ from pdplan.architecture.counts import AttentionCore, Matrix, RecurrentState
 from pdplan.architecture.mixers import Latent, Mixer
 from pdplan.formats import Formats
 from pdplan.laws.attention import attention_flop, cache_read_bytes, causal_pairs, mean_clipped_context
+from pdplan.laws.kernel import Counts
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load, Phases
 from pdplan.ops.kinds import ACTIVATION_BYTES, SCORE_BYTES, Family, Kernel, Op, Product, Work
@@ -90,11 +91,14 @@ def _latent_up(
             dtype="bf16",
             layers=layers,
             work=absorbed,
-            flop=2.0 * each,
-            stored_bytes=np.asarray(each * ACTIVATION_BYTES),
-            activation_bytes=heads * (mixer.kv_lora_rank + width) * ACTIVATION_BYTES,
-            depth=np.asarray(float(depth)),
-            input_bytes=heads * depth * ACTIVATION_BYTES,
+            each=Counts(
+                flop=2.0 * each,
+                stored_bytes=each * ACTIVATION_BYTES,
+                activation_bytes=heads * (mixer.kv_lora_rank + width) * ACTIVATION_BYTES,
+                rows=1.0,
+                depth=float(depth),
+                input_bytes=heads * depth * ACTIVATION_BYTES,
+            ),
             inputs={"h": heads, "c": mixer.kv_lora_rank, "d": width, "a": ACTIVATION_BYTES},
             counted={
                 "flop": "2*m*h*c*d",

@@ -10,6 +10,7 @@ import numpy as np
 from pdplan.architecture.feed_forward import Experts
 from pdplan.formats import Formats
 from pdplan.laws.experts import busiest_rank_factor, busiest_rank_touched, expected_touched_experts
+from pdplan.laws.kernel import Counts
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load, Phases
 from pdplan.ops.kinds import ACTIVATION_BYTES, Product, Routing, Sending, Work
@@ -74,11 +75,14 @@ def expert_products(
             dtype=formats.arithmetic("experts"),
             layers=layers,
             work=work,
-            flop=2.0 * share,
-            stored_bytes=share * formats.weight_bytes("experts"),
-            activation_bytes=(k + n / layout.expert_tp if columns else k / layout.expert_tp + n)
-            * ACTIVATION_BYTES,
-            input_bytes=np.asarray(k * ACTIVATION_BYTES) if columns else None,
+            each=Counts(
+                flop=2.0 * share,
+                stored_bytes=share * formats.weight_bytes("experts"),
+                activation_bytes=(k + n / layout.expert_tp if columns else k / layout.expert_tp + n)
+                * ACTIVATION_BYTES,
+                rows=1.0,
+                input_bytes=k * ACTIVATION_BYTES if columns else None,
+            ),
             inputs={
                 "K": matrix.rows,
                 "N": matrix.columns,

@@ -106,6 +106,19 @@ class Work:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     """The numbers that these were made of, by symbol."""
 
+    def counts(self, each: Counts) -> Counts:
+        """What so much work takes, from what one row and one matrix take: flop = rows · flop of a row."""
+        passed = self.rows if self.passed is None else self.passed
+        return Counts(
+            flop=self.rows * each.flop,
+            stored_bytes=each.stored_bytes if self.groups is None else self.groups * each.stored_bytes,
+            activation_bytes=self.rows * each.activation_bytes,
+            rows=None if each.rows is None else self.rows,
+            groups=self.groups,
+            depth=each.depth,
+            input_bytes=None if each.input_bytes is None else passed * each.input_bytes,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Product:
@@ -117,35 +130,15 @@ class Product:
     layers: float
     work: Callable[[Load], Work]
     """Of a step; products of one function have their work in common."""
-    flop: Array
-    """Of one row; so `activation_bytes` and `input_bytes`."""
-    stored_bytes: Array
-    """Of one matrix."""
-    activation_bytes: Array
-    depth: Array | float | None = None
-    input_bytes: Array | None = None
-    fills_tiles: bool = True
-    """Whether a tile that its rows do not fill costs a whole one."""
+    each: Counts
+    """FLOP and bytes of one row, stored bytes of one matrix; `rows` is 1, or None where no tile is filled."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
     counted: Mapping[str, str] = field(default_factory=dict)
-
-    def counts(self, work: Work) -> Counts:
-        """What so much work takes: flop = rows · flop of a row, and so on."""
-        rows, passed = work.rows, work.rows if work.passed is None else work.passed
-        return Counts(
-            flop=rows * self.flop,
-            stored_bytes=self.stored_bytes if work.groups is None else work.groups * self.stored_bytes,
-            activation_bytes=rows * self.activation_bytes,
-            rows=rows if self.fills_tiles else None,
-            groups=work.groups,
-            depth=self.depth,
-            input_bytes=None if self.input_bytes is None else passed * self.input_bytes,
-        )
 
     def op(self, load: Load) -> Op:
         """The kernel of one step, with the numbers that its counts were made of."""
         work = self.work(load)
-        counts = self.counts(work)
+        counts = work.counts(self.each)
         return Op(
             name=self.name,
             family=self.family,

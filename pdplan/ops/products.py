@@ -11,6 +11,7 @@ from pdplan.architecture.counts import Matrix
 from pdplan.architecture.feed_forward import Experts
 from pdplan.architecture.stack import Stack
 from pdplan.formats import Formats
+from pdplan.laws.kernel import Counts
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load
 from pdplan.ops.kinds import ACTIVATION_BYTES, SUM_BYTES, Product, Sending, Work
@@ -24,6 +25,18 @@ def step_rows(load: Load) -> Work:
 def output_rows(load: Load) -> Work:
     """Rows of the LM head."""
     return Work(rows=load.outputs, inputs={"m": load.outputs})
+
+
+def product_counts(k: Array | float, n: Array | float, weight_bytes: float) -> Counts:
+    """What one row takes of a product with a matrix of k · n, and what the matrix does."""
+    return Counts(
+        flop=2.0 * k * n,
+        stored_bytes=k * n * weight_bytes,
+        activation_bytes=(k + n) * ACTIVATION_BYTES,
+        rows=1.0,
+        depth=k,
+        input_bytes=k * ACTIVATION_BYTES,
+    )
 
 
 def shards(matrix: Matrix, layout: Layout) -> Array:
@@ -73,11 +86,7 @@ def joint_gemm(together: Sequence[Matrix], layers: float, formats: Formats, layo
         dtype=formats.arithmetic(first.part),
         layers=layers,
         work=step_rows,
-        flop=np.asarray(2.0 * k * n),
-        stored_bytes=np.asarray(k * n * formats.weight_bytes(first.part)),
-        activation_bytes=np.asarray((k + n) * ACTIVATION_BYTES),
-        depth=k,
-        input_bytes=np.asarray(k * ACTIVATION_BYTES),
+        each=product_counts(k, n, formats.weight_bytes(first.part)),
         inputs={"K": first.rows, **inputs} | {"w": formats.weight_bytes(first.part), "a": ACTIVATION_BYTES},
         counted={
             "flop": f"2*m*K*({columns})",
@@ -106,11 +115,7 @@ def gemm(
         dtype=formats.arithmetic(matrix.part),
         layers=layers,
         work=work,
-        flop=np.asarray(2.0 * k * n),
-        stored_bytes=np.asarray(k * n * formats.weight_bytes(matrix.part)),
-        activation_bytes=np.asarray((k + n) * ACTIVATION_BYTES),
-        depth=k,
-        input_bytes=np.asarray(k * ACTIVATION_BYTES),
+        each=product_counts(k, n, formats.weight_bytes(matrix.part)),
         inputs={
             "K": matrix.rows,
             "N": matrix.columns,
@@ -188,10 +193,7 @@ def elementwise(stack: Stack, layout: Layout) -> Product:
         dtype="bf16",
         layers=stack.layers,
         work=step_rows,
-        flop=np.zeros(()),
-        stored_bytes=np.zeros(()),
-        activation_bytes=passes * ACTIVATION_BYTES,
-        fills_tiles=False,
+        each=Counts(flop=0.0, stored_bytes=0.0, activation_bytes=passes * ACTIVATION_BYTES),
         inputs={
             "H": stack.hidden_size,
             "V": widths,
