@@ -25,7 +25,7 @@ def _array(value: ArrayLike) -> Array:
 class Layout:
     """tp, pp, dp, ep of a worker: tp·pp·dp accelerators, experts spread over ep of a stage's tp·dp.
 
-    Arrays are not compared: a layout equals itself only, and is kept by that.
+    Equal where all numbers are: searches come to the same workers on several ways.
     """
 
     tp: Any = 1
@@ -36,6 +36,16 @@ class Layout:
     def __post_init__(self) -> None:
         for name in ("tp", "pp", "dp", "ep"):
             object.__setattr__(self, name, _array(getattr(self, name)))
+
+    @cached_property
+    def _content(self) -> tuple[object, ...]:
+        return tuple((x.shape, x.tobytes()) for x in (self.tp, self.pp, self.dp, self.ep))
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Layout) and self._content == other._content)
+
+    def __hash__(self) -> int:
+        return hash(self._content)
 
     @cached_property
     def gpus(self) -> Array:
