@@ -156,8 +156,8 @@ class Together:
 def _stacked(values: list[Any], shape: tuple[int, ...], axes: int) -> Array:
     """Numbers or arrays over layouts side by side, along an axis before `axes` others."""
     if not any(isinstance(x, np.ndarray) for x in values):
-        return np.array(values, dtype=float).reshape(-1, *(1,) * axes)
+        return np.array(values, dtype=float).reshape(len(values), *(1,) * axes)
     found = np.empty((len(values), *shape))
     for index, value in enumerate(values):
         found[index] = value
-    return found.reshape(-1, *(1,) * (axes - len(shape)), *shape)
+    return found.reshape(len(values), *(1,) * (axes - len(shape)), *shape)
