@@ -20,7 +20,7 @@ from annotated_types import Ge, Gt, Le
 
 from pdplan.efficiency import CONSTANTS_DIRECTORY, Engine, engine_file
 from pdplan.errors import InputError, nearest, quoted_list
-from pdplan.file_kinds import expect
+from pdplan.file_kinds import expect, refuse_table
 from pdplan.files import Document, parse_yaml, read_text, read_yaml
 
 SCHEMA_VERSION = 1
@@ -157,6 +157,10 @@ class CalibrationKeys:
     spread: dict[Literal["colocated", "disaggregated"], dict[str, OwnSpread]] = field(default_factory=dict)
 
 
+_TELLING_RUNS = 5
+"""Of fewer, "8 of 10" is no statement."""
+
+
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """A calibration that was read (or just fitted), with the file's name and hash; one is as itself only."""
@@ -190,8 +194,10 @@ class Calibration:
         """What a user of the calibration should know of a prediction."""
         yield f"engine constants {self.title}"
         if any(self.covers(model, name, engine) for name in hardware):
-            yield from (self._errors(mode) for mode in self.keys.spread)
-        if not self.keys.cross_validation.helped:
+            yield from (words for mode in self.keys.spread if (words := self._errors(mode)))
+        if self.keys.cross_validation.left_out == "nothing":
+            yield f"{self.path}: one run cannot show whether it helps; add runs of another load or layout"
+        elif not self.keys.cross_validation.helped:
             yield f"{self.path}: on runs left out, its predictions were no better than the shipped constants'"
         if self.keys.constants_sha256 != shipped_constants_sha256():
             yield (
@@ -211,11 +217,13 @@ class Calibration:
                 )
 
     def _errors(self, mode: str) -> str:
-        """Between which factors of the prediction 8 of 10 left-out runs of a mode lay."""
+        """Between which factors of the prediction 8 of 10 left-out runs of a mode lay; "" where few tell."""
         titles = {"ttft": "TTFT", "tpot": "TPOT"}
         own = [(title, found) for key, title in titles.items() if (found := self.spread(key, mode))]
         words = [f"{found.at(0.1):.2f} to {found.at(0.9):.2f} times the predicted {t}" for t, found in own]
         count = max((found.runs for _, found in own), default=0)
+        if count < _TELLING_RUNS:
+            return ""
         return f"{self.path}: of its {count:,} {mode} runs, left out, 8 of 10 took {' and '.join(words)}"
 
 
@@ -226,6 +234,7 @@ def read_calibration(path: str | Path) -> Calibration:
 
 @functools.lru_cache(maxsize=64)
 def _parsed(text: str, path: str) -> Calibration:
+    refuse_table(text, path, "calibration")
     document = parse_yaml(text, path)
     version = document.data.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:

@@ -54,6 +54,8 @@ class Comparison:
     notes: tuple[str, ...] = ()
     by_goodput: bool = False
     """No rate was given: rows are sorted by the requests that they serve."""
+    open_formats: bool = False
+    """Each row was searched over several formats, so that its plan's are part of the answer."""
 
     @property
     def best(self) -> Candidate | None:
@@ -105,8 +107,7 @@ def compare_questions(file: Values, flags: Values, catalog: Catalog) -> Comparis
     assert asked is not None
     question = asked.question
     world = replace(asked.world, models=models, accelerators=accelerators, prices=prices)
-    if len(accelerators) > 1:
-        notes = [*(note for note in notes if "catalog prices" not in note), *price_notes(accelerators, world)]
+    notes = [*(note for note in notes if "catalog price" not in note), *price_notes(accelerators, world)]
     return Comparison(
         rows=tuple(_sorted(rows, question.wants_goodput)),
         workload=question.workload,
@@ -115,6 +116,7 @@ def compare_questions(file: Values, flags: Values, catalog: Catalog) -> Comparis
         world=world,
         notes=tuple(dict.fromkeys(notes)),
         by_goodput=question.wants_goodput,
+        open_formats=bool(question.choices),
     )
 
 

@@ -400,19 +400,22 @@ def repriced(metrics: Metrics, usd_per_h: float) -> Metrics:
 
 def evaluate_plan(world: World, plan: Plan, workload: Workload, slo: Slo) -> Metrics:
     """Metrics of one plan: the composition point for a single deployment."""
-    return billed(_evaluate_pools(world, plan, workload, slo), world, plan)
+    return billed(evaluate_pools(world, plan, workload, slo).at(0), world, plan)
 
 
-def _evaluate_pools(world: World, plan: Plan, workload: Workload, slo: Slo) -> Metrics:
-    """Metrics of one plan, every accelerator at its cheapest price."""
+def evaluate_pools(world: World, plan: Plan, workload: Workload, slo: Slo) -> Metrics:
+    """Metrics of one plan, every accelerator at its cheapest price, as arrays.
+
+    The workload's rate and lengths may be arrays of one shape: but for mixes, its metrics for each.
+    """
     money = economics(world, plan.pools)
     if isinstance(plan, Colocated):
         pool = build_pool(world, plan, plan.colocated, "colocated", workload)
-        return evaluate_colocated(pool, workload, slo, money).at(0)
+        return evaluate_colocated(pool, workload, slo, money)
     if isinstance(plan, Mixed):
-        return mixed_metrics(mixed_routes(world, plan, workload, slo), workload, slo, money).at(0)
+        return mixed_metrics(mixed_routes(world, plan, workload, slo), workload, slo, money)
     assert isinstance(plan, Disaggregated)
     prefill = build_pool(world, plan, plan.prefill, "prefill", workload)
     decode = build_pool(world, plan, plan.decode, "decode", workload)
     network = build_network(world, plan.prefill.hardware, plan.decode.hardware)
-    return evaluate_disaggregated(prefill, decode, workload, slo, network, money).at(0)
+    return evaluate_disaggregated(prefill, decode, workload, slo, network, money)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -78,8 +79,10 @@ class Engine:
     """1: under attention-dp every rank gets all tokens, by all-gather, not each expert its own."""
     kernel_time_factor: float = 1.0
     """How much longer kernels run than their law says, on accelerators without kernel tables."""
-    prompt_expert_factor: float = 1.0
-    """How much longer experts' kernels run in a step with prompts, under a back end made for few tokens."""
+    sums_prompts: float = 0.0
+    """1: where ranks gather, the tokens of prompts come by an all-reduce, and so do the experts' sums."""
+    prompt_fp8_flop_per_s: float = math.inf
+    """Most that block-scaled FP8 products of a step with prompts reach, by kernels made for few tokens."""
     partial_ep: float = 1.0
     """1: experts may be spread over a part of the ranks; 0: over all of them or none."""
 
@@ -205,10 +208,6 @@ def _fuse_quantisation(
     provenance[key] = replace(provenance[key], scope=scope)
 
 
-def engine_names() -> tuple[str, ...]:
-    return tuple(engine_file()["engines"])
-
-
 def engine_constants(name: str, generation: str = "", document: Mapping[str, Any] | None = None) -> Engine:
     """Constants of an engine by name, on a generation of accelerators.
 
@@ -287,8 +286,8 @@ def _lineage(generation: str, document: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def as_built(engine: Engine, build: str, document: Mapping[str, Any] | None = None) -> Engine:
-    """The engine as a named build of it: starts and prompts' experts times factors, seconds a sequence added,
-    prompts started operation by operation.
+    """The engine as a named build of it: starts times a factor, seconds a sequence added, a limit of what FP8
+    products of prompts reach, prompts started operation by operation.
 
     `build` is one of the document's `builds`, or empty for the engine of today.
     """
@@ -306,7 +305,7 @@ def as_built(engine: Engine, build: str, document: Mapping[str, Any] | None = No
         engine,
         sequence_overhead_s=engine.sequence_overhead_s + more.get("added_sequence_overhead_s", 0.0),
         kernel_overhead_share=engine.kernel_overhead_share * more.get("kernel_start_factor", 1.0),
-        prompt_expert_factor=engine.prompt_expert_factor * more.get("prompt_expert_factor", 1.0),
+        prompt_fp8_flop_per_s=more.get("prompt_fp8_flop_per_s", engine.prompt_fp8_flop_per_s),
     )
 
 

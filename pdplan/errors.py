@@ -12,7 +12,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_WORD = re.compile(r"[a-z0-9]+")
 
 
 class PdplanError(Exception):
@@ -50,18 +53,24 @@ class UnknownNameError(InputError):
 
 
 def nearest(name: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
-    """The known names that read most like `name`, best first; else those that hold it, shortest first.
+    """The known names that read most like `name`, best first; else those that hold it, shortest first;
+    else those that it holds, longest first.
 
     >>> nearest("h20o", ["h200", "h20", "mi300x"])
     ('h20', 'h200')
     >>> nearest("llama", ["llama-3.1-405b", "llama-3.1-8b", "qwen3-8b"])
     ('llama-3.1-8b', 'llama-3.1-405b')
+    >>> nearest("NVIDIA H200 Tensor Core GPU", ["h20", "h200", "mi300x"])
+    ('h200',)
     """
     by_folded = {k.casefold(): k for k in known}
     wanted = name.casefold().strip()
     close = difflib.get_close_matches(wanted, by_folded, n=limit, cutoff=0.6)
     if not close and len(wanted) > 1:
         close = sorted((k for k in by_folded if wanted in k), key=lambda k: (len(k), k))[:limit]
+    if not close:
+        words = _WORD.findall(wanted)
+        close = sorted((k for k in by_folded if len(k) > 1 and k in words), key=len, reverse=True)[:limit]
     return tuple(by_folded[c] for c in close)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ KINDS = {
     ),
 }
 
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 _OF_A_PLAN = {"plan", "prefill", "decode", "colocated", "workload", "slo"}
 _OF_A_QUESTION = {"hardware", "prefill_hardware", "decode_hardware", "isl", "osl"}
 
@@ -91,10 +92,15 @@ def read_kind(path: str | Path, wanted: str, *also: str) -> Document:
     """The mapping in a YAML file of the kind `wanted` (or `also`)."""
     text = read_text(path)
     name = shown_name(path)
+    refuse_table(text, name, wanted)
+    return expect(parse_yaml(text, name), wanted, *also)
+
+
+def refuse_table(text: str, name: str, wanted: str) -> None:
+    """Raise InputError where a text starts as a CSV table does."""
     table = kind_of_table(text)
     if table is not None:
         raise InputError(f"{name}:1: {_mistaken(table, wanted)}")
-    return expect(parse_yaml(text, name), wanted, *also)
 
 
 def kind_of_table(text: str) -> str | None:
@@ -104,6 +110,13 @@ def kind_of_table(text: str) -> str | None:
     if len(columns) < 2 or not all(c.replace("_", "").isalnum() for c in columns):
         return None
     return "runs" if {"model", "hardware", "isl"} <= set(columns) else "table"
+
+
+def refuse_separators(header: Sequence[str], path: str) -> None:
+    """Raise InputError where a header is one cell, since no comma separates its columns."""
+    for mark, words in _OTHER_SEPARATORS.items() if len(header) == 1 else ():
+        if mark in header[0]:
+            raise InputError(f"{path}:1: {words} separate the columns; save the table with commas")
 
 
 def mistaken_text(text: str, name: str, wanted: str) -> str | None:

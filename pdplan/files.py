@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
@@ -20,6 +21,8 @@ MAX_BYTES = 16 * 2**20
 
 STANDARD_INPUT = "-"
 """As the name of a file to read: what is piped in."""
+
+_TEXT_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|(?<![^\s,{\[])(?P<comment>//|/\*)')
 
 Location = tuple[str | int, ...]
 """Keys and indices that lead from the top of a document to a value."""
@@ -124,6 +127,8 @@ def parse_yaml(text: str, name: str) -> Document:
     ...
     pdplan.errors.InputError: x.yaml:2:1: the key 'a' is here a second time (first in line 1); remove one
     """
+    if text.lstrip()[:1] in ("{", "/"):  # JSON, which is YAML too, but for comments that it has not either
+        _refuse_comments(text, name)
     documents = iter(_documents(text, name))
     first = next(documents, None)
     if first is None:
@@ -132,15 +137,6 @@ def parse_yaml(text: str, name: str) -> Document:
     if second is not None and second.place is not None:
         raise InputError(f"{second.where()}: a second document starts here; keep one document in a file")
     return first
-
-
-def parse_yaml_documents(text: str, name: str) -> list[Document]:
-    """All mappings of a text that holds several documents, as Kubernetes manifests do; empty ones left out.
-
-    >>> [d.data for d in parse_yaml_documents("a: 1\\n---\\n---\\nb: 2", "x.yaml")]
-    [{'a': 1}, {'b': 2}]
-    """
-    return list(_documents(text, name))
 
 
 def read_json(path: str | Path) -> Document:
@@ -167,6 +163,7 @@ def parse_json(text: str, name: str) -> Document:
     try:
         data = json.loads(text, object_pairs_hook=pairs_to_dict)
     except json.JSONDecodeError as problem:
+        _refuse_comments(text, name)
         where = f"{name}:{problem.lineno}:{problem.colno}"
         raise InputError(f"{where}: not valid JSON: {problem.msg}; check commas, quotes and braces") from None
     except _DuplicateKeyError as problem:
@@ -180,6 +177,14 @@ def parse_json(text: str, name: str) -> Document:
     if not isinstance(data, dict):
         raise InputError(f"{name}:1:1: the file holds {describe(data)}; expected a JSON object")
     return Document(path=name, data=data, text=text)
+
+
+def refuse_to_overwrite(path: str | Path, read: Iterable[str | Path], flag: str) -> None:
+    """Raise InputError where a file to write is one of those that the answer is made from."""
+    target = os.path.realpath(path)
+    for source in read:
+        if str(source) != STANDARD_INPUT and os.path.realpath(source) == target:
+            raise InputError(f"{flag}: {path} is what is read; write to another file")
 
 
 def write_atomic(path: str | Path, text: str) -> None:
@@ -223,6 +228,19 @@ def write_atomic(path: str | Path, text: str) -> None:
 
 def _too_large(name: str, most: int) -> InputError:
     return InputError(f"{name}: the file is larger than {most // 2**20} MiB; is this the right file?")
+
+
+def _refuse_comments(text: str, name: str) -> None:
+    """Raise InputError at the first // or /* of a JSON text that stands outside of quotes."""
+    for found in _TEXT_OR_COMMENT.finditer(text):
+        if found["comment"]:
+            line = text.count("\n", 0, found.start()) + 1
+            column = found.start() - text.rfind("\n", 0, found.start())
+            where = f"{name}:{line}:{column}"
+            raise InputError(
+                f"{where}: JSON has no comments, '{found['comment']}' starts one; remove it, or write YAML, "
+                "whose comments start with '#'"
+            )
 
 
 class _DuplicateKeyError(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pdplan.architecture.counts import Part
 from pdplan.architecture.model import BYTES_PER_ELEMENT, Checkpoint
@@ -40,7 +40,12 @@ class Formats:
         return BYTES_PER_ELEMENT[self.kv]
 
     def storage(self, part: Part) -> str:
-        return str(getattr(self.checkpoint, part))
+        return str(self.checkpoint.storage(part))
+
+    @property
+    def of_draft(self) -> Formats:
+        """The same for the layers that draft."""
+        return replace(self, checkpoint=self.checkpoint.of_draft)
 
     def weight_bytes(self, part: Part) -> float:
         """Bytes a stored weight of `part` takes."""

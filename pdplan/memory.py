@@ -56,7 +56,7 @@ def weight_bytes_per_gpu(
     for part in weight_parts(stack, formats, layout, stage):
         total = total + part.bytes
     if draft is not None and stage.last:
-        for part in weight_parts(draft, formats, layout, whole(draft)):
+        for part in weight_parts(draft, formats.of_draft, layout, whole(draft)):
             total = total + part.bytes
     return total
 
@@ -141,7 +141,7 @@ def expert_shards(block: Experts, layout: Layout) -> Array:
 
 def _matrix_part(matrix: Matrix, count: float, formats: Formats, sharing: Array) -> WeightPart:
     return WeightPart(
-        name=f"{matrix.name} ({matrix.part})",
+        name=f"{matrix.name} ({matrix.block})",
         count=count,
         elements=matrix.parameters,
         bytes_per_element=formats.weight_bytes(matrix.part),

@@ -185,18 +185,6 @@ def mixture_crossing(
     return Crossing(value=value, low=low, high=high, below_low=reached[:, at - 1], below_high=before[:, at])
 
 
-def mixture_quantile(
-    probability: float, weights: Array, quantiles: Sequence[Array], probabilities: Array
-) -> Array:
-    """The value of `mixture_crossing`.
-
-    >>> p = np.array([0.0, 0.5, 0.9, 1.0])
-    >>> float(mixture_quantile(0.9, np.array([0.5, 0.5]), [np.full(4, 1.0), np.full(4, 3.0)], p))
-    3.0
-    """
-    return np.asarray(mixture_crossing(probability, weights, quantiles, probabilities).value)
-
-
 # ------------------------------------------------------------------------ inside
 
 

@@ -195,7 +195,12 @@ def _draft_setting(setting: Setting) -> Setting | None:
         return None
     # The engine's overhead is paid once, with the verify step.
     engine = replace(setting.constants.engine, step_overhead_s=0.0, sequence_overhead_s=0.0)
-    return replace(setting, stack=setting.draft, constants=replace(setting.constants, engine=engine))
+    return replace(
+        setting,
+        stack=setting.draft,
+        formats=setting.formats.of_draft,
+        constants=replace(setting.constants, engine=engine),
+    )
 
 
 def decode_tpot_s(pool: Pool, workload: Workload, running: ArrayLike) -> Array:
@@ -214,7 +219,10 @@ class MixedStep:
 
     tpot_s: Array
     plain_s: Array
-    """From the start of one step without any prefill to the next, drafts included: TPOT·E/n."""
+    """From the start of one step without any prefill to the next, drafts included: TPOT·E/n.
+
+    n micro-batches; in an open loop a pipeline counts as full, n = pp: by those that happen to be busy, a
+    first request would wait longer for the step under way than one of many."""
     mean_s: Array
     """The same on average, prefills counted."""
     prefill_extra_s: Array
@@ -228,7 +236,7 @@ class MixedStep:
     prefill_work_s: Array
     """What it takes of its server in a queue: prompts that wait together share steps."""
     busy_stages: Array
-    """Micro-batches that go round the stages: TPOT is so many times what lies between two steps."""
+    """Micro-batches that go round the stages: TPOT is so many times what lies between two of their steps."""
     steps: Array
     """Chunks that the prompt is cut into."""
     prompts: Array
@@ -285,10 +293,11 @@ def mixed_step(pool: Pool, workload: Workload, running: ArrayLike) -> MixedStep:
     per_token = tokens_per_step(pool.speculation.drafted, pool.speculation.acceptance)
     tpot = round_s / per_token + prompts_beside(pool, workload, running) / workload.osl * extra
     service = _through(chunked, slot)
+    between = around if workload.concurrency is not None else pool.layout.pp
     return MixedStep(
         tpot_s=tpot,
-        plain_s=np.asarray(round_s / around),
-        mean_s=per_token * tpot / around,
+        plain_s=np.asarray(round_s / between),
+        mean_s=per_token * tpot / between,
         prefill_extra_s=np.asarray(extra),
         prefill_service_s=service,
         prefill_slot_s=np.asarray(slot),

@@ -35,4 +35,5 @@ def routing_of(setting: Setting) -> Routing:
         dispatch_bytes=engine.fp4_dispatch_bytes if fp4 else engine.dispatch_bytes,
         combine_bytes=engine.combine_bytes,
         gathered=bool(engine.gathers_tokens),
+        sums_prompts=bool(engine.sums_prompts),
     )

@@ -149,7 +149,7 @@ def _prepared(setting: Setting, layout: Layout, phases: Phases) -> _Prepared:
     together: dict[object, list[tuple[int, Product]]] = {}
     for place, kernel in enumerate(found.kernels):
         if isinstance(kernel, Product):
-            alike_in = (kernel.family, kernel.dtype, kernel.work, kernel.each.depth is None)
+            alike_in = (kernel.family, kernel.dtype, kernel.work)
             together.setdefault(alike_in, []).append((place, kernel))
         else:
             parts.append(One(setting=setting, prompts=phases.prefill, place=place, kernel=kernel))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pdplan.formats import peak_type
 from pdplan.laws.kernel import Counts, Rates, kernel_time
 from pdplan.laws.roofline import Array, Roofline
 from pdplan.layout import Load
-from pdplan.ops import Family, Kernel, Op, Product
+from pdplan.ops import Kernel, Op, Product
 from pdplan.setting import Setting
 from pdplan.terms import Term, Timed
 
@@ -29,16 +31,15 @@ def law_of(setting: Setting, kernel: Product | Op) -> tuple[Roofline, Rates]:
     )
 
 
-def scale_of(setting: Setting, family: Family, layers: float, prompts: bool) -> float:
-    """Times that a kernel's own seconds, without its start, count in a step, with prompts or without."""
-    engine = setting.constants.engine
-    slower = layers * engine.kernel_time_factor
-    return slower * engine.prompt_expert_factor if prompts and family == "experts" else slower
+def running_s(setting: Setting, kernel: Product | Op, prompts: bool, law_s: Array, flop: ArrayLike) -> Array:
+    """A kernel's seconds without its start: its law's, or what its FLOP take at the most that it reaches.
 
-
-def start_s(setting: Setting, law: Roofline, layers: float) -> float:
-    """What the starts of a kernel take in a step, over all layers [s]."""
-    return layers * law.overhead_s * setting.constants.engine.kernel_overhead_share
+    Engines may run block-scaled FP8 products of prompts by kernels made for few tokens.
+    """
+    limit = setting.constants.engine.prompt_fp8_flop_per_s
+    if prompts and (kernel.family, kernel.dtype) == ("gemm", "fp8-block") and math.isfinite(limit):
+        return np.maximum(law_s, np.asarray(flop) / limit)
+    return law_s
 
 
 def kernel_term(op: Op, seconds: Sequence[Array], start: Array) -> Term:
@@ -68,9 +69,10 @@ class One:
         op = self.kernel.op(load)
         law, rates = law_of(self.setting, op)
         each, compute, memory = kernel_time(op, rates, law)
-        slower = scale_of(self.setting, op.family, op.layers, self.prompts)
-        start = start_s(self.setting, law, op.layers)
-        total = slower * (each - law.overhead_s) + start
+        engine = self.setting.constants.engine
+        slower = op.layers * engine.kernel_time_factor
+        start = op.layers * law.overhead_s * engine.kernel_overhead_share * op.starts
+        total = slower * running_s(self.setting, op, self.prompts, each - law.overhead_s, op.flop) + start
         yield Timed(
             (self.place,),
             (total,),
@@ -105,8 +107,10 @@ class Together:
             return
         law, rates = law_of(self.setting, self.members[0])
         stack = self._stack(max(np.ndim(work.rows), len(self.shape)))
-        each, compute, memory = kernel_time(work.counts(stack.each), rates, law)
-        totals = stack.slower * (each - law.overhead_s) + stack.starts_s
+        counts = work.counts(stack.each)
+        each, compute, memory = kernel_time(counts, rates, law)
+        running = running_s(self.setting, self.members[0], self.prompts, each - law.overhead_s, counts.flop)
+        totals = stack.slower * running + stack.starts_s
 
         def term(index: int) -> Term:
             parts = (stack.slower[index] * part[index] for part in (compute, memory))
@@ -147,8 +151,10 @@ class Together:
                 depth=asked_for(law.depth_s, [c.depth for c in counts]),
                 input_bytes=asked_for(law.input_traffic, [c.input_bytes for c in counts]),
             )
-            slower = [scale_of(self.setting, m.family, m.layers, self.prompts) for m in self.members]
-            starts = [start_s(self.setting, law, m.layers) for m in self.members]
+            engine = self.setting.constants.engine
+            start = law.overhead_s * engine.kernel_overhead_share
+            slower = [m.layers * engine.kernel_time_factor for m in self.members]
+            starts = [m.layers * m.starts * start for m in self.members]
             self._stacks[axes] = _Stack(each, stacked(slower), stacked(starts))
         return self._stacks[axes]
 

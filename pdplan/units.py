@@ -391,6 +391,10 @@ def _factor(unit: str, given: object, quantity: _Quantity, name: str, default_un
         factor = quantity.factor(unit.rstrip())  # units that are words may stand after a blank
     if factor is not None:
         return factor
+    if "," in spelled:
+        raise _wrong(
+            given, quantity, name, "it is a list; give one value, and where several may be, repeat the flag"
+        )
     close = quantity.close_to(spelled)
     hint = f"did you mean {quoted_list(close)}?" if close else ""
     raise _wrong(given, quantity, name, f"unknown unit '{spelled}'", hint)

@@ -324,7 +324,8 @@ def _instead(value: Any, choices: Sequence[str]) -> str:
         return f"; did you mean {quoted_list(close)}?" + (
             f" Expected one of {', '.join(choices)}" if len(choices) > len(close) else ""
         )
-    return f"; expected one of {', '.join(choices)}" if choices else ""
+    one_of = "one of " if len(choices) > 1 else ""
+    return f"; expected {one_of}{', '.join(choices)}" if choices else ""
 
 
 def _shown(value: Any) -> str:

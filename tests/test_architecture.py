@@ -116,6 +116,18 @@ def test_checkpoint_sizes(name, gib, tolerance):
     assert weight_bytes(entry, own, draft=True) / GIB == pytest.approx(gib, rel=tolerance)
 
 
+def test_nvfp4_keeps_most_of_attention_and_the_draft_layer_in_16_bit():
+    # nvidia/DeepSeek-R1-0528-NVFP4-v2 holds 413,340,567,567 bytes (a copy of its repository, 2026-04-29), the
+    # draft module's own tables among them. Its card: `wo` of attention is quantised, other than in version 1.
+    entry = model("deepseek-r1")
+    stored = checkpoint_for(entry, "fp4")
+    tables = 2 * 2 * entry.vocab_size * entry.hidden_size
+    assert weight_bytes(entry, stored, draft=True) + tables == pytest.approx(413_340_567_567, rel=2e-4)
+    for part in ("attention_output", "draft"):
+        other = dataclasses.replace(stored, **{part: None})
+        assert weight_bytes(entry, other, draft=True) + tables != pytest.approx(413_340_567_567, rel=0.02)
+
+
 def test_glm_5_1_in_nvfp4_with_its_draft_layer():
     # https://huggingface.co/CortexLM/GLM-5.1-NVFP4-MTP: ~441 GB, all linear layers NVFP4, lm_head BF16,
     # of it mtp.safetensors in BF16 19.9 GB

@@ -229,6 +229,10 @@ def test_evaluate_of_what_cannot_be_done_is_1(pdp, plan):
     code, out, _ = pdp("evaluate", plan, "--rate", "1M")
     assert code == 1
     assert out.startswith("This plan cannot do it: ")
+    assert "per million" not in out, "what is not served has no cost a token"
+    most = float(re.search(r"it keeps up with at most ([\d.]+) req/s\n", out)[1])
+    assert pdp("evaluate", plan, "--rate", 0.99 * most)[0] == 0, "three digits are printed"
+    assert pdp("evaluate", plan, "--rate", 1.01 * most)[0] == 1
 
 
 def test_a_recommended_plan_evaluates_to_its_own_metrics(pdp, tmp_path):

@@ -440,7 +440,7 @@ def hear() -> None:
 
 @pytest.mark.parametrize(
     ("other", "words"),
-    [("h200", "catalog prices: "), ("mi355x", "catalog prices of 2 kinds, which compare but roughly: ")],
+    [("h200", "catalog prices: "), ("mi350x", "catalog prices of 2 kinds, which compare but roughly: ")],
 )
 def test_compared_accelerators_have_their_prices_named(pdp, question, other, words):
     code, out, _ = pdp("compare", question, "--hardware", "h100", "--hardware", other)
@@ -454,3 +454,105 @@ def test_files_that_are_called_like_a_unit_are_read(pdp, question, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s").write_text(question.read_text())
     assert pdp("recommend", "--alternatives", "1", "s")[0] == 0
+
+
+# ---------------------------------------------------------------- slips that lose something
+
+
+def test_the_last_of_two_values_counts_and_the_first_is_not_dropped_without_a_word(pdp, question):
+    code, out, err = pdp("recommend", question, "--model", "llama-3.1-70b", "--model", "qwen3-8b")
+    assert (code, "qwen3-8b in bf16" in out) == (0, True)
+    assert err == (
+        "warning: --model is given as llama-3.1-70b and as qwen3-8b; the last counts; `pdplan compare` takes "
+        "several\n"
+    )
+    assert pdp("recommend", question, "--isl", "2k", "--isl", "2k")[2] == ""
+
+
+RUN = """\
+id,model,hardware,engine,precision,mode,isl,osl,concurrency,workers,tp,tpot_mean_s
+a,llama-3.1-8b,h100,vllm,fp8,colocated,1024,1024,4,1,1,0.005
+"""
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("validate", "runs.csv", "--output", "./runs.csv"),
+        ("calibrate", "runs.csv", "-o", "runs.csv", "--force"),
+        ("check", "runs.csv", "--save", "runs.csv"),
+    ],
+)
+def test_what_is_read_is_not_written_over(pdp, monkeypatch, tmp_path, args):
+    monkeypatch.chdir(tmp_path)
+    Path("runs.csv").write_text(RUN)
+    code, _, err = pdp(*args)
+    assert (code, "is what is read; write to another file" in err) == (2, True)
+    assert Path("runs.csv").read_text() == RUN
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [('{"model": "x", // mine\n "colocated": {}}', "1:16"), ('/* mine */\n{"model": "x"}', "1:1")],
+)
+def test_comments_in_json_are_named(pdp, text, place):
+    code, _, err = pdp("evaluate", "-", stdin=text)
+    assert (code, f"<stdin>:{place}: JSON has no comments" in err) == (2, True)
+
+
+def test_addresses_in_json_are_no_comments(pdp, question):
+    code, _, err = pdp("evaluate", "-", stdin='{"model": "https://huggingface.co/a/b", "mode": "/* */"}')
+    assert (code, "comments" in err) == (2, False)
+
+
+def test_a_table_is_no_calibration(pdp, question, tmp_path):
+    (tmp_path / "runs.csv").write_text(RUN)
+    code, _, err = pdp("recommend", question, "--calibration", tmp_path / "runs.csv")
+    assert (code, "this is a table of measured runs, not a calibration" in err) == (2, True)
+
+
+def test_an_accelerator_by_its_full_name_is_suggested(pdp, question):
+    _, _, err = pdp("recommend", question, "--hardware", "NVIDIA H200 Tensor Core GPU")
+    assert "did you mean 'h200'?" in err
+
+
+def test_a_folder_without_catalog_files_is_named_with_the_name_that_is_not_found(pdp, question, tmp_path):
+    mine = tmp_path / "mine"
+    (mine / "hardware").mkdir(parents=True)
+    (mine / "hardware" / "own.yaml").write_text("name: own\n")
+    code, _, err = pdp("recommend", question, "--catalog", mine, "--hardware", "own")
+    assert (code, f"{mine} holds no catalog file (.yaml, there or in its hardware_catalog)" in err) == (
+        2,
+        True,
+    )
+
+
+def test_a_name_on_the_hub_is_told_what_to_download(pdp, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = pdp("models", "add", "Qwen/Qwen3-8B")
+    assert (code, "https://huggingface.co/Qwen/Qwen3-8B/resolve/main/config.json" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--rates", "5,6", "--series", "x"], "--series: a list of rates has no series"),
+        (["rates.csv"], "rates.csv:1: semicolons separate the columns"),
+        (["--rates", "5", "--isl", "2k,4k"], "it is a list; give one value"),
+    ],
+)
+def test_what_a_day_cannot_use_is_told(pdp, question, monkeypatch, tmp_path, args, told):
+    monkeypatch.chdir(tmp_path)
+    Path("rates.csv").write_text("hour;rate\n0;5\n1;6\n")
+    asked = ["--model", "llama-3.1-8b", "--hardware", "h100", "--isl", "2k", "--osl", "256"]
+    code, _, err = pdp("day", *asked, *args)
+    assert (code, told in err) == (2, True), err
+
+
+def test_a_calibration_of_one_run_claims_nothing_of_eight_of_ten(pdp, question, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("runs.csv").write_text(RUN)
+    assert pdp("calibrate", "runs.csv", "-o", "mine.yaml")[0] == 0
+    _, out, _ = pdp("recommend", question, "--calibration", "mine.yaml", "--precision", "fp8")
+    assert "mine.yaml: one run cannot show whether it helps" in out
+    assert "of its 1" not in out

@@ -105,6 +105,15 @@ def test_links_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_files_that_pages_name_are_there() -> None:
+    folders = ("pdplan", "benchmarks", "tests")
+    files = {path.as_posix() for folder in folders for path in (ROOT / folder).glob("**/*.*")}
+    told = re.compile(r"`([a-z_/]+\.py|pdplan/[a-z_/.]+\.[a-z]+)`")
+    for page in PAGES:
+        for name in told.findall(page.read_text(encoding="utf-8")):
+            assert any(path.endswith(f"/{name}") for path in files), f"{page.name}: {name}"
+
+
 def test_every_command_is_documented() -> None:
     listed = re.findall(r"^  ([a-z]+)  ", run("pdplan --help"), re.M)
     assert len(listed) >= 8

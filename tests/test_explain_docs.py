@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pdplan import closed_loop, memory, pools, queueing
-from pdplan.laws import attention, collectives, experts, gemm, kernel, kv_transfer, roofline, speculation
+from pdplan.laws import attention, collectives, experts, kernel, kv_transfer, roofline, speculation
+from pdplan.ops import products
 
 evaluate = importlib.import_module("pdplan.evaluate")  # `pdplan.evaluate` is a function
 PAGE = (Path(__file__).parents[1] / "docs" / "laws.md").read_text(encoding="utf-8")
@@ -22,8 +23,8 @@ def squeezed(text: str) -> str:
 @pytest.mark.parametrize(
     ("module", "formula"),
     [
-        (gemm, "FLOP = 2 · m · k · n"),
-        (gemm, "k·n·w + traffic·m·(k + n)·a"),
+        (products, "FLOP = 2 · m · k · n"),
+        (products, "k·n·w + traffic·m·(k + n)·a"),
         (attention, "Σ_{i=1..new} min(past + i, limit); without a limit new·past + new·(new+1)/2"),
         (attention, "FLOP = 2 · pairs · heads · (d_qk + d_v)"),
         (attention, "[(w² − a²)/2 + w·(b − w)] / (b − a)"),

@@ -178,12 +178,6 @@ def test_where_finds_keys_items_and_parents():
     assert document.where(("nowhere",)) == "x.yaml:1:1"
 
 
-def test_several_documents_are_read_where_asked_for():
-    found = files.parse_yaml_documents("kind: A\n---\n# none\n---\nkind: B\n", "k.yaml")
-    assert [d.data["kind"] for d in found] == ["A", "B"]
-    assert found[1].where(("kind",)) == "k.yaml:5:1"
-
-
 def test_the_python_parser_reads_the_same(monkeypatch):
     import yaml
 

@@ -151,6 +151,15 @@ def test_a_short_stock_says_how_many_more_would_do_and_they_do() -> None:
             assert planned(inventory=fewer).bill is None
 
 
+def test_a_stock_smaller_than_any_worker_says_how_many_more_would_do() -> None:
+    model = {"model": "llama-3.1-70b", "isl": 2048, "osl": 512, "rate": 2}
+    found = planned(inventory={"h100": 1}, deployments={"a": model})
+    assert found.infeasible is not None
+    assert found.infeasible.misses == {"inventory_h100": (4, 1)}, "141 GB of weights and a cache: four h100"
+    assert planned(inventory={"h100": 4}, deployments={"a": model}).bill is not None
+    assert planned(inventory={"h100": 3}, deployments={"a": model}).bill is None
+
+
 @pytest.mark.parametrize(("budget", "value"), [("max_usd_per_h", 2.0), ("max_gpus", 1)])
 def test_a_short_budget_says_what_would_do_and_it_does(budget: str, value: float) -> None:
     found = planned(**{budget: value})

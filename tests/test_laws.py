@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from pdplan.laws.attention import attention_flop, causal_pairs, mean_clipped_context
 from pdplan.laws.experts import busiest_rank_factor, expected_touched_experts
-from pdplan.laws.gemm import gemm_bytes, gemm_flop
 from pdplan.laws.kernel import Counts, Rates, kernel_time
 from pdplan.laws.roofline import Roofline, rounded_roofline_time_s
 from pdplan.laws.speculation import long_answer_acceptance, tokens_per_step
@@ -57,7 +56,7 @@ def test_more_flop_per_s_or_bandwidth_is_never_slower(
 
 def test_the_ideal_kernel_is_the_classical_roofline() -> None:
     # 2·1·8192·8192 FLOP at 989 TFLOP/s and 2·8192² bytes at 3.35 TB/s: memory, 40.1 µs by hand.
-    flop, moved = gemm_flop(1, 8192, 8192), gemm_bytes(1, 8192, 8192, 2.0, activation_traffic=0)
+    flop, moved = 2.0 * 8192**2, 8192**2 * 2.0
     h100 = Rates(peak_flop_per_s=989e12, bandwidth_bytes_per_s=3.35e12)
     time = kernel_time(Counts(flop=flop, stored_bytes=moved), h100, Roofline())
     assert float(time.total_s) == pytest.approx(2 * 8192**2 / 3.35e12)

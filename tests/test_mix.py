@@ -20,7 +20,7 @@ from pdplan.files import Document
 from pdplan.goodput import goodput_requests_per_s
 from pdplan.inputs import deployment_from
 from pdplan.market import Lot, Market, Tariff
-from pdplan.mixture import mixture_quantile
+from pdplan.mixture import mixture_crossing
 from pdplan.plan import Colocated, Mixed, Part, PoolPlan, Serving, plan_of
 from pdplan.question import Choices, Question
 from pdplan.report.machine import render_json
@@ -114,10 +114,10 @@ def test_a_mixture_of_samples_has_the_quantile_of_the_samples_together() -> None
     fast, slow = rng.gamma(4.0, 0.05, 400_000), rng.gamma(9.0, 0.1, 100_000)
     p = np.unique(np.concatenate([np.linspace(1e-4, 0.9999, 800), [0.5, 0.9, 0.99]]))
     for probability in (0.5, 0.9, 0.99):
-        found = mixture_quantile(
+        found = mixture_crossing(
             probability, np.array([0.8, 0.2]), [np.quantile(fast, p), np.quantile(slow, p)], p
         )
-        assert float(found) == pytest.approx(np.quantile(np.concatenate([fast, slow]), probability), rel=5e-3)
+        assert found.value == pytest.approx(np.quantile(np.concatenate([fast, slow]), probability), rel=5e-3)
 
 
 @pytest.mark.parametrize("mode", ["colocated", "disaggregated"])

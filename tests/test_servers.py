@@ -18,10 +18,10 @@ from pdplan.measured.run import Run
 from pdplan.measured.runs import sizes_of
 from pdplan.measured.servers import (
     as_served,
-    attention_weights,
     engine_settings,
     loop_settings,
     published_share,
+    served_weights,
     server_settings,
 )
 from pdplan.plan import PoolPlan
@@ -237,14 +237,15 @@ def test_a_setting_may_be_of_one_role() -> None:
     ran = split(hardware="gb200", precision="fp4", decode=wide)
     assert engine_settings(ran) == {"fp4_dispatch_bytes": 0.5625}
     assert engine_settings(ran, "prefill") == {"gathers_tokens": 1}
-    assert attention_weights(ran) == "fp8-block"
-    assert attention_weights(run()) is None
+    assert served_weights(ran) == {"query_up": "fp8-block", "attention_output": "nvfp4"}
+    assert served_weights(run()) == {}
 
 
 def test_prompts_wait_for_a_transport_by_their_tokens() -> None:
-    # 25,000 tokens a second: prompts of 1,024, on average 922, take 37 ms each.
-    slow = as_served(split(date="2026-02-10"))
-    assert loop_settings([slow], {}, 8192.0)["handover_s"] == pytest.approx([921.6 / 25000])
+    # 21,000 tokens a second: prompts of 8,192, on average 7,373, take 0.35 s each.
+    wide = PoolPlan(hardware="gb200", workers=1, dp=24, ep=24)
+    slow = as_served(split(hardware="gb200", date="2025-12-10", isl=8192.0, decode=wide))
+    assert loop_settings([slow], {}, 8192.0)["handover_s"] == pytest.approx([7372.8 / 21000])
     assert "handover_s" not in loop_settings([as_served(run())], {}, 8192.0)
 
 
@@ -282,8 +283,8 @@ def test_vllm_starts_prompts_one_operation_after_the_other_where_its_graphs_are_
     assert built == replace(plain, operation_launch_s=engine_constants("sglang").operation_launch_s)
 
 
-def test_fp8_experts_of_sglang_on_blackwell_have_a_back_end_of_their_own() -> None:
-    # dsr1_fp8_b200.sh and qwen3.5_fp8_b200.sh choose flashinfer_trtllm; dsr1_fp8_h200.sh does not.
+def test_fp8_products_of_sglang_on_blackwell_have_a_back_end_of_their_own() -> None:
+    # dsr1_fp8_b200.sh and qwen3.5_fp8_b200.sh say SGL_ENABLE_JIT_DEEPGEMM=false; dsr1_fp8_h200.sh does not.
     for model, hardware, precision, build in (
         ("deepseek-r1", "b200", "fp8", "sglang-fp8-blackwell"),
         ("qwen3.5-397b-a17b", "b300", "fp8", "sglang-fp8-blackwell"),
@@ -292,6 +293,26 @@ def test_fp8_experts_of_sglang_on_blackwell_have_a_back_end_of_their_own() -> No
     ):
         found = server_settings(run(engine="sglang", model=model, hardware=hardware, precision=precision))
         assert found.get("build") == build
+
+
+def test_a_limit_of_running_requests_limits_the_prompts_of_a_step() -> None:
+    # amd_utils/models.yaml, prefill, dp: 24 running requests of 8 ranks; 16,384 tokens hold 17 prompts.
+    eight = PoolPlan(hardware="mi355x", workers=1, tp=1, dp=8, ep=8)
+    ran = run(hardware="mi355x", mode="disaggregated", date="2026-03-03", prefill=eight, decode=eight)
+    assert loop_settings([ran], {}, 8192.0)["step_tokens"] == pytest.approx(3 * 1024 * 0.9)
+    long = replace(ran, isl=8192.0)
+    assert loop_settings([long], {}, 8192.0)["step_tokens"] == 16384
+    assert engine_settings(ran, "decode")["expert_skew"] == 0.0
+    tensor = replace(ran, prefill=replace(eight, tp=8, dp=1), decode=replace(eight, tp=8, dp=1))
+    assert loop_settings([tensor], {}, 8192.0)["step_tokens"] == 262144
+    assert "expert_skew" not in engine_settings(tensor, "decode")
+
+
+def test_runs_beyond_the_search_space_of_plain_decoding_speculate() -> None:
+    # nvidia-master.yaml: at tp 8, dsr1-fp8-b200-sglang ends at 64 and 4 in flight, -mtp at 512.
+    for isl, concurrency, drafted in ((1024, 64, 0), (1024, 128, 2), (8192, 4, 0), (8192, 8, 2)):
+        ran = run(engine_version="0.5.9", isl=float(isl), concurrency=float(concurrency))
+        assert as_served(ran).drafted == drafted
 
 
 def test_a_run_that_drains_publishes_less_than_its_loop() -> None:

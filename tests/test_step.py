@@ -55,6 +55,24 @@ def test_every_collective_waits_once() -> None:
     )
 
 
+def test_shared_experts_run_beside_the_routed_ones() -> None:
+    """DeepSeek-R1: 58 layers have a shared expert beside the routed ones; one more kernel adds their outputs.
+    TensorRT-LLM, SGLang and vLLM run it on a second stream, or as one more routed expert."""
+    few = decode_load(4.0, 1024.0, 2048.0)
+    step = step_time(setting("deepseek-r1"), Layout(tp=8), few)
+    terms = {t.name: t for t in step.terms if isinstance(t.source, Op)}
+    law = setting("deepseek-r1").constants.roofline("gemm", "fp8-block")
+    for name in ("gate+up (shared)", "down (shared)"):
+        shared = terms[name]
+        assert float(np.asarray(shared.overhead_s)) == 0.0
+        assert float(np.asarray(shared.memory_s)) <= float(np.asarray(shared.total_s))
+        assert float(np.asarray(shared.total_s)) < 58 * law.overhead_s
+    assert float(np.asarray(terms["gate+up (dense)"].overhead_s)) > 0.0
+    between = terms["norms, residuals, activations"].source
+    assert isinstance(between, Op)
+    assert between.starts == pytest.approx((4 * 61 + 58) / (4 * 61))
+
+
 def test_an_exchange_may_take_longer_than_its_kernel() -> None:
     """DeepSeek-R1: 58 layers with experts, a dispatch and a combine each; a gather is no exchange."""
     load, slow = decode_load(8.0, 1024.0, 2048.0), {"exchange_wait_s": 1e-4}
@@ -218,17 +236,37 @@ def test_an_engine_apart_starts_all_kernels_of_a_layer_as_others_do() -> None:
     assert layer["engines"]["vllm"] == {"overhead_s": pytest.approx(4 * 0.7e-6), "rows": 3}
 
 
-def test_a_build_s_experts_slow_prompts_and_leave_decodes_alone() -> None:
-    """The factor is of experts in steps with prompts, and no other kernel."""
+def test_a_build_s_fp8_products_slow_prompts_and_leave_decodes_alone() -> None:
+    """Block-scaled products of prompts take at least their FLOP over the limit, no other kernel does."""
     plain = setting("deepseek-r1")
     built = replace(plain, constants=replace(plain.constants, engine=as_built(plain.constants.engine, BUILD)))
-    factor = built.constants.engine.prompt_expert_factor
-    assert factor > 1.0
-    for load, wanted in ((prefill_load(1.0, 4096), factor), (decode_load(64.0, 4096, 5120), 1.0)):
+    limit, limited = built.constants.engine.prompt_fp8_flop_per_s, 0
+    for load in (prefill_load(1.0, 4096), decode_load(64.0, 4096, 5120)):
         before, after = (step_time(s, Layout(tp=8), load).terms for s in (plain, built))
         for one, other in zip(before, after, strict=True):
-            ratio = wanted if "(experts)" in one.name else 1.0
-            assert other.total_s - one.overhead_s == pytest.approx(ratio * (one.total_s - one.overhead_s))
+            op, own = one.source, one.total_s - one.overhead_s
+            products = isinstance(op, Op) and (op.family, op.dtype) == ("gemm", "fp8-block")
+            if products and load.has_prefill:
+                limited += 1
+                own = max(own, op.layers * op.flop / limit)
+            assert other.total_s - one.overhead_s == pytest.approx(own)
+    assert limited > 5
+
+
+def test_sglang_gathers_prompts_by_all_reduces() -> None:
+    """layers/dp_attention.py: DpPaddingMode.SUM_LEN where a step holds prompts, else MAX_LEN."""
+    summing = setting("deepseek-r1", gathers_tokens=1.0, sums_prompts=1.0)
+    layout, tokens = Layout(dp=8, ep=8), 8 * 1024 * 7168
+    for load, names in (
+        (prefill_load(1.0, 1024), {"tokens all-reduce"}),
+        (decode_load(32.0, 1024, 2048), {"tokens all-gather", "tokens reduce-scatter"}),
+    ):
+        found = [t for t in step_time(summing, layout, load).terms if t.name.startswith("tokens")]
+        assert {t.name for t in found} == names
+        if load.has_prefill:
+            message = found[0].source
+            assert isinstance(message, Message)
+            assert (message.layers, float(np.asarray(message.message_bytes))) == (2 * 58, 2.0 * tokens)
 
 
 @pytest.mark.parametrize("model", ["llama-3.1-70b", "deepseek-r1", "deepseek-v3.2", "qwen3-next-80b-a3b"])
@@ -247,12 +285,9 @@ def test_kernels_timed_together_take_what_each_takes_alone(
         for term in step.terms:
             if isinstance(term.source, Op):
                 law, rates = law_of(of, term.source)
-                alone = term.source.layers * kernel_time(term.source, rates, law).total_s
-                engine = of.constants.engine
-                more = engine.prompt_expert_factor if term.source.family == "experts" else 1.0
-                start = term.source.layers * law.overhead_s
-                alone = engine.kernel_time_factor * more * (alone - start)
-                alone = alone + start * engine.kernel_overhead_share
+                op, engine = term.source, of.constants.engine
+                own = engine.kernel_time_factor * (kernel_time(op, rates, law).total_s - law.overhead_s)
+                alone = op.layers * (own + law.overhead_s * engine.kernel_overhead_share * op.starts)
                 assert np.allclose(term.total_s, alone, rtol=1e-12, atol=0)
             elif isinstance(term.source, Message) and term.source.exchange == "all_reduce":
                 message, links = term.source, of.constants.links

@@ -23,7 +23,8 @@ def checkpoint_for(model: Model, precision: str) -> Checkpoint:
     fp4       NVFP4 feed-forward blocks; NVFP4 attention where all of it is GQA
               (nvidia/Qwen3-32B-NVFP4 and Qwen3-30B-A3B-NVFP4 exclude lm_head and
               routers only), 16-bit attention otherwise (nvidia/DeepSeek-V3-0324-NVFP4
-              excludes self_attn, mlp.gate, lm_head)
+              excludes self_attn, mlp.gate, lm_head); draft layers in 16 bit (every NVFP4
+              checkpoint with some that was read, of DeepSeek, GLM and Qwen3.5, excludes them)
     Raises UnknownNameError for a name outside PRECISIONS.
     """
     if precision in model.checkpoints:
@@ -38,6 +39,8 @@ def _default(model: Model, precision: str) -> Checkpoint:
     parts = dict.fromkeys(_LINEAR_PARTS, storage)
     if precision == "fp4" and not _only_grouped_query(model):
         parts["attention"] = "bf16"
+    if precision == "fp4" and model.draft is not None:
+        parts["draft"] = "bf16"
     return Checkpoint(**parts, source="default rule (pdplan.architecture.checkpoints)")
 
 

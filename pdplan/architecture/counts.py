@@ -18,12 +18,17 @@ Count = Annotated[int, Ge(1), Le(1_000_000_000)]
 Extent = Annotated[int, Ge(0), Le(10**15)]
 """As a Count, and 0 where there is none; also a number of parameters."""
 
-Part = Literal["attention", "dense", "experts", "shared", "router", "head", "embedding"]
+Part = Literal[
+    "attention", "query_up", "attention_output", "dense", "experts", "shared", "router", "head", "embedding"
+]
 """Which tensors of a checkpoint a matrix belongs to; checkpoints quantise by part.
 
-"router" is every small matrix that publishers leave in 16 bit: routers, gates of
-shared experts, DeepSeek V4's compressors.
+"query_up" (MLA's second query projection) and "attention_output" are attention's own, stored like the rest of
+it where a checkpoint does not say otherwise. "router" is every small matrix that publishers leave in 16 bit:
+routers, gates of shared experts, DeepSeek V4's compressors.
 """
+
+ATTENTION_PARTS: tuple[Part, ...] = ("attention", "query_up", "attention_output")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,11 @@ class Matrix:
     @property
     def parameters(self) -> int:
         return self.rows * self.columns
+
+    @property
+    def block(self) -> str:
+        """What the matrix is a part of: attention, whichever of its parts that is."""
+        return "attention" if self.part in ATTENTION_PARTS else self.part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +90,6 @@ class AttentionCore:
     """Tokens that one cached entry stands for (DeepSeek V4 CSA/HCA); 1 without."""
     indexer: Indexer | None = None
     """What selects the top-k entries, if this layer runs its own."""
-
-    @property
-    def kept_elements_per_token(self) -> float:
-        """Cache elements per token while inside any window, all heads (incl. the indexer's)."""
-        own = self.cached_elements / self.compression
-        if self.indexer is None:
-            return own
-        return own + self.indexer.cached_elements / self.compression
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from annotated_types import Le
@@ -59,9 +59,15 @@ class Checkpoint:
 
     __pydantic_config__ = _STRICT
     attention: Storage
+    query_up: Storage | None = None
+    """MLA's second query projection, where it is not stored like attention."""
+    attention_output: Storage | None = None
+    """The output projection, where it is not stored like attention."""
     dense: Storage
     experts: Storage
     shared: Storage
+    draft: Storage | None = None
+    """The layers that draft, where they are not stored like the model's own."""
     head: Storage = "bf16"
     embedding: Storage = "bf16"
     router: Storage = "bf16"
@@ -74,8 +80,22 @@ class Checkpoint:
         >>> Checkpoint(attention="bf16", dense="fp8", experts="fp8", shared="fp8", source="").storage("dense")
         'fp8'
         """
-        stored: Storage = getattr(self, part)
-        return stored
+        stored: Storage | None = getattr(self, part)
+        return self.attention if stored is None else stored
+
+    @property
+    def of_draft(self) -> Checkpoint:
+        """The same of the layers that draft.
+
+        >>> of = dict.fromkeys(("attention", "dense", "experts", "shared"), "fp8")
+        >>> stored = Checkpoint(**of, draft="bf16", source="")
+        >>> stored.storage("attention_output"), stored.of_draft.storage("attention_output")
+        ('fp8', 'bf16')
+        """
+        if self.draft is None:
+            return self
+        every = dict.fromkeys(("attention", "dense", "experts", "shared"), self.draft)
+        return replace(self, **every, query_up=None, attention_output=None)
 
 
 @dataclass(frozen=True, kw_only=True)

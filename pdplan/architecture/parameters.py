@@ -141,16 +141,16 @@ def weight_bytes(model: Model, checkpoint: Checkpoint, *, draft: bool = False) -
     """Bytes of the weights as the checkpoint stores them [B].
 
     Σ parameters of a part · bytes of its format, scales included; vectors and
-    vision tower in 16 bit; a tied table counts once. Draft layers are stored like the rest.
+    vision tower in 16 bit; a tied table counts once.
     """
-    groups: tuple[Layers, ...] = model.layers
+    groups = [(layer, checkpoint) for layer in model.layers]
     extra = 0
     if draft and model.draft is not None:
-        groups += model.draft.layers
+        groups += [(layer, checkpoint.of_draft) for layer in model.draft.layers]
         extra = model.draft.modules * 2 * model.hidden_size**2
     total = _VECTOR_BYTES * (model.hidden_size + model.other_parameters + extra)
-    for layer in groups:
-        stored = _matrix_bytes(model.hidden_size, layer, checkpoint, every_expert=True)
+    for layer, stored_as in groups:
+        stored = _matrix_bytes(model.hidden_size, layer, stored_as, every_expert=True)
         total += layer.count * (stored + _VECTOR_BYTES * _vectors(model, layer))
     table = model.vocab_size * model.hidden_size
     total += table * BYTES_PER_ELEMENT[checkpoint.embedding]

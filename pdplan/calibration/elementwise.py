@@ -19,6 +19,7 @@ from pdplan.calibration.samples import Sample, pooled_blocks
 from pdplan.calibration.tables import ACCELERATORS, GENERATIONS, Tables
 from pdplan.laws.kernel import Counts
 from pdplan.laws.roofline import Roofline
+from pdplan.ops.products import KERNELS
 
 SOURCES = {
     "aic-quantize": {
@@ -29,7 +30,7 @@ SOURCES = {
     },
 }
 
-KERNELS_PER_LAYER = 4
+KERNELS_PER_LAYER = int(KERNELS)
 """Two residual norms, rotary embedding with the write to the cache, and the activation function."""
 
 START = Roofline(memory_efficiency=0.8, overhead_s=2e-6, exponent=2.0, activation_traffic=1.0)

@@ -43,7 +43,7 @@ STARTING = (
 )
 """Builds whose kernels start so many times as long."""
 FEW_TOKENS = "sglang-fp8-blackwell"
-"""The build whose experts take longer in prompts."""
+"""The build whose FP8 products are of kernels made for few tokens."""
 LONG_ANSWERS = "inferencex"
 """The benchmark whose answers go on after their end, and whose drafts are accepted the more."""
 STEP = (
@@ -62,7 +62,9 @@ STEP = (
         Constant(path=("builds", build, "kernel_start_factor"), start=1.3, spread=0.5, low=1.0, high=4.0)
         for build in STARTING
     ),
-    Constant(path=("builds", FEW_TOKENS, "prompt_expert_factor"), start=1.5, spread=0.5, low=1.0, high=4.0),
+    Constant(
+        path=("builds", FEW_TOKENS, "prompt_fp8_flop_per_s"), start=4e14, spread=2e14, low=1e14, high=2e15
+    ),
     Constant(path=("common", "mtp_acceptance"), start=0.65, spread=0.1, low=0.2, high=0.95),
     Constant(
         path=("benchmarks", LONG_ANSWERS, "acceptance_per_doubling"),
@@ -172,7 +174,10 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
 
     def predicted(x: Array) -> Array:
         skew, share, step_s, tuning, wait, imbalance, vllm, sglang, trtllm, more, *rest = x
-        starts, (tiles, acceptance, growth, *factors, exchange) = rest[: len(STARTING)], rest[len(STARTING) :]
+        starts, (reached, acceptance, growth, *factors, exchange) = (
+            rest[: len(STARTING)],
+            rest[len(STARTING) :],
+        )
         sequence_s = np.select([engine == "sglang", engine == "trtllm"], [sglang, trtllm + more * old], vllm)
         share_of = share * tuning_factor(tuning, runs) * np.prod(np.asarray(starts) ** starting, axis=1)
         slower = np.ones(len(index))
@@ -188,7 +193,8 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
             step = step + step_s + sequence_s[rows] * parts.rows
             others = parts.mixed_kernels * slower[rows] + share_of[rows] * parts.mixed_starts
             others = others + (imbalance - 1.0) * parts.mixed_exchanges
-            others = others + (tiles - 1.0) * few_tokens[rows] * parts.mixed_experts * slower[rows]
+            slow = np.maximum(parts.mixed_fp8_flop / reached - parts.mixed_fp8, 0.0)
+            others = others + few_tokens[rows] * slow * slower[rows]
             drafts = np.where(known[rows] > 0, known[rows], drafted)
             accepted = long_answer_acceptance(acceptance, growth * endless[rows], osl[rows])
             tokens = tokens_per_step(np.where(speculates[rows], drafts, 0), accepted)
@@ -214,8 +220,9 @@ def _prompt_s(data: Sample, document: Mapping[str, Any], rows: list[int]) -> Arr
     slower = np.array([e.kernel_time_factor for e in engines])
     waiting = common.collective_wait_s * parts.prompt_collectives
     waiting = waiting + np.array([e.exchange_wait_s for e in engines]) * parts.prompt_exchanged
-    experts = (np.array([e.prompt_expert_factor for e in engines]) - 1.0) * parts.prompt_experts
-    kernels = (parts.prompt_kernels + experts) * slower
+    reached = np.array([e.prompt_fp8_flop_per_s for e in engines])
+    slow = np.maximum(parts.prompt_fp8_flop / reached - parts.prompt_fp8, 0.0)
+    kernels = (parts.prompt_kernels + slow) * slower
     return kernels + parts.prompt_messages + waiting + share * parts.prompt_starts
 
 

@@ -24,6 +24,7 @@ from pdplan.layout import mixed_load, prefill_load
 from pdplan.measured.predict import run_group
 from pdplan.measured.run import Run
 from pdplan.measured.runs import group_runs
+from pdplan.measured.servers import ROLES, engine_settings
 from pdplan.ops import Message, Op
 from pdplan.pools import Pool, decode_step, decoding_together, draft_step, prefill_service, prompts_beside
 from pdplan.step import StepTime, step_time
@@ -33,7 +34,7 @@ SKEWS = (0.0, 0.5, 1.0, 1.5)
 """Parts are computed at these and interpolated between."""
 KEPT = (
     *("max_step_tokens", "mixes_prefill"),
-    *("dispatch_bytes", "combine_bytes", "fp4_dispatch_bytes", "gathers_tokens"),
+    *("dispatch_bytes", "combine_bytes", "fp4_dispatch_bytes", "gathers_tokens", "sums_prompts"),
 )
 """What the counts of a step depend on, of an engine that adds nothing."""
 DOUBTFUL = Path(__file__).parent / "doubtful_runs.yaml"
@@ -60,13 +61,15 @@ class Parts:
     """What prefills of others add to each output token."""
     mixed_starts: Array
     mixed_exchanges: Array
-    mixed_experts: Array
-    """Of `mixed_kernels`, those of experts in steps with prompts."""
+    mixed_fp8: Array
+    """Of `mixed_kernels`, block-scaled FP8 products of prompts alone."""
+    mixed_fp8_flop: Array
     prompt_kernels: Array
     """One prompt on its server."""
     prompt_starts: Array
-    prompt_experts: Array
-    """Of `prompt_kernels`, those of experts."""
+    prompt_fp8: Array
+    """Of `prompt_kernels`, block-scaled FP8 products."""
+    prompt_fp8_flop: Array
     prompt_messages: Array
     """All collectives, waits left out."""
     prompt_collectives: Array
@@ -97,7 +100,9 @@ def _at_skew(
     for index in group_runs(runs):
         group = [runs[i] for i in index]
         case = run_group(group, catalog, engines, drafted)
-        found = _group_parts(group, _bare(case.decode, skew), case.prefill, case.workload, skew)
+        skews = {role: engine_settings(group[0], role).get("expert_skew", skew) for role in ROLES}
+        prefill = _bare(case.prefill, skews["prefill"]) if case.prefill else None
+        found = _group_parts(group, _bare(case.decode, skews["decode"]), prefill, case.workload)
         for name, values in found.items():
             table[name][index] = np.broadcast_to(values, len(group))
     return Parts(**table)
@@ -111,30 +116,28 @@ def _bare(pool: Pool, skew: float) -> Pool:
     return replace(pool, setting=replace(pool.setting, constants=replace(constants, engine=engine)))
 
 
-def _group_parts(
-    group: list[Run], pool: Pool, prefill: Pool | None, workload: Workload, skew: float
-) -> dict[str, Array]:
+def _group_parts(group: list[Run], pool: Pool, prefill: Pool | None, workload: Workload) -> dict[str, Array]:
     running = running_sequences(group) / pool.workers
     if prefill is None:
         running = decoding_together(pool, workload, running)
     step = decode_step(pool, workload, running)
     draft = draft_step(pool, workload, running)
     found = _split(step)
-    del found["experts"]
+    found = {k: v for k, v in found.items() if not k.startswith("fp8")}
     if draft is not None:
         more = _split(draft)
         found = {k: v + pool.speculation.drafted * more[k] for k, v in found.items()}
     each = running / pool.micro_batches_per_worker
     found["rows"] = each * (1.0 + pool.speculation.drafted)
     found |= dict.fromkeys(
-        ("mixed_kernels", "mixed_starts", "mixed_exchanges", "mixed_experts"), np.zeros(())
+        ("mixed_kernels", "mixed_starts", "mixed_exchanges", "mixed_fp8", "mixed_fp8_flop"), np.zeros(())
     )
-    server = pool if prefill is None else _bare(prefill, skew)
+    server = pool if prefill is None else prefill
     alone = prefill_service(replace(server, max_batch=server.micro_batches_per_worker), workload)
     prompt = {k: alone.steps * v for k, v in _split(alone.step).items()}
     if prefill is None:
         share = prompts_beside(pool, workload, running) / workload.osl
-        extra, experts = prompt, prompt["experts"]
+        extra = prompt
         if pool.setting.constants.engine.mixes_prefill:
             chunk = workload.new_tokens / alone.steps
             past = workload.cached_tokens + (workload.new_tokens - chunk) / 2.0
@@ -143,14 +146,14 @@ def _group_parts(
             load = mixed_load(_decode_load(pool, workload, each), prefill_load(prompts, chunk, past))
             both, plain = _split(step_time(pool.setting, pool.layout, load)), _split(step)
             extra = {k: alone.steps * (both[k] - plain[k]) / prompts for k in both}
-            experts = alone.steps * both["experts"] / prompts
         found["mixed_kernels"] = share * (extra["kernels"] + extra["messages"])
         found["mixed_starts"] = share * extra["starts"]
         # A mixed step exchanges by high-throughput kernels: what the decode step alone paid falls away.
         found["mixed_exchanges"] = share * extra["exchanges"]
-        found["mixed_experts"] = share * experts
+        found |= {f"mixed_{name}": share * prompt[name] for name in ("fp8", "fp8_flop")}
     found["prompt_kernels"], found["prompt_starts"] = prompt["kernels"], prompt["starts"]
-    found |= {f"prompt_{name}": prompt[name] for name in ("experts", "messages", "collectives", "exchanged")}
+    wanted = ("fp8", "fp8_flop", "messages", "collectives", "exchanged")
+    found |= {f"prompt_{name}": prompt[name] for name in wanted}
     return found
 
 
@@ -164,14 +167,16 @@ def _decode_load(pool: Pool, workload: Workload, each: Array) -> Any:
 def _split(step: StepTime) -> dict[str, Array]:
     """Seconds of a step by part, and how many collectives it waits for."""
     found: dict[str, Array] = dict.fromkeys(
-        ("kernels", "experts", "starts", "messages", "exchanges", "collectives", "exchanged"), np.zeros(())
+        ("kernels", "fp8", "fp8_flop", "starts", "messages", "exchanges", "collectives", "exchanged"),
+        np.zeros(()),
     )
     for term in step.terms:
         if isinstance(term.source, Op):
             found["kernels"] = found["kernels"] + (term.total_s - term.overhead_s)
             found["starts"] = found["starts"] + term.overhead_s
-            if term.source.family == "experts":
-                found["experts"] = found["experts"] + (term.total_s - term.overhead_s)
+            if (term.source.family, term.source.dtype) == ("gemm", "fp8-block"):
+                found["fp8"] = found["fp8"] + (term.total_s - term.overhead_s)
+                found["fp8_flop"] = found["fp8_flop"] + term.source.layers * term.source.flop
         elif isinstance(term.source, Message):
             source = term.source
             found["messages"] = found["messages"] + term.total_s

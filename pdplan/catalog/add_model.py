@@ -20,6 +20,7 @@ from pdplan.file_kinds import mistaken_text
 from pdplan.files import parse_json, parse_yaml, read_text, shown_name, write_atomic
 from pdplan.validation import validate
 
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
 _SAYS_NOTHING = {"config", "model", "."}
 
@@ -47,6 +48,11 @@ def add_from_config(
     config: Path, folder: Path, *, name: str | None, hugging_face_id: str | None, replace: bool = False
 ) -> Added:
     """Convert, check and write; raises InputError and leaves no file where anything is wrong."""
+    if not config.exists() and _HUB_NAME.fullmatch(str(config)):
+        raise InputError(
+            f"{config}: there is no such file, and pdplan reads nothing from the network; download "
+            f"https://huggingface.co/{config}/resolve/main/config.json and give that file"
+        )
     text = read_text(config)
     mistaken = mistaken_text(text, shown_name(config), "config")
     if mistaken:

@@ -221,7 +221,10 @@ class Catalog:
         by_entry: dict[str, str] = {}  # of an entry, only the name that reads most like the wanted one
         for close in nearest(name, known, limit=len(known) or 1):
             by_entry.setdefault(known[close], close)
-        raise UnknownNameError(kind, name, by_entry.values(), f"(`pdplan {command}` shows all)")
+        mend = f"(`pdplan {command}` shows all)"
+        for folder in self.empty_folders():
+            mend += f"; {folder} holds no catalog file (.yaml, there or in its {_FOLDERS[kind]})"
+        raise UnknownNameError(kind, name, by_entry.values(), mend)
 
     def _match(self, kind: Kind, wanted: str, files: list[_File], broken: list[CatalogError]) -> _File | None:
         """The file of one folder that has this name: by its own name, by its text, without organisation."""

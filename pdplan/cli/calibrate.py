@@ -77,11 +77,14 @@ def calibrate(
     )
     from pdplan.efficiency import engine_file
     from pdplan.errors import InputError, nearest
+    from pdplan.files import refuse_to_overwrite
     from pdplan.inputs.own_runs import read_own_runs
     from pdplan.report.calibration import calibration_report
 
     if output is not None and Path(output).is_file() and not force:
         raise InputError(f"{output}: the file is there already; give --force to replace it")
+    if output is not None:
+        refuse_to_overwrite(output, runs, "-o")
     catalog = flags.catalog()
     own = read_own_runs(runs, flags.given(), catalog)
     own = own.without(impossible(own.runs, catalog))

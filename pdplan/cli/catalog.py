@@ -11,7 +11,7 @@ from pdplan.cli.output import ANSWERED, BAD_INPUT, say, write
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
-@app.command("validate")
+@app.command("validate", short_help="Check every catalog file, all errors at once.")
 @takes(*CATALOG)
 def validate(
     flags: Flags,
@@ -36,7 +36,7 @@ def validate(
     return ANSWERED
 
 
-@app.command("path")
+@app.command("path", short_help="The folders that are searched, in order.")
 @takes(*CATALOG)
 def path(flags: Flags) -> None:
     """The folders that are searched, in this order."""

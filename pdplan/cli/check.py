@@ -49,15 +49,15 @@ def check(
 
     from pdplan.budget.judge import check_budget
     from pdplan.budget.read import read_budget
+    from pdplan.files import refuse_to_overwrite, write_atomic
 
+    for path in files:
+        refuse_to_overwrite(path, [file for file in (budget, baseline, against) if file], "--save")
     catalog = flags.catalog()
     result = check_budget(read_budget(budget, catalog, flags.given()))
     changes = _changes(result, baseline, against, flags)
-    if files:
-        from pdplan.files import write_atomic
-
-        for path, name in files.items():
-            write_atomic(path, _rendered(result, changes, name))
+    for path, name in files.items():
+        write_atomic(path, _rendered(result, changes, name))
     if chosen in ("github", "junit"):
         write(_rendered(result, changes, chosen))
     else:

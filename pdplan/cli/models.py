@@ -33,7 +33,7 @@ def list_models(
     return ANSWERED if found else nothing_holds("model", text, [m.name for m in catalog.models()])
 
 
-@app.command("show")
+@app.command("show", short_help="One model: parameters, KV cache, weights, layers.")
 @takes(*COMMON)
 def show_model(
     flags: Flags,
@@ -49,7 +49,7 @@ def show_model(
     emit(model_report(found, str(catalog.file_of(found))), flags.format)
 
 
-@app.command("add")
+@app.command("add", short_help="Add a model from its config.json.")
 @takes(*COMMON)
 def add_model(
     flags: Flags,

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 FORMATS = ("text", "json", "markdown", "csv")
 
 
+_COMPARED = ("model", "precision", "mode", "engine")
+"""What `pdplan compare` takes several values of, one row each."""
+
+
 @dataclass(frozen=True)
 class Flag:
     """One option: `key` is its key in files, too."""
@@ -46,10 +50,24 @@ class Flag:
             show_default=False,
             autocompletion=completion_of(self.key),
         )
-        kind: Any = list[str] | None if self.many else str | None
         return inspect.Parameter(
-            self.key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
+            self.key,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[list[str] | None, option],
         )
+
+    def value(self, given: list[str] | None) -> list[str] | str | None:
+        """What was given; of a flag that takes one value the last, as is custom.
+
+        Who names two models may expect both: that is not dropped without a word.
+        """
+        if self.many or not given:
+            return given or None
+        if self.key in _COMPARED and len(set(given)) > 1:
+            told = f"{self.option} is given as {' and as '.join(given)}; the last counts"
+            say([f"warning: {told}; `pdplan compare` takes several"])
+        return given[-1]
 
 
 MODEL = (
@@ -244,8 +262,7 @@ def takes(*flags: Flag) -> Callable[[Callable[..., int | None]], Callable[..., N
         own = list(inspect.signature(command).parameters.values())[1:]
 
         def call(**kwargs: Any) -> None:
-            values = {key: kwargs.pop(key) for key in shared}
-            chosen = Flags(values)
+            chosen = Flags({key: flag.value(kwargs.pop(key)) for key, flag in shared.items()})
             try:
                 if "format" in shared:
                     _ = chosen.format  # a mistyped format fails before any work

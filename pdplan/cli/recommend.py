@@ -81,7 +81,7 @@ def recommend(
         try:
             with working("varying inputs"):
                 moves, turns = explore(found)
-            why = Why(sensitivity=moves, break_even=turns, of_mix=moves.base.plan != found.best.plan)
+            why = Why(sensitivity=moves, break_even=turns)
         except InputError as problem:  # the answer stands
             say(problem.messages)
     emit(

@@ -38,11 +38,14 @@ def validate(
     pdplan validate runs.csv --by model,hardware --output predictions.csv --plot errors.png
     """
     from pdplan.calibrated import read_calibration
-    from pdplan.files import write_atomic
+    from pdplan.files import refuse_to_overwrite, write_atomic
     from pdplan.measured.predict import predict
     from pdplan.measured.runs import read_runs
     from pdplan.report.validation import columns_from, predictions_csv, validation_report
 
+    output = flags.values.get("output")
+    if output:
+        refuse_to_overwrite(output, [runs, flags.values.get("calibration") or runs], "--output")
     by, plot = columns_from(flags.values.get("by")), flags.values.get("plot")
     picture = None
     if plot and plot != "-":
@@ -62,8 +65,8 @@ def validate(
 
         draw_scatters(scatter_panels(table, residuals(table, found), by[0]), picture, by[0], report.blocks)
         say([f"wrote {picture}"])
-    if flags.values.get("output"):
-        path = Path(flags.values["output"])
+    if output:
+        path = Path(output)
         write_atomic(path, predictions_csv(table, found, own))
         say([f"wrote {path}"])
     emit(report, flags.format)

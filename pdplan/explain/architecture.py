@@ -135,7 +135,7 @@ def _matrices(b: Builder, case: Case) -> list[_MatrixLine]:
                 "K": sources.model(matrix.rows, "elements"),
                 "N": sources.model(matrix.columns, "elements"),
             }
-            group, idle = f"{matrix.name} ({matrix.part})", None
+            group, idle = f"{matrix.name} ({matrix.block})", None
             expression = "L*K*N"
             if isinstance(block, Experts) and matrix.part == "experts":
                 both = {
@@ -158,7 +158,7 @@ def _matrices(b: Builder, case: Case) -> list[_MatrixLine]:
                 _MatrixLine(
                     everything,
                     idle,
-                    Quantity(BYTES_PER_ELEMENT[stored], "B", f"{matrix.part} stored as {stored}"),
+                    Quantity(BYTES_PER_ELEMENT[stored], "B", f"{matrix.block} stored as {stored}"),
                 )
             )
     return found

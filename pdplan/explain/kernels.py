@@ -130,7 +130,7 @@ class _Kernel:
         """Seconds of one layer: start, quantisation of the input, and the rounded roofline."""
         engine, sources = self.writer.sources.setting.constants.engine, self.writer.sources
         start: Known = {}
-        if self.law.overhead_s:
+        if self.law.overhead_s and number(self.op.starts):
             start["t_0"] = self.constant(self.law.overhead_s, "s")
         body: Known = {}
         if self.law.input_traffic and self.op.input_bytes is not None:
@@ -145,6 +145,9 @@ class _Kernel:
         if start and engine.kernel_overhead_share != 1:
             start["sigma_0"] = sources.engine("kernel_overhead_share")
             terms = ["sigma_0*t_0"]
+        if start and number(self.op.starts) != 1:
+            start["n_0"] = Quantity(number(self.op.starts), "", f"{COUNTED}: starts over those of t_0")
+            terms = [f"{terms[0]}*n_0"]
         if busy and engine.kernel_time_factor != 1:
             body["kappa"] = sources.engine("kernel_time_factor")
             busy = f"kappa*({busy})"

@@ -56,7 +56,7 @@ def _write_pool(b: Builder, case: Case, name: str, pool: Pool, sources: Sources)
     )
     parts = list(weight_parts(setting.stack, setting.formats, layout, stage))
     if draft is not None and stage.last:
-        parts += list(weight_parts(draft, setting.formats, layout, whole(draft)))
+        parts += list(weight_parts(draft, setting.formats.of_draft, layout, whole(draft)))
     held = [_weight_line(b, sources, part, name) for part in parts]
     used = {"W_l": b.total("W_l", "weights of the layers", held, "B", prefix="W", group=name)}
     if stage.first or stage.last:

@@ -9,9 +9,8 @@ from pdplan.explain.case import Case
 from pdplan.explain.phases import (
     Alone,
     HostWork,
-    answer_load,
+    decode_alone,
     prompt_load,
-    rounds,
     write_handling,
     write_little,
 )
@@ -26,9 +25,8 @@ def mixed_tpot(b: Builder, case: Case, running: Quantity, what: str, *, detail: 
     """TPOT of a colocated pool at `running` sequences on each worker, prefills beside them."""
     name, pool, sources = "colocated", case.pools["colocated"], case.sources["colocated"]
     mixed = mixed_step(pool, case.workload, np.asarray([running.value]))
-    known = answer_load(b, case, name, running)
-    plain = write_step(b, sources, mixed.decode, known, f"{what} without prefill", detail=detail)
-    alone = rounds(b, case, name, running, known, plain, what, detail=detail)
+    alone = decode_alone(b, case, name, running, mixed.decode, f"{what} without prefill", detail=detail)
+    known, plain = alone.load, alone.lines
     beside = bool(sources.setting.constants.engine.mixes_prefill)
     prompts = Quantity(1.0, "prompts", "one prompt is worked on by a server at a time")
     prefill, cut = prompt_load(b, case, name, prompts)
@@ -61,7 +59,7 @@ def mixed_tpot(b: Builder, case: Case, running: Quantity, what: str, *, detail: 
     )
     found |= {"tpot": tpot, "t_decode": plain.total, "D": tpot, "t_p": plain.total}
     if detail:
-        found |= _write_between(b, mixed, alone, tpot)
+        found |= _write_between(b, case, mixed, alone, tpot)
         found["handling"] = write_handling(
             b, case, name, HostWork(steps, mixed.prefill, found["S"], mixed.handling_s)
         )
@@ -159,7 +157,9 @@ def _write_prompt(
     return found
 
 
-def _write_between(b: Builder, mixed: MixedStep, alone: Alone, tpot: Quantity) -> dict[str, Quantity]:
+def _write_between(
+    b: Builder, case: Case, mixed: MixedStep, alone: Alone, tpot: Quantity
+) -> dict[str, Quantity]:
     """From one step of the server to the next, on average and without prefill, where that is not TPOT."""
     if alone.tokens is None and alone.around is None:
         return {}
@@ -167,9 +167,14 @@ def _write_between(b: Builder, mixed: MixedStep, alone: Alone, tpot: Quantity) -
     expression, ending = "TPOT", ""
     if alone.tokens is not None:
         expression, used["E"] = "E*TPOT", alone.tokens
+    stages: Known = {}
     if alone.around is not None:
-        ending, used["n_b"] = "/n_b", alone.around
-    plain = alone.used | ({"n_b": alone.around} if alone.around is not None else {})
+        # In an open loop a pipeline counts as full: the step under way must not get shorter with the rate.
+        pp = Quantity(float(case.plan.pools["colocated"].pp), "stages", PLAN)
+        stages = {"n_b": alone.around} if case.workload.concurrency is not None else {"pp": pp}
+        ending = "/" + next(iter(stages))
+    used |= stages
+    plain = alone.used | stages
     plain.pop("E", None)
     return {
         "D": b.line("D", "a step on average", expression + ending, used, "s", value=mixed.mean_s),

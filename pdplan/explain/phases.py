@@ -172,11 +172,9 @@ def answer_load(b: Builder, case: Case, name: str, running: Quantity) -> Known:
 
 def decode_tpot(b: Builder, case: Case, running: Quantity, what: str, *, detail: bool) -> Quantity:
     """TPOT of the decode pool at `running` sequences on each worker."""
-    name, pool, sources = "decode", case.pools["decode"], case.sources["decode"]
-    batch = np.asarray([running.value])
-    known = answer_load(b, case, name, running)
-    step = write_step(b, sources, decode_step(pool, case.workload, batch), known, what, detail=detail)
-    alone = rounds(b, case, name, running, known, step, what, detail=detail)
+    pool, batch = case.pools["decode"], np.asarray([running.value])
+    step = decode_step(pool, case.workload, batch)
+    alone = decode_alone(b, case, "decode", running, step, what, detail=detail)
     return b.line(
         "TPOT",
         f"time per output token, {what}",
@@ -195,6 +193,9 @@ class Alone:
     """The step and its drafts, or a round of a pipeline."""
     per_token: str
     used: Known
+    load: Known
+    """What a step carries: sequences, their contexts, tokens."""
+    lines: StepLines
     tokens: Quantity | None
     """Tokens that a step yields, None where it is one."""
     around: Quantity | None = None
@@ -202,30 +203,33 @@ class Alone:
     drafts: tuple[str, Known] = ("", {})
 
 
-def rounds(
-    b: Builder,
-    case: Case,
-    name: str,
-    running: Quantity,
-    known: Known,
-    step: StepLines,
-    what: str,
-    *,
-    detail: bool,
+def decode_alone(
+    b: Builder, case: Case, name: str, running: Quantity, step: StepTime, what: str, *, detail: bool
 ) -> Alone:
-    """(step + drafts) / tokens per step, or a pipeline's round in place of the step."""
+    """A step that carries no prompt: (step + drafts) / tokens per step, or a pipeline's round."""
+    known = answer_load(b, case, name, running)
+    lines = write_step(b, case.sources[name], step, known, what, detail=detail)
     tokens, drafts = _drafts(b, case, name, running, known, what, detail=detail)
     after, used = drafts
-    expression, used = f"t{after}", used | {"t": step.total}
+    expression, used = f"t{after}", used | {"t": lines.total}
     around = None
-    if step.earlier is not None:
+    if lines.earlier is not None:
         around = busy_stages(b, case, name, running)
-        expression, used = "t_r", {"t_r": round_line(b, step, around, drafts, what)}
+        expression, used = "t_r", {"t_r": round_line(b, lines, around, drafts, what)}
     top = expression
     if tokens is not None:
         used = used | {"E": tokens}
         top = f"({expression})/E" if after and around is None else f"{expression}/E"
-    return Alone(step=expression, per_token=top, used=used, tokens=tokens, around=around, drafts=drafts)
+    return Alone(
+        step=expression,
+        per_token=top,
+        used=used,
+        load=known,
+        lines=lines,
+        tokens=tokens,
+        around=around,
+        drafts=drafts,
+    )
 
 
 def _drafts(

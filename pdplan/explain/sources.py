@@ -12,6 +12,7 @@ from pdplan.explain.builder import Quantity
 from pdplan.plan import Serving
 from pdplan.step import Setting
 from pdplan.uncertainty import Ground, rows_behind
+from pdplan.units import format_money
 
 QUESTION = "the workload"
 OBJECTIVE = "the SLO"
@@ -135,7 +136,9 @@ def error_source(quantity: str, ground: Ground, confidence: float) -> str:
 def price_source(world: World, hardware: str) -> str:
     """Who asks the price that a plan is costed with."""
     if hardware in world.market.inventory:
-        lots = ", ".join(f"{lot.gpus:g} at ${lot.usd_per_h:g}" for lot in world.market.inventory[hardware])
+        lots = ", ".join(
+            f"{lot.gpus:g} at {format_money(lot.usd_per_h)}" for lot in world.market.inventory[hardware]
+        )
         return f"price of {hardware}: mean of what the plan buys, idle ones included; inventory: {lots}"
     if hardware in world.prices:
         return f"price of {hardware}: given with the question"

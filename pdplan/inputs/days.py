@@ -104,6 +104,8 @@ def _rates(values: Values, findings: Findings) -> Rates | None:
     series = str(values["series"].value) if "series" in values else None
     if isinstance(given.value, str) and given.value.endswith(TABLES):
         return findings.attempt(read_rates, given.value, series)
+    if series is not None:
+        findings.say(values["series"].where, "a list of rates has no series; give a table, or leave it out")
     many = given.value
     if isinstance(many, list | tuple) and all(isinstance(v, str) for v in many):
         many = ",".join(many)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pdplan.errors import InputError, nearest, quoted_list
+from pdplan.file_kinds import refuse_separators
 from pdplan.files import MAX_BYTES, decode, read_bytes
 from pdplan.units import parse_rate_per_s
 from pdplan.workload import MAX_RATE_PER_S
@@ -61,6 +62,7 @@ def read_rates(path: str | Path, series: str | None = None) -> Rates:
     del rows[0]
     rate_at = _column(head, RATE_COLUMNS)
     if rate_at is None:
+        refuse_separators(head, name)
         raise InputError(f"{name}:1: no column of rates; name one of them {quoted_list(RATE_COLUMNS)}")
     rows = _of_series([r for r in rows if len(r[1]) > rate_at], _column(head, SERIES_COLUMNS), series, name)
     rates = _checked([(row[rate_at], f"{name}:{n}") for n, row in rows], name)

@@ -20,7 +20,7 @@ from pdplan.layout import Layout
 from pdplan.measured.maturity import tuning_factor
 from pdplan.measured.run import Run
 from pdplan.measured.runs import group_runs
-from pdplan.measured.servers import attention_weights, engine_settings, loop_settings, node_bytes_per_s, published_share
+from pdplan.measured.servers import engine_settings, loop_settings, node_bytes_per_s, published_share, served_weights
 from pdplan.plan import Metrics, PoolPlan, Serving
 from pdplan.pools import Pool
 from pdplan.step import Setting
@@ -136,8 +136,8 @@ def run_group(
             **engine_settings(first, role),
         )
         formats = built.formats
-        if weights := attention_weights(first):
-            formats = replace(formats, checkpoint=replace(formats.checkpoint, attention=weights))
+        if weights := served_weights(first):
+            formats = replace(formats, checkpoint=replace(formats.checkpoint, **weights))
         links = built.constants.links
         if role == "decode" and (reached := node_bytes_per_s(first)) is not None:
             links = replace(links, scale_out_bytes_per_s=reached)

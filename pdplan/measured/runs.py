@@ -12,7 +12,7 @@ from zlib import crc32
 from pdplan.errors import InputError, nearest
 from pdplan.files import read_text
 from pdplan.measured.run import Run, sizes_of
-from pdplan.measured.servers import ROLES, as_served, attention_weights, engine_settings, node_bytes_per_s
+from pdplan.measured.servers import ROLES, as_served, engine_settings, node_bytes_per_s, served_weights
 from pdplan.measured.table import RowError, table_rows
 from pdplan.plan import PoolPlan
 from pdplan.workload import MOST_REUSE
@@ -227,7 +227,7 @@ def group_runs(runs: list[Run], *, by_length: bool = True) -> Iterator[list[int]
             (run.mean_isl, run.mean_osl) if by_length or run.speculates else None,
             run.length_spread > 0,
             *(tuple(engine_settings(run, role).items()) for role in ROLES),
-            attention_weights(run),
+            tuple(served_weights(run).items()),
             node_bytes_per_s(run),
         )
         groups.setdefault(key, []).append(index)

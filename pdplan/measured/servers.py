@@ -22,16 +22,27 @@ from pdplan.measured.recipes import recipe_for, recipe_lists
 
 
 FILE = CONSTANTS_DIRECTORY / "benchmark_servers.yaml"
-ENGINE_SETTINGS = ("dispatch_bytes", "combine_bytes", "fp4_dispatch_bytes", "gathers_tokens", "operation_launch_s")
+ENGINE_SETTINGS = (
+    *("dispatch_bytes", "combine_bytes", "fp4_dispatch_bytes", "gathers_tokens", "operation_launch_s"),
+    *("expert_skew", "sums_prompts"),
+)
 """Those that stand in for constants of the engine, in both pools or, with its role before the name, in one."""
 ROLES = ("prefill", "decode")
+WEIGHTS = {
+    "attention_weights": "attention",
+    "query_up_weights": "query_up",
+    "output_weights": "attention_output",
+    "draft_weights": "draft",
+}
+"""Formats of weights by setting: the part of a checkpoint (`Checkpoint`) that it is of."""
 SETTINGS = (
     *("held_up_to_steps", "queued_steps", "balanced_steps", "batched_steps", "batched_tokens"),
-    *("step_tokens", "cold", "drafted", "date", "rounds"),
+    *("step_tokens", "worker_prompts", "cold", "drafted", "date", "rounds"),
     *("rank_batch", "worker_batch", "padded_batch", "prefill_dp", "prefill_ep", "decode_dp", "decode_ep"),
     *("experts_over_all", "attention_dp", "dp_ignored", "build", "convoys"),
     *("prefill_workers", "prefill_size", "decode_workers", "decode_size"),
-    *("attention_weights", "node_bytes_per_s", "handover_tokens_per_s"),
+    *WEIGHTS,
+    *("node_bytes_per_s", "handover_tokens_per_s"),
     *ENGINE_SETTINGS,
     *(f"{role}_{name}" for role in ROLES for name in ENGINE_SETTINGS),
 )
@@ -96,7 +107,7 @@ def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: 
     answers are all of one length, a convoy is what a step holds unless the benchmark's fit says otherwise.
     """
     each = [server_settings(run) if run.settings is None else run.settings for run in runs]
-    tokens = np.array([s.get("step_tokens", step_tokens) for s in each])
+    tokens = np.array([_step_tokens(run, s, step_tokens) for run, s in zip(runs, each, strict=True)])
     found = {
         "burst_share": _burst_share(each, bench),
         "held": _held(each),
@@ -110,6 +121,14 @@ def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: 
         whole = np.maximum(np.floor(tokens / np.array([run.mean_isl for run in runs])), 1.0)
         found["convoy_prompts"] = bench.get("convoy_prompts", whole)
     return found
+
+
+def _step_tokens(run: Run, settings: Mapping[str, Any], default: float) -> float:
+    """Prompt tokens that a step of an attention rank holds: no more than the prompts that its worker takes have."""
+    tokens = float(settings.get("step_tokens", default))
+    plan = run.prefill or run.decode
+    prompts = max(settings.get("worker_prompts", math.inf) // plan.dp, 1.0)
+    return float(min(tokens, prompts * run.mean_isl))
 
 
 def _held(each: Sequence[Mapping[str, Any]]) -> Held:
@@ -134,10 +153,11 @@ def engine_settings(run: Run, role: str = "decode") -> dict[str, Any]:
     return {name: float(value) for name, value in (both | own).items()}
 
 
-def attention_weights(run: Run) -> Storage | None:
-    """The format that the server turned attention's weights into; None where it took the checkpoint's."""
+def served_weights(run: Run) -> dict[str, Storage]:
+    """Formats of parts of a checkpoint, where what ran is not the catalog's: another checkpoint, or what the
+    server turned its weights into."""
     found = server_settings(run) if run.settings is None else run.settings
-    return found.get("attention_weights")
+    return {part: found[name] for name, part in WEIGHTS.items() if name in found}
 
 
 def node_bytes_per_s(run: Run) -> float | None:

@@ -7,10 +7,9 @@ import io
 from collections.abc import Iterator, Sequence
 
 from pdplan.errors import InputError, nearest
-from pdplan.file_kinds import mistaken_text
+from pdplan.file_kinds import mistaken_text, refuse_separators
 
 HINT = "see docs/measured-runs.md for the table"
-_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 
 
 class RowError(ValueError):
@@ -46,10 +45,8 @@ def _check(header: Sequence[str], text: str, path: str, required: Sequence[str])
             "result files of benchmark tools"
         )
     missing = [name for name in required if name not in header]
-    if len(missing) == len(required) and len(header) == 1:
-        for mark, words in _OTHER_SEPARATORS.items():
-            if mark in header[0]:
-                raise InputError(f"{path}:1: {words} separate the columns; save the table with commas")
+    if len(missing) == len(required):
+        refuse_separators(header, path)
     if len(missing) == len(required):
         mistaken = mistaken_text(text, path, "runs")
         if mistaken:

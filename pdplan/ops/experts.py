@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from pdplan.laws.experts import busiest_rank_factor, busiest_rank_touched, expec
 from pdplan.laws.kernel import Counts
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load, Phases
-from pdplan.ops.kinds import ACTIVATION_BYTES, Product, Routing, Sending, Work
+from pdplan.ops.kinds import ACTIVATION_BYTES, Exchange, Product, Routing, Sending, Work
 from pdplan.ops.products import all_reduce, gemm
 
 
@@ -63,7 +63,10 @@ def expert_products(
     block: Experts, layers: float, hidden: int, formats: Formats, layout: Layout, routing: Routing
 ) -> Iterator[Product]:
     for matrix in block.matrices(hidden):
-        yield gemm(matrix, layers, formats, layout)
+        product = gemm(matrix, layers, formats, layout)
+        # Shared experts run on a second stream beside the routed ones, or as one more of them.
+        beside = matrix.part == "shared" and not block.latent_size
+        yield replace(product, starts=0.0, each=replace(product.each, depth=None)) if beside else product
     work = RoutedRows(block=block, layout=layout, skew=routing.skew)
     for matrix in block.expert_matrices(hidden):
         k, n = float(matrix.rows), float(matrix.columns)
@@ -126,11 +129,18 @@ def expert_sendings(
             counted="H*w",
         )
 
-    def gathering(name: str, times: float, ranks: Array, element_bytes: float, holders: Array) -> Sending:
+    def gathering(
+        name: str,
+        times: float,
+        ranks: Array,
+        element_bytes: float,
+        holders: Array,
+        by: Exchange = "all_gather",
+    ) -> Sending:
         """All tokens of a worker, over `ranks` that share the experts of one of `holders` groups."""
         return Sending(
             name=name,
-            exchange="all_gather",
+            exchange=by,
             layers=times * layers,
             carried="rows",
             bytes_each=layout.dp * width * element_bytes / holders,
@@ -146,6 +156,11 @@ def expert_sendings(
         everyone, one = layout.tp * layout.dp, np.ones(())
         # Tokens travel as their products read them if that is four bits, else as they are.
         gathered = routing.dispatch_bytes if routing.dispatch_bytes < 1 else ACTIVATION_BYTES
+        if routing.sums_prompts and phases.prefill:
+            return [
+                *sendings,
+                gathering("tokens all-reduce", 2, everyone, ACTIVATION_BYTES, one, "all_reduce"),
+            ]
         return [
             *sendings,
             gathering("tokens all-gather", 1, everyone, gathered, one),

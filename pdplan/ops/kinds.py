@@ -57,6 +57,8 @@ class Op:
     """Inner dimension that a tile walks through in sequence."""
     input_bytes: Array | None = None
     """16-bit bytes of the input, for the quantisation pass before the product."""
+    starts: Array | float = 1.0
+    """Starts that it pays, over those that its law holds: none where it runs beside a longer op."""
     scores: Array | None = None
     """Attention: (query, key, head) triples that pass the softmax."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
@@ -132,6 +134,8 @@ class Product:
     """Of a step; products of one function have their work in common."""
     each: Counts
     """FLOP and bytes of one row, stored bytes of one matrix; `rows` is 1, or None where no tile is filled."""
+    starts: float = 1.0
+    """As an op's."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
     counted: Mapping[str, str] = field(default_factory=dict)
 
@@ -145,6 +149,7 @@ class Product:
             dtype=self.dtype,
             layers=self.layers,
             **{name: getattr(counts, name) for name in _COUNTS},
+            starts=self.starts,
             inputs={**work.inputs, **self.inputs},
             counted=self.counted,
         )
@@ -249,3 +254,5 @@ class Routing:
     """Of one element of what comes back."""
     gathered: bool = False
     """All tokens go to all ranks, and sums come back (all-gather, reduce-scatter), not to their experts."""
+    sums_prompts: bool = False
+    """Those of prompts by an all-reduce each way: ranks write theirs into zeros, and all get every sum."""

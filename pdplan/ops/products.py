@@ -16,6 +16,9 @@ from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load
 from pdplan.ops.kinds import ACTIVATION_BYTES, SUM_BYTES, Product, Sending, Work
 
+KERNELS = 4.0
+"""Between the products of a layer: those whose starts the law of `elementwise` holds."""
+
 
 def step_rows(load: Load) -> Work:
     """Rows of most products: the step's tokens."""
@@ -58,7 +61,7 @@ def products(matrices: Iterable[Matrix]) -> list[tuple[Matrix, ...]]:
     """
     found: dict[str, list[Matrix]] = {}
     for matrix in matrices:
-        found.setdefault(matrix.joined or f"{matrix.name} ({matrix.part})", []).append(matrix)
+        found.setdefault(matrix.joined or f"{matrix.name} ({matrix.block})", []).append(matrix)
     return [tuple(together) for together in found.values()]
 
 
@@ -105,12 +108,16 @@ def gemm(
     layout: Layout,
     work: Callable[[Load], Work] = step_rows,
 ) -> Product:
-    """One product with a matrix, or a rank's shard of it."""
+    """One product y[m, n] = x[m, k] · W[k, n] of a rank, FLOP = 2 · m · k · n.
+
+    bytes = k·n·w + traffic·m·(k + n)·a: weights once, inputs and outputs as far as they leave the chip
+    (`traffic` is the law's); w, a bytes per element. k or n is the rank's share, m the rows of `work`.
+    """
     sharing = shards(matrix, layout)
     k = matrix.rows / sharing if matrix.split == "rows" else float(matrix.rows)
     n = matrix.columns / sharing if matrix.split == "columns" else float(matrix.columns)
     return Product(
-        name=f"{matrix.name} projection" if matrix.part == "attention" else f"{matrix.name} ({matrix.part})",
+        name=f"{matrix.name} projection" if matrix.block == "attention" else f"{matrix.name} ({matrix.part})",
         family="gemm",
         dtype=formats.arithmetic(matrix.part),
         layers=layers,
@@ -168,7 +175,8 @@ def elementwise(stack: Stack, layout: Layout) -> Product:
 
     Per layer: two fused residual norms (2 reads and 2 writes of the hidden state
     each), the activation function (2 reads, 1 write of its width), and where there is
-    attention, rotary embedding and the write to the cache (q, k and v read and written).
+    attention, rotary embedding and the write to the cache (q, k and v read and written): four kernels. One
+    more adds what shared experts give to the sum of the routed ones.
     """
     widths = sum(
         count * block.intermediate_size * (block.per_token if isinstance(block, Experts) else 1)
@@ -186,6 +194,11 @@ def elementwise(stack: Stack, layout: Layout) -> Product:
         ),
         start=np.zeros(()),
     )
+    joined = sum(
+        count
+        for block, count in stack.feed_forwards
+        if isinstance(block, Experts) and block.shared_intermediate_size and not block.latent_size
+    )
     passes = 8.0 * stack.hidden_size + 3.0 * widths / stack.layers / layout.tp + 2.0 * heads / stack.layers
     return Product(
         name="norms, residuals, activations",
@@ -194,6 +207,7 @@ def elementwise(stack: Stack, layout: Layout) -> Product:
         layers=stack.layers,
         work=step_rows,
         each=Counts(flop=0.0, stored_bytes=0.0, activation_bytes=passes * ACTIVATION_BYTES),
+        starts=1.0 + joined / stack.layers / KERNELS,
         inputs={
             "H": stack.hidden_size,
             "V": widths,

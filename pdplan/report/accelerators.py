@@ -88,6 +88,9 @@ def accelerator_report(accelerator: Accelerator, path: str) -> Report:
     source_rows: list[Row] = [
         (key, f"{s['title']}: {s['reference']}", s["date"], s["note"] or "") for key, s in sources.items()
     ]
+    notes = [*accelerator.notes]
+    if accelerator.memory.usable_bytes.value > accelerator.memory.capacity_bytes.value:
+        notes.append("the capacity is what the data sheet calls it, in its GB; plans count the usable bytes")
     about: list[Row] = [
         ("generation", accelerator.generation),
         ("aliases", ", ".join(accelerator.aliases) or "none"),
@@ -100,7 +103,7 @@ def accelerator_report(accelerator: Accelerator, path: str) -> Report:
         table("Prices", ">per hour|~kind|~provider|date|source|~note", price_rows),
         table("Sources", "key|~title and reference|?date|?~note", source_rows),
         table("", "|~", about),
-        Bullets(title="Notes", items=accelerator.notes),
+        Bullets(title="Notes", items=tuple(notes)),
     )
     return Report(
         blocks=blocks, data=data, records=tuple({"accelerator": accelerator.name, **n} for n in numbers)

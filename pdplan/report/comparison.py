@@ -25,6 +25,8 @@ from pdplan.report.words import (
     OBJECTIVES,
     cost_words,
     counted,
+    engine_title,
+    formats_words,
     hourly,
     per_cent,
     percentile_name,
@@ -51,7 +53,7 @@ def comparison_report(found: Comparison) -> Report:
     }
     blocks: tuple[Block, ...] = (
         _headline(found),
-        Paragraph(f"for {workload_words(found.workload)}, {slo_words(found.slo)}"),
+        Paragraph(_asked(found)),
         _table(found),
         *_confidence(found),
         _error_bars(found),
@@ -74,20 +76,34 @@ def _headline(found: Comparison) -> Headline:
     return Headline(f"Cheapest: {words}")
 
 
+def _asked(found: Comparison) -> str:
+    """What all rows share: the model and how it is served, the workload, the objectives."""
+    label, keys = found.rows[0].label, _telling(found)
+    shared = [label[key] for key in ("model",) if key in label and key not in keys]
+    if "precision" in label and "precision" not in keys and not found.open_formats:
+        shared.append(f"in {label['precision']}")
+    served = [" ".join(shared)] if shared else []
+    if "engine" in label and "engine" not in keys:
+        served.append(engine_title(label["engine"]))
+    lead = f"{', '.join(served)}; " if served else ""
+    return f"{lead}for {workload_words(found.workload)}, {slo_words(found.slo)}"
+
+
 def _table(found: Comparison) -> Block:
-    keys = _telling(found)
+    keys, open_ = _telling(found), found.open_formats
     at = percentile_name(found.slo.percentile)
     rows: list[tuple[Cell | str, ...]] = []
     for row in found.rows:
         label = tuple(row.label[key] for key in keys)
         if row.answer is None:
-            rows.append((*label, Cell("none", "bad"), "", "", "", "", "", ""))
+            rows.append((*label, *([""] if open_ else []), Cell("none", "bad"), "", "", "", "", "", ""))
             continue
         metrics = row.answer.metrics
         plan = short_plan(row.answer.plan)
         rows.append(
             (
                 *label,
+                *([formats_words(row.answer.plan)] if open_ else []),
                 plan if row.meets else Cell(plan, "bad"),
                 f"{metrics.gpus:,.0f}",
                 format_rate(metrics.requests_per_s) if found.by_goodput else hourly(metrics),
@@ -97,7 +113,7 @@ def _table(found: Comparison) -> Block:
                 format_duration(metrics.tpot_slo_s),
             )
         )
-    columns = [*(f"+{key}" for key in keys), "~plan", ">GPUs"]
+    columns = [*(f"+{key}" for key in keys), *(["+~formats"] if open_ else []), "~plan", ">GPUs"]
     columns += [">requests" if found.by_goodput else ">cost", ">?vs best", ">?$/M output"]
     columns += [f">TTFT {at}", f">TPOT {at}"]
     return table("", "|".join(columns), rows)

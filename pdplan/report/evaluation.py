@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from pdplan.compose import plan_bill
@@ -60,9 +61,10 @@ def evaluation_report(deployment: Deployment, metrics: Metrics) -> Report:
         "notes": list(deployment.notes),
     }
     words = f"{plan_words(plan)}: {cost_words(metrics)}"
+    bars = error_bars_block(plan, metrics, deployment.world.calibration, throughput=throughput)
     blocks: list[Block] = []
     if metrics.reason:
-        blocks.append(Headline(f"This plan cannot do it: {metrics.reason}", "bad"))
+        blocks.append(Headline(f"This plan cannot do it: {metrics.reason}{_at_most(metrics)}", "bad"))
         blocks.append(Paragraph(words))
     else:
         blocks.append(Headline(f"{format_rate(metrics.requests_per_s)} with {words}"))
@@ -72,10 +74,18 @@ def evaluation_report(deployment: Deployment, metrics: Metrics) -> Report:
         objectives_table(metrics, slo),
         *routes_blocks(routes, slo),
         *confidence_blocks(plan, metrics, slo),
-        error_bars_block(plan, metrics, deployment.world.calibration, throughput=throughput),
+        *(() if metrics.reason else (bars,)),
         figures_table(metrics),
         ttft_paragraph(metrics),
         *bill_blocks(plan, deployment.world),
     ]
     blocks.append(notes_block(deployment.notes))
     return Report(blocks=tuple(blocks), data=data, records=(record(Candidate(plan=plan, metrics=metrics)),))
+
+
+def _at_most(metrics: Metrics) -> str:
+    """The rate that pools and network keep up with: beyond full batches their use grows with the rate."""
+    used = max(metrics.utilisation.values(), default=0.0)
+    if not (math.isfinite(used) and used > 1.0):
+        return ""
+    return f"; it keeps up with at most {format_rate(metrics.requests_per_s / used)}"

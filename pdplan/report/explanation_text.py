@@ -6,7 +6,6 @@ before an equals sign or between terms and go on below it.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 
 from pdplan.explain.arithmetic import formula, pretty_name
@@ -14,7 +13,7 @@ from pdplan.explain.derivation import Derivation, Line, Section, StepTable
 from pdplan.report.blocks import Report, Table
 from pdplan.report.explanation_tables import DROPPED_FIRST, TERM_COLUMNS, answer_table, terms_table
 from pdplan.report.printed_numbers import References, numbers_of, result_text
-from pdplan.report.text import render_text
+from pdplan.report.text import render_text, wrapped_words
 
 _MARGIN = 7
 """Columns of the line numbers."""
@@ -36,14 +35,7 @@ class _Page:
         after = indent if hang is None else hang
         if self.width is None:
             return [f"{indent}{text}"]
-        return textwrap.wrap(
-            text,
-            self.width,
-            initial_indent=indent,
-            subsequent_indent=after,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        return wrapped_words(text, self.width, indent, after)
 
 
 def render_derivation(

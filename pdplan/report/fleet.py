@@ -198,7 +198,7 @@ def _own_notes(found: FleetPlan) -> list[str]:
     world = found.world
     lots = {hw: world.lots(hw) for hw in sorted(world.accelerators)}
     dated = [
-        f"{hw} ${lot.usd_per_h:g} ({lot.label}, {lot.date}; {there_words(lot)} there)"
+        f"{hw} {format_money(lot.usd_per_h)} ({lot.label}, {lot.date}; {there_words(lot)} there)"
         for hw, many in lots.items()
         for lot in many
         if lot.date

@@ -13,6 +13,7 @@ from pdplan.report.contract import candidate_json, header, record, slo_json, wor
 from pdplan.report.parts import notes_block
 from pdplan.report.words import (
     cost_words,
+    engine_title,
     hourly,
     percentile_name,
     plan_words,
@@ -76,13 +77,21 @@ def ratio_words(ratio: float) -> str:
 def _one(contest: Contest, found: Modes) -> tuple[Block, ...]:
     return (
         _headline(contest, found),
-        Paragraph(f"for {workload_words(contest.workload)}, {slo_words(contest.slo)}"),
+        Paragraph(f"{_served(contest)}for {workload_words(contest.workload)}, {slo_words(contest.slo)}"),
         _sides(contest, found),
         Bullets(
             title="What binds",
             items=tuple(f"{name}: {side.binding}" for name, side in _both(contest)),
         ),
     )
+
+
+def _served(contest: Contest) -> str:
+    """llama-3.1-70b in bf16, vLLM;"""
+    label = contest.label
+    model = " in ".join(label[key] for key in ("model", "precision") if key in label)
+    words = [*([model] if model else []), *([engine_title(label["engine"])] if "engine" in label else [])]
+    return f"{', '.join(words)}; " if words else ""
 
 
 def _headline(contest: Contest, found: Modes) -> Headline:
@@ -132,7 +141,7 @@ def _sides(contest: Contest, found: Modes) -> Table:
                 format_duration(m.tpot_slo_s),
             )
         )
-    columns = f"mode|~plan|>GPUs|>requests|>cost|>$/M output|>TTFT {at}|>TPOT {at}"
+    columns = f"mode|~plan|>GPUs|>requests|>?cost|>?$/M output|>TTFT {at}|>TPOT {at}"
     return table("", columns, rows)
 
 

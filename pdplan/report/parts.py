@@ -130,24 +130,30 @@ def margin(found: float, limit: float) -> Cell:
 
 def figures_table(metrics: Metrics) -> Table:
     """Throughput and cost."""
+    works = not metrics.reason
     rows: list[tuple[Cell | str, ...]] = [
-        ("requests", format_rate(metrics.requests_per_s), ""),
-        (
-            "tokens per GPU",
-            format_rate(metrics.total_tok_per_s_per_gpu, "tok/s"),
-            f"{format_rate(metrics.output_tok_per_s_per_gpu, 'tok/s')} of them output",
-        ),
-        ("one user reads", format_rate(metrics.tok_per_s_per_user, "tok/s"), ""),
+        ("requests", format_rate(metrics.requests_per_s), "" if works else "asked for, not served")
     ]
+    if works:
+        rows.append(
+            (
+                "tokens per GPU",
+                format_rate(metrics.total_tok_per_s_per_gpu, "tok/s"),
+                f"{format_rate(metrics.output_tok_per_s_per_gpu, 'tok/s')} of them output",
+            )
+        )
+    rows.append(("one user reads", format_rate(metrics.tok_per_s_per_user, "tok/s"), ""))
     if math.isfinite(metrics.usd_per_h):
-        rows += [
-            ("cost", f"{format_money(metrics.usd_per_h)}/h", f"${metrics.usd_per_h * 730:,.0f} a month"),
+        month = f"${metrics.usd_per_h * 730:,.0f} a month"
+        rows.append(("cost", f"{format_money(metrics.usd_per_h)}/h", month))
+    if math.isfinite(metrics.usd_per_h) and works:
+        rows.append(
             (
                 "per million tokens",
                 format_money(metrics.usd_per_million_output_tokens),
                 f"by output tokens; {format_money(metrics.usd_per_million_tokens)} by all tokens",
-            ),
-        ]
+            )
+        )
     if metrics.kv_transfer_mean_s:
         rows.append(
             (

@@ -270,8 +270,8 @@ def _alternatives(found: Recommendation, best: Candidate) -> Table:
             )
         )
     title = "requests" if goodput else "power" if objective == "energy" else "cost"
-    formats = "~formats|" if open_ else ""
-    columns = f"mode|{formats}~plan|>GPUs|>{title}|>?vs best|>TTFT {at}|>TPOT {at}"
+    formats = "+~formats|" if open_ else ""
+    columns = f"+mode|{formats}~plan|>GPUs|>{title}|>?vs best|>TTFT {at}|>TPOT {at}"
     # A search for the most goodput proves its best of each mode and kind, and passes others on the way.
     return table("Next best of those tried" if goodput else "Next best", columns, rows)
 

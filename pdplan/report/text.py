@@ -37,6 +37,14 @@ _WORD = 25
 """The longest part of a plan that is kept in one line."""
 
 
+_GLUED = re.compile(
+    r"(?<=[≤≥]) (?=[\d.$∞])"
+    r"|(?<=[\d∞]) (?=(?:[munµ]?s|[kMGTP]?i?B|k?W|GPUs?|tok|tokens|req|requests|times|%|×)(?![^\W\d_]))"
+)
+"""The blank between a number and its unit, or its sign: not where a line ends."""
+_NO_BREAK = "\N{NO-BREAK SPACE}"
+
+
 def render_text(report: Report, width: int | None = None, *, colour: bool = False) -> str:
     """The blocks of a report, one blank line between them."""
     paint = _Paint(colour)
@@ -80,10 +88,25 @@ def _wrapped(text: str, width: int | None) -> list[str]:
         return text.splitlines()
     lines: list[str] = []
     for line in text.splitlines():
-        lines += textwrap.wrap(
-            line, max(width, _NARROWEST), break_long_words=False, break_on_hyphens=False
-        ) or [""]
+        lines += wrapped_words(line, max(width, _NARROWEST)) or [""]
     return lines
+
+
+def wrapped_words(text: str, width: int, first: str = "", after: str = "") -> list[str]:
+    """Lines of a width, behind an indent; a number and its unit stay on one line.
+
+    >>> wrapped_words("TTFT ≤ 1.00 s and TPOT ≤ 50.0 ms at p90", 29)
+    ['TTFT ≤ 1.00 s and TPOT', '≤ 50.0 ms at p90']
+    """
+    lines = textwrap.wrap(
+        _GLUED.sub(_NO_BREAK, text),
+        width,
+        initial_indent=first,
+        subsequent_indent=after,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line.replace(_NO_BREAK, " ") for line in lines]
 
 
 def _table(block: Table, width: int | None, paint: _Paint) -> Iterator[str]:
@@ -181,7 +204,9 @@ def _words(text: str) -> list[str]:
     if len(parts) > 1 and max(map(_length, parts)) <= _WORD:
         return parts
     return [
-        part for word in text.split() for part in (_IN_ADDRESS.split(word) if len(word) > _WORD else [word])
+        part
+        for word in _GLUED.sub(_NO_BREAK, text).split(" ")
+        for part in (_IN_ADDRESS.split(word) if len(word) > _WORD else [word])
     ]
 
 

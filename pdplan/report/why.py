@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pdplan.report.blocks import Block, Paragraph
+from pdplan.report.blocks import Block
 from pdplan.report.breakeven import break_even_blocks, break_even_json, break_even_records
 from pdplan.report.sensitivity import sensitivity_blocks, sensitivity_json, sensitivity_records
-from pdplan.report.words import short_plan
 from pdplan.search.breakeven import BreakEven
 from pdplan.search.sensitivity import Sensitivity
 
@@ -19,15 +18,9 @@ class Why:
 
     sensitivity: Sensitivity
     break_even: BreakEven
-    of_mix: bool = False
-    """Whether the answer mixes workers; what is varied is the best plan that does not."""
 
     def blocks(self) -> list[Block]:
-        found = sensitivity_blocks(self.sensitivity)
-        if self.of_mix:
-            plan = short_plan(self.sensitivity.base.plan)
-            found.insert(0, Paragraph(f"What follows is of the best plan of equal workers: {plan}"))
-        return found + break_even_blocks(self.break_even)
+        return sensitivity_blocks(self.sensitivity) + break_even_blocks(self.break_even)
 
     def json(self) -> dict[str, Any]:
         return {

@@ -53,11 +53,15 @@ def short_plan(plan: Plan) -> str:
 
 
 def cost_words(metrics: Metrics) -> str:
-    """40 GPUs, $143.60/h, $1.95 per million output tokens; without a price the GPUs alone."""
+    """40 GPUs, $143.60/h, $1.95 per million output tokens; without a price the GPUs alone.
+
+    What a plan that cannot do the work would pay per token is no cost: it does not write them.
+    """
     words = counted(metrics.gpus, "GPU")
     if metrics.usd_per_h == metrics.usd_per_h:
         words += f", {format_money(metrics.usd_per_h)}/h"
-    if metrics.usd_per_million_output_tokens == metrics.usd_per_million_output_tokens:
+    known = metrics.usd_per_million_output_tokens == metrics.usd_per_million_output_tokens
+    if known and not metrics.reason:
         words += f", {format_money(metrics.usd_per_million_output_tokens)} per million output tokens"
     return words
 

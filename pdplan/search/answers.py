@@ -1,30 +1,33 @@
 """Answers to many questions that differ a little from one: the least of what is counted, no alternatives.
 
 The same spaces and the same search as `recommend`, told to stop at the optimum, with worker
-types remembered from one question to the next.
+types and what plans do remembered from one question to the next. Of pools of several kinds of
+workers: search/mixed_answers.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isnan
 from typing import Literal
 
 import numpy as np
 
-from pdplan.compose import World
+from pdplan.compose import World, evaluate_plan
 from pdplan.errors import InputError
 from pdplan.laws.roofline import Array
-from pdplan.plan import Metrics, Mixed
+from pdplan.plan import Metrics, Plan
 from pdplan.question import Candidate, Question, Recommendation
 from pdplan.search.certificate import Types, colocated_rates, decode_rates, prefill_rates
+from pdplan.search.holding import Judged, candidate_of, judged
 from pdplan.search.kinds import Kind, kind_of, of_kind, of_mode
 from pdplan.search.objective import build_objective, ttft_limit_s
 from pdplan.search.ranked import ranked_plans, without_idle_limits
 from pdplan.search.robust import as_planned
 from pdplan.search.space import Space, build_space, with_formats_of
 from pdplan.search.worker_types import WorkerTypes
+from pdplan.workload import Slo, Workload
 
 Counted = Literal["cost", "gpus", "energy", "goodput"]
 FIELDS: Mapping[Counted, str] = {
@@ -45,18 +48,11 @@ def counted_in(found: Recommendation) -> Counted:
     return "goodput" if found.question.wants_goodput else found.compared_by
 
 
-def with_equal_workers(found: Recommendation) -> tuple[Recommendation, Candidate]:
-    """The answer that is varied, and its plan: of a mix of workers the best without mixing.
-
-    InputError where there is no plan.
-    """
-    from pdplan.search.recommend import recommend
-
-    if found.best is not None and isinstance(found.best.plan, Mixed):
-        found = recommend(replace(found.question, mix=False), found.world)
+def to_vary(found: Recommendation) -> tuple[Recommendation, Candidate]:
+    """The answer that is varied, in the formats of its plan, and that plan. InputError without a plan."""
     if found.best is None:
         reason = found.infeasible.binding if found.infeasible else "no layout meets the limits"
-        raise InputError(f"there is no plan of equal workers to vary: {reason}; relax the question first")
+        raise InputError(f"there is no plan to vary: {reason}; relax the question first")
     return replace(found, question=with_formats_of(found.best.plan, found.question)), found.best
 
 
@@ -94,8 +90,24 @@ class Answers:
         mode, _ = kind
         self._modes = (mode, "colocated" if mode == "disaggregated" else "disaggregated")
         self._types = WorkerTypes()
+        self._metrics: dict[Hashable, tuple[Metrics, World]] = {}
         self.asked = 0
         """Searches so far."""
+
+    def judged(self, plan: Plan, question: Question, world: World) -> Judged:
+        """What a plan, sized without spare workers, does for a question at a rate."""
+        return judged(plan, question, world, self._evaluate)
+
+    def holding(self, plan: Plan, question: Question, world: World) -> Candidate | None:
+        """The plan, sized without spare workers, where it keeps every limit of a question at a rate."""
+        return candidate_of(plan, question, world, self._evaluate)
+
+    def _evaluate(self, world: World, plan: Plan, workload: Workload, slo: Slo) -> Metrics:
+        """`evaluate_plan`, remembered: no limit on latency changes what a plan does."""
+        key = (plan, id(world), workload, slo.percentile)
+        if key not in self._metrics:  # the world is kept, so that no other takes its id
+            self._metrics[key] = evaluate_plan(world, plan, workload, slo), world
+        return self._metrics[key][0]
 
     def answer(self, question: Question, world: World, known: Candidate | None = None) -> Answer:
         """The optimum, that of the kind beside it: other kinds, and the other mode, have to be better.
@@ -109,9 +121,7 @@ class Answers:
             same = self._better(question, world, of_kind(space, self._kind), known)
         if best and same and not _wins(best, same, question, space):
             best = same
-        fractional = [amount for s in spaces if not isnan(amount := fractional_amount(s, question))]
-        least = max if question.wants_goodput else min
-        return Answer(best=best, of_kind=same, fractional=least(fractional, default=float("nan")))
+        return Answer(best=best, of_kind=same, fractional=self._fractional(spaces, question))
 
     def optimum(self, question: Question, world: World, known: Candidate | None = None) -> Candidate | None:
         """The best plan alone; the mode of the kind wins where both are equal.
@@ -137,6 +147,16 @@ class Answers:
         question = self._next(question)
         return self._better(question, world, self._space(question, world, mode), None)
 
+    def within(self, question: Question, world: World, ceiling: float) -> Candidate | None:
+        """A plan of at most such a cost, as the objective counts it; None where there is none."""
+        question = self._next(question)
+        for mode in self._modes:
+            space = self._space(question, world, mode, ceiling)
+            found = self._least(question, world, space, ceiling)  # bounded by it, what is found may be above
+            if found and space.objective.cost(found) <= ceiling:
+                return found
+        return None
+
     def _next(self, question: Question) -> Question:
         self.asked += 1
         return without_idle_limits(question)
@@ -155,7 +175,7 @@ class Answers:
         for mode in self._modes:
             ceiling = np.inf
             if known and not (question.wants_goodput or question.spare_workers):
-                ceiling = _cost(known, question, world)
+                ceiling = cost_of(known, question, world)
             spaces.append(self._space(question, world, mode, ceiling))
             preferred = known is not None and known.plan.mode != mode == self._modes[0]
             known = self._better(question, world, spaces[-1], known, preferred)
@@ -183,6 +203,12 @@ class Answers:
         return found if _wins(found, known, question, space) else known
 
     @staticmethod
+    def _fractional(spaces: Sequence[Space], question: Question) -> float:
+        """The best amount in fractions over the modes."""
+        amounts = [amount for s in spaces if not isnan(amount := fractional_amount(s, question))]
+        return (max if question.wants_goodput else min)(amounts, default=float("nan"))
+
+    @staticmethod
     def _least(
         question: Question, world: World, space: Space, ceiling: float = np.inf, beyond: float = 0.0
     ) -> Candidate | None:
@@ -201,7 +227,7 @@ def planned(sized: Candidate | None, question: Question, world: World) -> Candid
     return as_planned(sized, question, world)
 
 
-def _cost(candidate: Candidate, question: Question, world: World) -> float:
+def cost_of(candidate: Candidate, question: Question, world: World) -> float:
     """What the objective of a question counts for a candidate without spare workers."""
     names = {pool.hardware for pool in candidate.plan.pools.values()}
     choices = {*question.prefill_hardware, *question.decode_hardware, *question.colocated_hardware}

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 from pdplan.compose import World
 from pdplan.question import Candidate, Question, Recommendation
-from pdplan.search.answers import Answers, Counted, counted_in, with_equal_workers
-from pdplan.search.kinds import kind_of
-from pdplan.search.turns import COST, GOODPUT, Line, Turn, Turning, used_for
+from pdplan.search.answers import Answers, Counted, counted_in, to_vary
+from pdplan.search.line import COST, GOODPUT, Line
+from pdplan.search.mixed_answers import answers_for
+from pdplan.search.price_turns import price_turns, used_for
+from pdplan.search.turns import Turn, Turning, turns_of
 from pdplan.search.varied import VariedInput, chosen_inputs
 
 __all__ = ["BreakEven", "Looked", "Turn", "Turning", "break_even", "used_for"]
@@ -52,14 +54,14 @@ def break_even(
 
     Of a cost, or of the goodput of a budget. InputError where there is no plan.
     """
-    found, base = with_equal_workers(found)
+    found, base = to_vary(found)
     question = found.question
-    answers = answers or Answers(kind_of(base.plan))
+    answers = answers or answers_for(found)
     turns: list[Turn] = []
     modes: set[str] = set()
     looked: list[Looked] = []
     for line, of_price in _lines(found, only, answers):
-        turns += line.price_turns() if of_price else line.turns()
+        turns += price_turns(line) if of_price else turns_of(line)
         modes |= line.modes
         looked.append(Looked(input=line.varied, low=line.value(-line.reach), high=line.value(line.reach)))
     return BreakEven(

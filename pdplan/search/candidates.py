@@ -15,13 +15,13 @@ from pdplan.evaluate import peak_running, pool_memory
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout
 from pdplan.plan import PoolPlan, Serving
-from pdplan.pools import Pool, PrefillService, handover_tokens, pool_tpot_s, prefill_service
+from pdplan.pools import Pool, PrefillService, handover_tokens, pool_tpot_s, prefill_service, solve_running
 from pdplan.queueing import mean_for_peak, peak_count
 from pdplan.roots import increasing_root
 from pdplan.search.layouts import layouts
 from pdplan.search.whole import least_whole
 from pdplan.step import Setting
-from pdplan.workload import Slo, Speculation, Workload
+from pdplan.workload import MAX_RATE_PER_S, Slo, Speculation, Workload
 
 PROMPTS_PER_SERVER = (1, 2, 4, 8, 16, 32)
 
@@ -303,6 +303,20 @@ def largest_rate(choices: DecodeChoices, workers: Array, workload: Workload, slo
     each = mean / workers
     tpot = pool_tpot_s(choices.candidates.pool, workload, each, choices.colocated)
     return np.asarray(mean / (workload.osl * slo.tpot_factor * np.maximum(tpot, 1e-300)))
+
+
+def running_at(choices: DecodeChoices, workers: Array, rate: Array, workload: Workload) -> Array:
+    """Sequences on each of so many workers at a rate that is no more than `largest_rate`."""
+    within = replace(choices.candidates.with_workers(workers), max_batch=choices.limit)
+    ends = (choices.fastest_tpot_s, choices.limit_tpot_s(workload))
+    return solve_running(within, workload, rate, choices.colocated, ends)
+
+
+def most_running(choices: DecodeChoices, workers: Array, rate: Array, workload: Workload, slo: Slo) -> Array:
+    """Sequences on each of so many workers at their `largest_rate`, or at `rate` where that is less."""
+    if slo.tpot_factor != 1.0 or np.any(rate >= MAX_RATE_PER_S):
+        return running_at(choices, workers, rate, workload)
+    return mean_for_peak(workers * choices.limit, slo.z) / workers
 
 
 def least_workers(choices: DecodeChoices, rate: float | Array, slo: Slo) -> Array:

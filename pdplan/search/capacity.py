@@ -15,12 +15,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pdplan.first_token import first_token
 from pdplan.latency import prefill_latency
 from pdplan.laws.roofline import Array
-from pdplan.open_loop import open_queue, open_ttft
-from pdplan.pools import MixedStep, Pool, mixed_step, pool_tpot_s, solve_running
-from pdplan.queueing import mean_for_peak, peak_count
+from pdplan.pools import pool_tpot_s, solve_running
+from pdplan.queueing import mean_for_peak
 from pdplan.roots import increasing_root
 from pdplan.search.candidates import (
     DecodeChoices,
@@ -28,6 +26,7 @@ from pdplan.search.candidates import (
     batch_to_configure,
     largest_rate,
 )
+from pdplan.search.colocated import served_at
 from pdplan.search.rates import highest_rate
 from pdplan.workload import Slo, Workload
 
@@ -323,25 +322,11 @@ def _colocated_rates(choices: DecodeChoices, workers: Array, limits: Limits) -> 
     workload, slo = limits.workload, limits.slo
     most = mean_for_peak(workers * choices.limit, slo.z) / workers * (1 - 1e-9)
 
-    def at(running: Array, which: Array) -> tuple[Pool, MixedStep, Array]:
-        pool = choices.take(which).candidates.with_workers(workers[which])
-        step = mixed_step(pool, workload, running)
-        return pool, step, np.asarray(running * workers[which] / (workload.osl * step.tpot_s))
-
     def late(running: Array, which: Array) -> Array:
-        pool, step, rate = at(running, which)
-        first = first_token(pool, workload, step, running)
-        ttft = open_ttft(open_queue(pool, workload, step, rate), first, workload).quantile_s(slo.percentile)
-        used = np.zeros(np.shape(ttft)) if slo.ttft_s is None else ttft / slo.ttft_s
-        if slo.request_latency_s is not None:
-            peak = peak_count(running * workers[which], slo.z) / workers[which]
-            tpot = mixed_step(pool, workload, np.minimum(peak, choices.limit[which])).tpot_s
-            whole = ttft + tpot * max(workload.osl - 1.0, 0.0)
-            used = np.maximum(used, whole / slo.request_latency_s)
-        return _excess(np.where(np.isfinite(ttft), used, np.inf))
+        return served_at(choices.take(which), workers[which], running, workload, slo).beyond
 
     running = highest_rate(late, most, tolerance=TOLERANCE)
-    found = at(np.maximum(running, 1e-9), np.arange(len(running)))[2]
+    found = workers * served_at(choices, workers, np.maximum(running, 1e-9), workload, slo).each
     return _without_trickles(np.where(running > 0, found, 0.0))
 
 

@@ -277,7 +277,8 @@ def _below_ceiling(
     Without queues and fluctuation this takes no evaluation; most types of the dearer mode end here.
     """
     objective, ceiling = space.objective, space.objective.ceiling * (1 + 1e-9)
-    if objective.thorough or not np.isfinite(ceiling):  # the next best may cost more than what is known
+    soft = objective.thorough and not objective.firm  # the next best may cost more than what is known
+    if soft or not np.isfinite(ceiling):
         return space.prefill, space.decode
     sent = {
         hw: objective.pool_cost(hw, c.candidates.pool.layout.gpus, least_prefill(c, rate))
@@ -290,7 +291,7 @@ def _below_ceiling(
         for hw, c in space.decode.items()
     }
     # Pools that share nodes may cost less together than apart, but no less than one of them.
-    apart = float(objective.is_plain)
+    apart = float(objective.adds_up)
     least_p, least_d = (
         apart * min((float(c.min(initial=np.inf)) for c in costs.values()), default=np.inf)
         for costs in (sent, received)

@@ -6,22 +6,21 @@ tried best bound first until no bound is above the best rate found. Two pools: s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from pdplan.compose import World
-from pdplan.evaluate import Economics, evaluate_colocated
+from pdplan.evaluate import Economics
 from pdplan.laws.roofline import Array
-from pdplan.plan import Colocated, Metrics
-from pdplan.pools import solve_running
+from pdplan.plan import Colocated
 from pdplan.question import Candidate, Question
-from pdplan.search.candidates import DecodeChoices, batch_to_configure, largest_rate
-from pdplan.search.colocated import search_colocated
+from pdplan.search.candidates import DecodeChoices, largest_rate, most_running
+from pdplan.search.colocated import evaluate_workers, metrics_at, search_colocated, served_at
 from pdplan.search.disaggregated import search_disaggregated
 from pdplan.search.goodput_pairs import most_goodput_of_pairs
-from pdplan.search.rates import RELATIVE_TOLERANCE, excess, highest_rate
+from pdplan.search.rates import RELATIVE_TOLERANCE, SHY, highest_rate
 from pdplan.search.space import Space
 from pdplan.uncertainty import slo_on
 from pdplan.workload import MAX_RATE_PER_S
@@ -30,9 +29,6 @@ BLOCK = 96
 """Deployments whose rate is searched for in one array call."""
 FLOOR = 0.5
 """What serves less than this share of the best is no alternative to it."""
-
-MetricsAt = Callable[[Array, Array], tuple[Metrics, Array]]
-"""Metrics of some deployments at their rates, and the max_batch to set."""
 
 
 def most_goodput(
@@ -70,7 +66,7 @@ def _as_good(
     if best is None or not space.objective.thorough:
         return []
     asked = question.workload.at_rate(np.asarray(best.metrics.requests_per_s))
-    objective = replace(space.objective, ceiling=space.objective.cost(best))
+    objective = replace(space.objective, ceiling=space.objective.cost(best), firm=True)
     search = search_colocated if mode == "colocated" else search_disaggregated
     return search(world, asked, question.slo, replace(space, objective=objective))
 
@@ -101,22 +97,21 @@ def _colocated(
             break
         part, count = choices.take(index), workers[index]
 
-        def metrics_at(
-            rate: Array, which: Array, part: DecodeChoices = part, count: Array = count
-        ) -> tuple[Metrics, Array]:
-            some = part.take(which)
-            pool = some.candidates.with_workers(count[which])
-            asked = workload.at_rate(np.maximum(rate, 1e-9))
-            running = solve_running(pool, asked, asked.rate * slo.tpot_factor, colocated=True)
-            batch = batch_to_configure(pool, running, some.limit, slo)
-            known = running if slo.tpot_factor == 1.0 else None
-            return evaluate_colocated(replace(pool, max_batch=batch), asked, slo, money, known), batch
+        def beyond(running: Array, which: Array, part: DecodeChoices = part, count: Array = count) -> Array:
+            return served_at(part.take(which), count[which], running, workload, slo).beyond
 
-        def beyond(rate: Array, which: Array, at: MetricsAt = metrics_at) -> Array:
-            return excess(at(rate, which)[0], slo)
-
-        rate = highest_rate(beyond, bound[index], FLOOR)
-        metrics, batch = metrics_at(rate, np.arange(len(rate)))
+        most = most_running(part, count, bound[index], workload, slo)
+        # By how many run: a rate follows from that directly, and it from a rate by solving.
+        running = SHY * highest_rate(beyond, most)
+        rate = count * served_at(part, count, np.maximum(running, 1e-9), workload, slo).each
+        kept = (running > 0) & (rate >= FLOOR * rate.max(where=running > 0, initial=best))
+        some = np.flatnonzero(kept)
+        part, count, running, rate = part.take(some), count[some], running[some], rate[some]
+        asked = workload.at_rate(rate)
+        if slo.tpot_factor == 1.0:
+            metrics, good, batch = metrics_at(part, count, running, asked, slo, money)
+        else:
+            metrics, good, batch = evaluate_workers(part, count, asked, slo, money)
         found += [
             Candidate(
                 plan=Colocated(
@@ -124,7 +119,7 @@ def _colocated(
                 ),
                 metrics=metrics.at(k),
             )
-            for k in np.flatnonzero(rate > 0)
+            for k in np.flatnonzero(good)
         ]
-        best = max([best, *rate])
+        best = max([best, *rate[good]])
     return found

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pdplan.compose import World, default_bandwidth
-from pdplan.laws.roofline import Array
 from pdplan.plan import Disaggregated, Plan
 from pdplan.question import Candidate, Question
 from pdplan.search.disaggregated import search_disaggregated
@@ -23,7 +22,7 @@ from pdplan.search.objective import distinct
 from pdplan.search.rates import RELATIVE_TOLERANCE
 from pdplan.search.shares import share_of
 from pdplan.search.space import Space
-from pdplan.search.splits import Splits, splits_between
+from pdplan.search.splits import Pairs, Splits, splits_between
 from pdplan.workload import MAX_RATE_PER_S
 
 SEEDS = 6
@@ -60,14 +59,13 @@ class _Pairs:
         pairs = self.by_accelerators()
         found: list[Candidate] = []
         known = best
-        for pair, ceiling in pairs:
+        for pair, promising in pairs:
             # Where a rate is known already, the first question is whether anything serves more.
-            if known == 0.0 and ceiling.max(initial=0.0) > best * STEP:
-                seeds = np.argsort(-ceiling, axis=None, kind="stable")[:SEEDS]
-                p, d = np.unravel_index(seeds[ceiling.ravel()[seeds] > best * STEP], ceiling.shape)
-                found += pair.with_whole_budget(p, d)
+            if known == 0.0 and promising.highest > best * STEP:
+                seeds = promising.ceilings > best * STEP
+                found += pair.with_whole_budget(promising.senders[seeds], promising.receivers[seeds])
                 best = _highest(found, best)
-        high = min(max((float(c.max(initial=0.0)) for _, c in pairs), default=0.0), MAX_RATE_PER_S)
+        high = min(max((promising.highest for _, promising in pairs), default=0.0), MAX_RATE_PER_S)
         questions = 0
         while (asked := max(best * STEP, TRICKLE_PER_S)) <= high:
             # The types that serve a little more may have much more to give, and many small steps take
@@ -87,7 +85,7 @@ class _Pairs:
             found += self.grown([c.plan for c in self.of_many_sizes(best * LESS)], pairs)
         return [c for c in found if c.metrics.requests_per_s > known]
 
-    def grown(self, plans: Iterable[Plan], pairs: Iterable[tuple[Splits, Array]]) -> list[Candidate]:
+    def grown(self, plans: Iterable[Plan], pairs: Iterable[tuple[Splits, Pairs]]) -> list[Candidate]:
         """The worker types of plans with the whole budget."""
         found: list[Candidate] = []
         for pair, _ in pairs:
@@ -109,16 +107,16 @@ class _Pairs:
             self.world, asked, self.question.slo, replace(self.space, objective=share)
         )
 
-    def by_accelerators(self) -> list[tuple[Splits, Array]]:
-        """Pairs of accelerators that a network joins, the most promising first, each with its ceilings."""
+    def by_accelerators(self) -> list[tuple[Splits, Pairs]]:
+        """Pairs of accelerators that a network joins, the most promising first, each with its best types."""
         found = [
             pair
             for p, d in ((p, d) for p in self.space.prefill for d in self.space.decode)
             if default_bandwidth(self.world, p, d) or self.world.network.bandwidth_bytes_per_s
             for pair in splits_between(self.question, self.world, self.space, p, d)
         ]
-        bounded = [(pair, pair.ceilings()) for pair in found]
-        return sorted(bounded, key=lambda b: -float(b[1].max(initial=0.0)))
+        bounded = [(pair, pair.best_pairs(SEEDS)) for pair in found]
+        return sorted(bounded, key=lambda b: -b[1].highest)
 
 
 def _highest(found: list[Candidate], best: float) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from pdplan.compose import World
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout
-from pdplan.plan import Plan, PoolPlan
+from pdplan.plan import Mixed, Plan, PoolPlan
 from pdplan.question import Candidate, Question
 from pdplan.search.candidates import DecodeChoices, PrefillChoices
 from pdplan.search.ranked import best_first, ranked_plans
@@ -24,6 +24,8 @@ from pdplan.search.space import Space
 FAMILIES = ("tensor parallel", "pipeline", "attention-dp", "pipeline with attention-dp")
 """Of a worker, by pp > 1 and dp > 1. A worker of one accelerator is tensor parallel over one."""
 
+SEVERAL = "several kinds"
+"""In place of a family, where a pool has several kinds of workers; their accelerators: h100+l40s."""
 PoolKind = tuple[str, str]
 """Accelerator and family."""
 Kind = tuple[str, tuple[tuple[str, PoolKind], ...]]
@@ -39,12 +41,18 @@ def pool_kind(pool: PoolPlan) -> PoolKind:
 
 
 def kind_of(plan: Plan) -> Kind:
-    """What has to be the same for two plans to be of one kind."""
+    """What has to be the same for two plans to be of one kind; of a mix the accelerators of each role."""
+    if isinstance(plan, Mixed):
+        names = {role: sorted({part.pool.hardware for part in parts}) for role, parts in plan.roles.items()}
+        return plan.mode, tuple((role, ("+".join(each), SEVERAL)) for role, each in names.items())
     return plan.mode, tuple((role, pool_kind(pool)) for role, pool in plan.pools.items())
 
 
 def differences(kind: Kind, other: Kind) -> tuple[str, ...]:
-    """In what two kinds differ: mode, accelerator, parallelism; the last two with their pool."""
+    """In what two kinds differ: mode, accelerator, parallelism; the last two with their pool.
+
+    Workers of several kinds are parallel in several ways: of a mix the accelerators count.
+    """
     (mode, pools), (other_mode, other_pools) = kind, other
     if mode != other_mode:
         return ("mode",)
@@ -52,7 +60,7 @@ def differences(kind: Kind, other: Kind) -> tuple[str, ...]:
         f"{role} {what}"
         for (role, here), (_, there) in zip(pools, other_pools, strict=True)
         for what, a, b in zip(("accelerator", "parallelism"), here, there, strict=True)
-        if a != b
+        if a != b and (what == "accelerator" or SEVERAL not in (a, b))
     )
 
 

@@ -38,6 +38,8 @@ class Objective:
     """Also look for plans of equal cost with more margin, and the next best; else the least cost alone."""
     ceiling: float = np.inf
     """What costs more is of no interest: the cost of a plan that is known."""
+    firm: bool = False
+    """Nor is it as the next best."""
     beyond: float = 0.0
     """Where goodput is asked for: who serves no more than this is of no interest [requests/s]."""
 
@@ -45,6 +47,11 @@ class Objective:
     def is_plain(self) -> bool:
         """Whether cost is unit price times accelerators, of which there are any number."""
         return all(tariff.is_plain for tariff in self.tariffs.values())
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether two pools cost as much together as apart; else they may share nodes, or limits."""
+        return self.is_plain
 
     def worth_keeping(self, good: Array, cost: Array) -> Array:
         """Of the indices of plans that work: all of them, or only the first of the cheapest."""
@@ -175,6 +182,17 @@ def limit_shares(metrics: Metrics, slo: Slo) -> list[float]:
     """The share of each limit that a plan uses: 1 is on the edge."""
     values = judged(metrics, slo)
     return [float(values[name] / limit) for name in LIMITS if (limit := getattr(slo, name))]
+
+
+def excess(metrics: Metrics, slo: Slo) -> Array:
+    """Logarithm of the largest share of a limit that is used; infinite where the rate itself is too much."""
+    values, good = judged(metrics, slo), serves(metrics, slo)
+    used: Array = np.zeros(np.shape(good))
+    for name in LIMITS:
+        if limit := getattr(slo, name):
+            used = np.maximum(used, np.asarray(values[name]) / limit)
+    beyond = np.log(np.maximum(used, 1e-300))
+    return np.where(good, np.minimum(beyond, 0.0), np.where(beyond > 0, beyond, np.inf))
 
 
 PLAINNESS = 0.05

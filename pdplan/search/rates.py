@@ -6,14 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pdplan.evaluate import LIMITS, judged
 from pdplan.laws.roofline import Array
-from pdplan.plan import Metrics
-from pdplan.search.objective import serves
-from pdplan.workload import Slo
 
 RELATIVE_TOLERANCE = 1e-6
 """Rates are found to this share of themselves, from below."""
+
+SHY = 1 - 1e-8
+"""What is found is stated so much lower: evaluated anew, its last digits differ, and it keeps its limits."""
 
 NEAR = 0.7
 """What is left of the capacity at the ends of a bracket: within such a logarithm lines are straight."""
@@ -30,29 +29,13 @@ Excess = Callable[[Array, Array], Array]
 """(rates, which deployments) -> not positive where a rate is served, infinite where none near it can be."""
 
 
-def excess(metrics: Metrics, slo: Slo) -> Array:
-    """Logarithm of the largest share of a limit that is used; infinite where the rate itself is too much."""
-    values = judged(metrics, slo)
-    good = serves(metrics, slo)
-    used: Array = np.zeros(np.shape(good))
-    for name in LIMITS:
-        limit = getattr(slo, name)
-        if limit is not None:
-            used = np.maximum(used, np.asarray(values[name]) / limit)
-    beyond = np.log(np.maximum(used, 1e-300))
-    return np.where(good, np.minimum(beyond, 0.0), np.where(beyond > 0, beyond, np.inf))
-
-
-def highest_rate(
-    excess_at: Excess, high: Array, floor: float = 0.0, tolerance: float = RELATIVE_TOLERANCE
-) -> Array:
+def highest_rate(excess_at: Excess, high: Array, tolerance: float = RELATIVE_TOLERANCE) -> Array:
     """The largest rate up to `high` at which a deployment still meets its SLO, 0 where none does.
 
     Everything here is monotone in the rate. Waiting grows as the inverse of the capacity that is left,
     so on logarithmic scales of both the excess is nearly straight. Many rates of each deployment are
     tried in one call: close around where a straight line between the ends crosses, and evenly, in case
-    it is none. To `tolerance`, from below. Of deployments that cannot reach `floor` times the best, 0 is
-    returned once that is known.
+    it is none. To `tolerance`, from below.
 
     >>> tops = np.array([3.0, 9.0, -1.0])
     >>> highest_rate(lambda rate, which: rate - tops[which], np.array([4.0, 8.0, 1.0])).round(5)
@@ -65,9 +48,7 @@ def highest_rate(
     low = np.where(above <= 0, high, np.where(below <= 0, high * TRICKLE, 0.0))
     high = np.where(low > 0, high, 0.0)
     for _ in range(MOST_CALLS):
-        hopeless = high < floor * low.max(initial=0.0)
-        low = np.where(hopeless, 0.0, low)
-        open_ = np.flatnonzero((high - low > tolerance * high) & ~hopeless)
+        open_ = np.flatnonzero(high - low > tolerance * high)
         if not len(open_):
             break
         a, b, fa, fb, end = (x[open_, None] for x in (low, high, below, above, top))

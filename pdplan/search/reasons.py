@@ -12,7 +12,7 @@ from pdplan.plan import Plan
 from pdplan.question import Candidate, Question
 from pdplan.search.objective import Objective, intricacy, limit_shares
 from pdplan.uncertainty import slo_of
-from pdplan.units import format_duration, format_percent
+from pdplan.units import format_duration, format_money, format_percent
 
 
 def binding_sentence(best: Candidate, question: Question, objective: Objective) -> str:
@@ -89,7 +89,7 @@ def notes_for(question: Question, world: World, counts_gpus: bool) -> tuple[str,
     notes = [note for name in names for note in _hardware_notes(name, world)]
     if counts_gpus:
         notes.append("a price is missing, so plans are ranked by number of accelerators")
-    elif len(names) > 1:
+    else:
         notes += price_notes(names, world)
     slo = question.slo
     if slo.ttft_s is None:
@@ -145,11 +145,15 @@ def _hardware_notes(name: str, world: World) -> Iterator[str]:
 
 
 def price_notes(names: Iterable[str], world: World) -> Iterator[str]:
-    """Where prices that are compared come from: list prices of different sellers are not one market."""
+    """Where prices come from; list prices of different sellers are not one market."""
     lots = [(name, lot) for name in names if (lot := world.lots(name)[0]).date]
-    if len(lots) < 2:
+    if not lots:
         return
-    words = [f"{name} ${lot.usd_per_h:g} ({lot.kind}, {lot.provider}, {lot.date})" for name, lot in lots]
+    words = [
+        f"{name} {format_money(lot.usd_per_h)} ({lot.kind}, {lot.provider}, {lot.date})" for name, lot in lots
+    ]
     kinds = len({lot.kind for _, lot in lots})
-    title = "catalog prices" if kinds == 1 else f"catalog prices of {kinds} kinds, which compare but roughly"
+    title = "catalog price" if len(lots) == 1 else "catalog prices"
+    if kinds > 1:
+        title = f"catalog prices of {kinds} kinds, which compare but roughly"
     yield f"{title}: {', '.join(words)}; your own with --price"

@@ -17,7 +17,7 @@ from pdplan.search.kinds import differences, kind_of, second_kind
 from pdplan.search.objective import HAIR, Objective, distinct
 from pdplan.search.ranked import best_first, plans_of, without_idle_limits
 from pdplan.search.reasons import binding_sentence, notes_for, plan_notes, why_after
-from pdplan.search.robust import as_planned, robustness_of
+from pdplan.search.robust import as_found, as_planned, robustness_of
 from pdplan.search.space import Space, spaces
 from pdplan.workload import MAX_RATE_PER_S
 
@@ -78,12 +78,12 @@ def answer_of(question: Question, world: World) -> Recommendation:
         """As planned; a plan that stands in several places of the answer is evaluated once."""
         key = (candidate.plan, float(candidate.metrics.requests_per_s))
         if key not in known:
-            known[key] = as_planned(candidate, question, world)
+            known[key] = as_found(candidate, question, world)
         return known[key]
 
     return replace(
         answer,
-        best=planned(best),
+        best=as_planned(best, question, world),
         notes=(*answer.notes, *plan_notes(best.plan, world), *_capped(best, question)),
         alternatives=tuple(planned(c) for c in distinct(ranked, question.alternatives + 1)[1:]),
         best_other_mode=planned(others[0]) if others else None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pdplan.compose import World, evaluate_plan
+from pdplan.compose import World, billed, evaluate_plan
 from pdplan.plan import Plan, with_pool
 from pdplan.question import Candidate, Question, Robustness
 from pdplan.workload import Workload
@@ -30,6 +30,13 @@ def as_planned(sized: Candidate, question: Question, world: World) -> Candidate:
     plan = with_spare_workers(sized.plan, question.spare_workers)
     asked = _asked(sized, question)
     return Candidate(plan=plan, metrics=evaluate_plan(world, plan, asked, question.slo))
+
+
+def as_found(sized: Candidate, question: Question, world: World) -> Candidate:
+    """`as_planned`, by the search's own metrics where these are of the plan itself, but for rounding."""
+    if question.is_robust:
+        return as_planned(sized, question, world)
+    return Candidate(plan=sized.plan, metrics=billed(sized.metrics, world, sized.plan))
 
 
 def robustness_of(sized: Candidate, question: Question, world: World) -> Robustness | None:

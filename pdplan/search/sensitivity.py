@@ -7,28 +7,27 @@ smoothly) and how far the recommended plan, as it stands, holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, inf, log
+from math import exp, log
 
-from pdplan.compose import World, evaluate_plan
-from pdplan.plan import Plan
+import numpy as np
+
+from pdplan.compose import World
+from pdplan.laws.roofline import Array
+from pdplan.plan import Mixed, Plan
 from pdplan.question import Candidate, Question, Recommendation
-from pdplan.search.answers import Answers, Counted, amount_of, counted_in, planned, with_equal_workers
+from pdplan.search.answers import Answers, Counted, amount_of, counted_in, planned, to_vary
+from pdplan.search.holding import excess_of_many, last_kept, last_kept_of_many
 from pdplan.search.kinds import differences, kind_of
-from pdplan.search.objective import limit_shares, serves
+from pdplan.search.mixed_answers import answers_for
 from pdplan.search.robust import with_spare_workers
 from pdplan.search.varied import Problem, VariedInput, chosen_inputs
-from pdplan.uncertainty import slo_of
 
 CHANGE = 0.2
 """Share by which each input is varied."""
 FARTHEST = 4.0
 """How many times an input may grow or shrink before the question whether a plan holds is given up."""
-NEAR = 1.2
-"""How many times it grows or shrinks at first."""
-HOPELESS = 1.0
-"""Logarithm of how far beyond its limits a plan counts that cannot do the work at all."""
 PRECISION = 1.005
 """A limit up to which a plan holds is found this closely, on the safe side."""
 
@@ -105,19 +104,18 @@ def sensitivity(
 ) -> Sensitivity:
     """Every input, or `only` some, at (1 − change) and (1 + change) times its value, one at a time.
 
-    What is found is exact: each end is searched anew, among pools of equal workers. InputError where
-    there is no plan to begin with.
+    What is found is exact: each end is searched anew, as `recommend` searches. InputError where there is no
+    plan to begin with.
     """
-    found, base = with_equal_workers(found)
+    found, base = to_vary(found)
     question, world, counted = found.question, found.world, counted_in(found)
-    answers = answers or Answers(kind_of(base.plan))
+    answers = answers or answers_for(found)
     sized = with_spare_workers(base.plan, -question.spare_workers)
-    now = 0.0 if question.wants_goodput else _excess(sized, question, world)
     swings = []
     for varied in chosen_inputs(found, only):
         holds = None
         if varied.harder and not question.wants_goodput:
-            holds = _holds_to(varied, sized, question, world, now)
+            holds = _holds_to(varied, sized, (question, world), answers)
 
         def end(factor: float, varied: VariedInput = varied, holds: float | None = holds) -> End:
             value = varied.at(factor)
@@ -152,11 +150,7 @@ def _end(
 ) -> End:
     """One input at a value; `sized`: today's plan without spare workers, where it is likely to do."""
     question, world = varied.put(*problem, value)
-    known = None
-    if sized is not None:
-        metrics = evaluate_plan(world, sized, question.sizing_workload, question.slo)
-        if serves(metrics, slo_of(sized, question.slo)):
-            known = Candidate(plan=sized, metrics=metrics)
+    known = answers.holding(sized, question, world) if sized else None
     answer = answers.answer(question, world, known)
     best = planned(answer.best, question, world)
     same = best if answer.of_kind is answer.best else planned(answer.of_kind, question, world)
@@ -169,60 +163,21 @@ def _end(
     )
 
 
-def _excess(plan: Plan, question: Question, world: World) -> float:
-    """How far beyond its limits a plan is, or within them where negative: a logarithm."""
-    metrics = evaluate_plan(world, plan, question.sizing_workload, question.slo)
-    slo = slo_of(plan, question.slo)
-    most = max(limit_shares(metrics, slo), default=0.0)
-    if not serves(metrics, slo):
-        return max(log(max(most, 1.0)), 0.0) or HOPELESS
-    return min(log(most or exp(-HOPELESS)), 0.0)
+def _holds_to(varied: VariedInput, plan: Plan, problem: Problem, answers: Answers) -> float:
+    """The last value, going harder, at which a plan sized without spare workers keeps every limit."""
 
+    def excess(at: float) -> float:
+        return answers.judged(plan, *varied.put(*problem, varied.at(exp(at * varied.harder)))).excess
 
-def _holds_to(varied: VariedInput, plan: Plan, question: Question, world: World, now: float) -> float:
-    """The last value, going harder, at which a plan sized without spare workers keeps every limit.
+    def excess_of_each(places: Array) -> Array:
+        values = np.array([varied.at(exp(at * varied.harder)) for at in places.tolist()])
+        return excess_of_many(plan, *varied.put(*problem, values))  # type: ignore[arg-type]
 
-    `now`: how far within its limits it is today.
-    """
-
-    def excess(factor: float) -> float:
-        return _excess(plan, *varied.put(question, world, varied.at(factor)))
-
-    factor = _last_good(excess, varied.harder, now)
-    if factor is None:
+    most, hair = log(FARTHEST), log(PRECISION) / 2
+    if varied.in_arrays and not isinstance(plan, Mixed):
+        at = last_kept_of_many(excess_of_each, most, hair)
+    else:
+        at = last_kept(excess, answers.judged(plan, *problem).excess, most, hair)
+    if at == most:
         return float("inf") if varied.harder > 0 else 0.0
-    return varied.at(factor)
-
-
-def _last_good(excess: Callable[[float], float], direction: int, now: float) -> float | None:
-    """The factor on 1, in a direction, up to which `excess` is not positive; None where to FARTHEST.
-
-    `now` is the excess at 1.
-
-    The first guess is NEAR, the next where a straight line through the last two says, on a logarithmic
-    scale, and a hair beyond it, so that the two sides close in; where that closes in too slowly, the
-    middle: excess may jump.
-    """
-    hair, most = log(PRECISION) / 2, log(FARTHEST)
-    low, high = 0.0, most
-    last, at = (0.0, now), log(NEAR)
-    beyond = False  # whether anything was found that is too far
-    while high - low > 2 * hair:
-        found = excess(exp(at * direction))
-        if found <= 0:
-            low = at
-            if at == most:
-                return None
-        else:
-            high, beyond = at, True
-        slow = abs(found) > abs(last[1]) / 2
-        rise = (found - last[1]) / (at - last[0])
-        ahead = at - found / rise + (hair if found <= 0 else -hair) if 0 < rise < inf else inf
-        last = (at, found)
-        if not beyond:
-            at = most if ahead > most / 2 else max(ahead, low + 2 * hair)
-        elif slow or ahead == inf:
-            at = (low + high) / 2
-        else:
-            at = min(max(ahead, low + hair), high - hair)
-    return exp(low * direction)
+    return varied.at(exp(at * varied.harder))

@@ -32,6 +32,12 @@ class Share(Objective):
     def is_plain(self) -> bool:
         return False
 
+    @property
+    def adds_up(self) -> bool:
+        tariffs = self.limits.dollars.tariffs.values()
+        limited = [self.limits.gpus, self.limits.usd_per_h, *(tariff.most for tariff in tariffs)]
+        return self.limits.dollars.is_plain and int(np.isfinite(limited).sum()) == 1
+
     def cost(self, candidate: Candidate) -> float:
         pools = list(candidate.plan.pools.values())
         bought = {
@@ -80,7 +86,7 @@ class Share(Objective):
 
 def share_of(limits: Limits, objective: Objective) -> Share:
     """The share of these limits as an objective; its search stops at the least share, or above the whole."""
-    return Share(**(vars(objective) | {"thorough": False, "ceiling": WHOLE}), limits=limits)
+    return Share(**(vars(objective) | {"thorough": False, "ceiling": WHOLE, "firm": True}), limits=limits)
 
 
 def least_shares(limits: Limits, hardware: str, gpus_each: Array) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,13 +12,18 @@ from pdplan.compose import World, build_network
 from pdplan.evaluate import Economics, evaluate_disaggregated
 from pdplan.laws.roofline import Array
 from pdplan.plan import Disaggregated, Metrics, PoolPlan
-from pdplan.pools import solve_running
 from pdplan.question import Candidate, Question
-from pdplan.queueing import mean_for_peak
-from pdplan.search.candidates import DecodeChoices, PrefillChoices, batch_to_configure, largest_rate
+from pdplan.search.candidates import (
+    DecodeChoices,
+    PrefillChoices,
+    batch_to_configure,
+    largest_rate,
+    most_running,
+    running_at,
+)
 from pdplan.search.objective import Workers, serves, ttft_limit_s
 from pdplan.search.pairs import PairProblem, before_decode_s, decode_at
-from pdplan.search.rates import highest_rate
+from pdplan.search.rates import SHY, highest_rate
 from pdplan.search.shares import least_shares
 from pdplan.search.space import Space
 from pdplan.search.whole import most_whole
@@ -27,6 +32,8 @@ from pdplan.workload import MAX_RATE_PER_S, Slo, Workload
 
 BLOCK = 96
 """Deployments whose rate is searched for in one array call."""
+FIRST_TYPES = 32
+"""Types of each role of which all pairs are bounded at first, best first."""
 FLOOR = 0.8
 """What serves less than this share of the best is no alternative to it."""
 
@@ -51,6 +58,19 @@ def splits_between(question: Question, world: World, space: Space, p: str, d: st
             prefill=prefill,
             decode=decode,
         )
+
+
+class Pairs(NamedTuple):
+    """Prefill and decode types by number."""
+
+    senders: Array
+    receivers: Array
+    ceilings: Array
+    """What no split between the two exceeds [requests/s]."""
+
+    @property
+    def highest(self) -> float:
+        return float(self.ceilings.max(initial=0.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,32 +120,54 @@ class Splits:
             self.prefill.service.rate_per_server * self.prefill.candidates.pool.servers_per_worker
         )
 
-    def ceilings(self) -> Array:
-        """What no split between two types exceeds, prefill by decode: workers in fractions, no queues.
+    def best_pairs(self, count: int) -> Pairs:
+        """The pairs of types of the highest ceilings, highest first: workers in fractions, no queues.
 
-        λ · (share of a prefill worker / μ + share of a decode worker / r) ≤ 1 for every limit;
-        0 where one worker of each is too much, or prefill alone takes longer than TTFT may.
+        λ · (share of a prefill worker / μ + share of a decode worker / r) ≤ 1 for every limit; none where
+        one worker of each is too much, or prefill alone takes longer than TTFT may.
         """
         limits = self.problem.limits
         sending, receiving = self.prefill.candidates, self.decode.candidates
         capable = np.maximum(self.decode.rate_per_worker / self.slo.tpot_factor, 1e-300)
-        each_p = least_shares(limits, sending.hardware, sending.pool.layout.gpus)
-        each_d = least_shares(limits, receiving.hardware, receiving.pool.layout.gpus)
-        of_p, of_d = (each_p / self.capacity)[:, :, None], (each_d / capable)[:, None, :]
-        one_stock = sending.hardware == receiving.hardware
-        both = of_p + of_d if one_stock else np.concatenate([of_p[:2] + of_d[:2], np.maximum(of_p, of_d)[2:]])
-        quickest = self.decode.fastest_tpot_s
-        first = quickest * self.decode.first_steps
-        in_time = self.prefill.service.time_s[:, None] + first <= ttft_limit_s(
-            self.slo, self.workload.osl, quickest
-        )
-        one = np.ones(1)
-        fits = limits.allow_pair(
+        of_p = least_shares(limits, sending.hardware, sending.pool.layout.gpus) / self.capacity
+        of_d = least_shares(limits, receiving.hardware, receiving.pool.layout.gpus) / capable
+        # With a pool of the other role that takes the least of every limit.
+        least_p = self._together(of_p, of_d.min(axis=1)[:, None])
+        least_d = self._together(of_p.min(axis=1)[:, None], of_d)
+        by_p, by_d = np.argsort(least_p, kind="stable"), np.argsort(least_d, kind="stable")
+        some = FIRST_TYPES
+        while True:
+            p, d = by_p[:some], by_d[:some]
+            shares = self._together(of_p[:, p, None], of_d[:, None, d])
+            # Spare workers serve nothing: without them the ceiling is only higher.
+            ceiling = np.where(self._possible(p, d), (1 + 1e-9) / shares, 0.0).ravel()
+            at_p, at_d = np.repeat(p, len(d)), np.tile(d, len(p))
+            order = np.lexsort((at_d, at_p, -ceiling))[:count]
+            rest = [least[by[some]] for least, by in ((least_p, by_p), (least_d, by_d)) if some < len(by)]
+            if not rest or ceiling[order[-1]] * min(rest) >= 1 + 1e-9:
+                order = order[ceiling[order] > 0]
+                return Pairs(senders=at_p[order], receivers=at_d[order], ceilings=ceiling[order])
+            some *= 4
+
+    def _together(self, of_p: Array, of_d: Array) -> Array:
+        """The largest share of any limit: of accelerators, of money, of one stock or of two; by limit."""
+        if self.prefill.candidates.hardware == self.decode.candidates.hardware:
+            return np.asarray((of_p + of_d).max(axis=0))
+        both = (of_p[:2] + of_d[:2]).max(axis=0)
+        return np.maximum(both, np.maximum(of_p[2], of_d[2]))
+
+    def _possible(self, p: Array, d: Array) -> Array:
+        """Where one worker of each of these types is allowed, and prefill quick enough."""
+        prefill, decode = self.prefill.take(p), self.decode.take(d)
+        quickest = decode.fastest_tpot_s
+        first = quickest * decode.first_steps
+        limit = ttft_limit_s(self.slo, self.workload.osl, quickest)
+        sending, receiving, one = prefill.candidates, decode.candidates, np.ones(1)
+        fits = self.problem.limits.allow_pair(
             Workers(sending.hardware, sending.pool.layout.gpus[:, None], one),
             Workers(receiving.hardware, receiving.pool.layout.gpus, one),
         )
-        # Spare workers serve nothing: without them the ceiling is only higher.
-        return np.where(in_time & fits, (1 + 1e-9) / both.max(axis=0), 0.0)
+        return np.asarray((prefill.service.time_s[:, None] + first <= limit) & fits)
 
     def has(self, plan: Disaggregated) -> bool:
         names = (plan.prefill.hardware, plan.decode.hardware)
@@ -212,10 +254,8 @@ class Splits:
     def most_running(self, split: _Split) -> Array:
         """Sequences on each decode worker at the highest rate that the decode pool serves."""
         decode, number = self.decode.take(split.receivers), split.receiving
-        if self.slo.tpot_factor == 1.0:
-            return mean_for_peak(number * decode.limit, self.slo.z) / number * (1 - 1e-9)
         rate = largest_rate(decode, number, self.workload, self.slo) * (1 - 1e-9)
-        return solve_running(decode.candidates.with_workers(number), self.workload, rate, colocated=False)
+        return most_running(decode, number, rate, self.workload, self.slo)
 
     def served(self, split: _Split, running: Array) -> tuple[Array, Array]:
         """Requests/s with which so many run on each decode worker, and by how much TTFT is too long then.
@@ -233,16 +273,18 @@ class Splits:
         share = np.where(possible, took, 1.0) / np.where(possible, limit, 1.0)
         return rate, np.where(possible, np.log(np.maximum(share, 1e-300)), np.inf)
 
-    def metrics_at(self, split: _Split, rate: Array) -> tuple[Metrics, Array]:
-        """Metrics of deployments at a rate, and the batches to set for decode."""
-        asked = self.workload.at_rate(np.maximum(rate, 1e-9))
+    def metrics_at(self, split: _Split, running: Array, rate: Array) -> tuple[Metrics, Array]:
+        """Metrics of deployments at rates at which so many run on each decode worker; decode's batches."""
+        asked = self.workload.at_rate(rate)
         receiving = self.decode.take(split.receivers)
         pool = receiving.candidates.with_workers(split.receiving)
-        running = solve_running(pool, asked, asked.rate * self.slo.tpot_factor, colocated=False)
+        known: Array | None = running
+        if self.slo.tpot_factor != 1.0:  # as many run as at a rate so much higher, should steps take longer
+            known, slower = None, rate * self.slo.tpot_factor
+            running = running_at(receiving, split.receiving, slower, self.workload)
         batch = batch_to_configure(pool, running, receiving.limit, self.slo)
         prefill = self.prefill.take(split.senders).candidates.with_workers(split.sending)
         decoding = replace(pool, max_batch=batch)
-        known = running if self.slo.tpot_factor == 1.0 else None
         network, money = self.problem.network, self.problem.economics
         metrics = evaluate_disaggregated(prefill, decoding, asked, self.slo, network, money, known)
         return metrics, batch
@@ -262,12 +304,12 @@ class Splits:
         )
         high = np.minimum(high * (1 - 1e-9), MAX_RATE_PER_S)
         # By how many run: a rate follows from that directly, and it from a rate by solving.
-        pool = decode.candidates.with_workers(split.receiving)
-        most = solve_running(pool, self.workload, high, colocated=False)
-        running = highest_rate(lambda n, which: self.served(split.take(which), n)[1], most)
-        rate = np.where(running > 0, self.served(split, np.maximum(running, 1e-9))[0] * (1 - 1e-9), 0.0)
-        kept = (rate > 0) & (rate >= FLOOR * rate.max(initial=0.0))
-        metrics, batch = self.metrics_at(split, rate)
+        most = running_at(decode, split.receiving, high, self.workload)
+        running = SHY * highest_rate(lambda n, which: self.served(split.take(which), n)[1], most)
+        rate = np.where(running > 0, self.served(split, np.maximum(running, 1e-9))[0], 0.0)
+        kept = np.flatnonzero((rate > 0) & (rate >= FLOOR * rate.max(initial=0.0)))
+        split, decode = split.take(kept), decode.take(kept)
+        metrics, batch = self.metrics_at(split, running[kept], rate[kept])
         sending, receiving = self.prefill.take(split.senders).candidates, decode.candidates
         return [
             Candidate(
@@ -278,7 +320,7 @@ class Splits:
                 ),
                 metrics=metrics.at(k),
             )
-            for k in np.flatnonzero(kept & serves(metrics, self.slo))
+            for k in np.flatnonzero(serves(metrics, self.slo))
         ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from pdplan.catalog.accelerator import Accelerator, SourcedNumber
 from pdplan.compose import World, build_setting, default_bandwidth
 from pdplan.errors import InputError, nearest, quoted_list
-from pdplan.plan import Plan
+from pdplan.plan import Plan, role_of
 from pdplan.question import Question, Recommendation
 
 Problem = tuple[Question, World]
@@ -42,6 +42,11 @@ class VariedInput:
     most: float = float("inf")
     """Where the input ends: a share has no more than all."""
     whole: bool = False
+
+    @property
+    def in_arrays(self) -> bool:
+        """Whether `put` takes many values at once, of a question of which only plans are evaluated."""
+        return self.key in ("rate", "isl", "osl")
 
     def at(self, factor: float) -> float:
         """The value at so many times what it is now, whole where only whole ones exist."""
@@ -274,16 +279,16 @@ def _with_number(entry: Accelerator, key: str, factor: float) -> Accelerator:
 
 
 def _network(world: World, plans: Sequence[Plan]) -> Iterator[VariedInput]:
-    """Between the pools of the first of the plans that has two."""
+    """Between the pools of the first of the plans that has two; of several kinds of workers the slowest."""
     apart = next((plan for plan in plans if plan.mode == "disaggregated"), None)
     if apart is None:
         return
-    now = world.network.bandwidth_bytes_per_s or default_bandwidth(
-        world, apart.pools["prefill"].hardware, apart.pools["decode"].hardware
+    senders, receivers = (
+        [pool.hardware for name, pool in apart.pools.items() if role_of(name) == role]
+        for role in ("prefill", "decode")
     )
-    if now is None:
-        return
-    value = now
+    known = [default_bandwidth(world, p, d) for p in senders for d in receivers]
+    value = world.network.bandwidth_bytes_per_s or min((speed for speed in known if speed), default=0.0)
 
     def put(question: Question, world: World, other: float) -> Problem:
         return question, replace(world, varied=replace(world.varied, network=other / value))

@@ -28,6 +28,7 @@ from pdplan.search.capacity import (
     least_mean_tpot_s,
     takes_many,
 )
+from pdplan.search.shortage import limited_hardware, unlimited
 from pdplan.search.space import Space, build_space
 from pdplan.split import proportional
 from pdplan.uncertainty import tightened
@@ -183,6 +184,9 @@ def joined(chosen: Iterable[tuple[Curve, int]]) -> list[tuple[Curve, int]]:
 def deployment_of(question: Question, world: World, max_gpus: float, endless: bool = False) -> Deployment:
     """A deployment, its ways yet to be found; `endless`: as if there were any number of accelerators."""
     space = build_space(question, world)
+    if endless:  # workers larger than the inventory, too; what there is of it stays in the objective
+        every = build_space(question, unlimited(world, limited_hardware(question, world)))
+        space = replace(every, objective=space.objective, limits=space.limits)
     limits = [float(g) for g in (question.max_gpus, max_gpus) if g is not None]
     most = {
         hw: min([*limits, np.inf if endless else tariff.most])

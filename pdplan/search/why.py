@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pdplan.question import Recommendation
-from pdplan.search.answers import Answers, with_equal_workers
+from pdplan.search.answers import to_vary
 from pdplan.search.breakeven import BreakEven, break_even
-from pdplan.search.kinds import kind_of
+from pdplan.search.mixed_answers import answers_for
 from pdplan.search.sensitivity import Sensitivity, sensitivity
 
 
 def explore(found: Recommendation) -> tuple[Sensitivity, BreakEven]:
     """What moves an answer, and where it turns. InputError without a plan."""
-    found, base = with_equal_workers(found)
-    answers = Answers(kind_of(base.plan))
+    found, _ = to_vary(found)
+    answers = answers_for(found)
     moves = sensitivity(found, answers=answers)
     return moves, break_even(found, answers=answers)

@@ -51,7 +51,7 @@ class GatedLinear:
                 name="o",
                 rows=self.value_width,
                 columns=hidden,
-                part="attention",
+                part="attention_output",
                 split="rows",
                 max_shards=heads,
             ),

@@ -91,7 +91,7 @@ class GroupedQuery:
                 name="o",
                 rows=self.heads * self.value_dim,
                 columns=hidden,
-                part="attention",
+                part="attention_output",
                 split="rows",
                 max_shards=self.heads,
             ),
