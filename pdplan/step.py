@@ -21,7 +21,7 @@ from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load, Phases
 from pdplan.ops import Block, Product, Sending, forward
 from pdplan.setting import Setting, routing_of
-from pdplan.step_kernels import One, Together
+from pdplan.step_kernels import One, Together, law_of
 from pdplan.step_messages import Alike, alike, happens, law_key
 from pdplan.terms import BINDING_TERMS, Term, Timed
 
@@ -155,8 +155,17 @@ def _prepared(setting: Setting, layout: Layout, phases: Phases) -> _Prepared:
             parts.append(One(setting=setting, prompts=phases.prefill, place=place, kernel=kernel))
     for members in together.values():
         places, products = zip(*members, strict=True)
+        law, rates = law_of(setting, products[0])
         parts.append(
-            Together(setting=setting, prompts=phases.prefill, shape=shape, places=places, members=products)
+            Together(
+                setting=setting,
+                prompts=phases.prefill,
+                law=law,
+                rates=rates,
+                shape=shape,
+                places=places,
+                members=products,
+            )
         )
     blocks = list(found.kernel_blocks)
     equal: dict[object, list[tuple[int, Sending]]] = {}

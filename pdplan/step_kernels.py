@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -94,10 +94,14 @@ class Together:
 
     setting: Setting
     prompts: bool
+    law: Roofline
+    rates: Rates
     shape: tuple[int, ...]
     """Of layouts."""
     places: tuple[int, ...]
     members: tuple[Product, ...]
+    stacks: dict[int, _Stack] = field(default_factory=dict, init=False)
+    """Of the members, by the axes that results have."""
 
     def times(self, load: Load) -> Iterator[Timed]:
         work = self.members[0].work(load)
@@ -105,11 +109,11 @@ class Together:
             for one in self._apart:
                 yield from one.times(load)
             return
-        law, rates = law_of(self.setting, self.members[0])
         stack = self._stack(max(np.ndim(work.rows), len(self.shape)))
         counts = work.counts(stack.each)
-        each, compute, memory = kernel_time(counts, rates, law)
-        running = running_s(self.setting, self.members[0], self.prompts, each - law.overhead_s, counts.flop)
+        each, compute, memory = kernel_time(counts, self.rates, self.law)
+        alone = each - self.law.overhead_s
+        running = running_s(self.setting, self.members[0], self.prompts, alone, counts.flop)
         totals = stack.slower * running + stack.starts_s
 
         def term(index: int) -> Term:
@@ -123,14 +127,10 @@ class Together:
         each = zip(self.places, self.members, strict=True)
         return [replace(self, places=(place,), members=(member,)) for place, member in each]
 
-    @cached_property
-    def _stacks(self) -> dict[int, _Stack]:
-        return {}
-
     def _stack(self, axes: int) -> _Stack:
         """The products for results of so many axes, of which those of layouts are the last."""
-        if axes not in self._stacks:
-            first, law = self.members[0], law_of(self.setting, self.members[0])[0]
+        if axes not in self.stacks:
+            first, law = self.members[0], self.law
             counts = [m.each for m in self.members]
 
             def stacked(values: list[Any]) -> Array:
@@ -155,8 +155,8 @@ class Together:
             start = law.overhead_s * engine.kernel_overhead_share
             slower = [m.layers * engine.kernel_time_factor for m in self.members]
             starts = [m.layers * m.starts * start for m in self.members]
-            self._stacks[axes] = _Stack(each, stacked(slower), stacked(starts))
-        return self._stacks[axes]
+            self.stacks[axes] = _Stack(each, stacked(slower), stacked(starts))
+        return self.stacks[axes]
 
 
 def _stacked(values: list[Any], shape: tuple[int, ...], axes: int) -> Array:
