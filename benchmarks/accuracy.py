@@ -1,31 +1,46 @@
-"""How far predictions are off, as the README tells it: `python benchmarks/accuracy.py RUNS.csv`.
+"""How far predictions are off, as README and docs tell it: `python benchmarks/accuracy.py RUNS.csv`.
 
-Errors on the runs that constants were fitted to are those that `pdplan validate --format json` prints;
-those with something left out stand in constants/errors.yaml, which the cross-validation wrote.
+Prints the tables that stand between comments in the pages (`<!-- errors: begin -->`): errors in the README,
+groups in docs/accuracy.md, ttft in docs/measured-runs.md. Errors on the runs that constants were fitted to
+are those that `pdplan validate --format json` prints; those with something left out stand in
+constants/errors.yaml, which the cross-validation wrote.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pdplan.measured.accuracy import Residuals
+    from pdplan.measured.run import Run
 
 QUANTITIES = {"tpot": "TPOT", "ttft": "TTFT", "tok_per_s_per_gpu": "tokens/s/GPU"}
 MODES = ("colocated", "disaggregated")
 LEFT_OUT = {
     "run": "sweep",
     "model": "model",
-    "accelerator": "accelerator",
+    "accelerator": "NVIDIA accelerator",
     "no-tables": "AMD accelerator",
     "engine": "engine",
 }
 """By kind of cross-validation; AMD's accelerators are those without kernel tables."""
+WARMED_UP_SINCE = "2026-01-28"
+"""From here on the publisher's benchmark sends requests before it measures."""
+GROUPS = 18
+"""Of the groups with most of the error, so many are shown."""
 
 
-def tables(path: Path) -> str:
-    """Two Markdown tables, by what was left out and by accelerator, and the regret of choosing by them."""
+def blocks(path: Path) -> dict[str, str]:
+    """The Markdown of each page's tables, by the name in its comments."""
+    from pdplan.calibration.engine_parts import doubtful
     from pdplan.catalog.store import Catalog
+    from pdplan.measured.accuracy import residuals
     from pdplan.measured.predict import predict
     from pdplan.measured.runs import read_runs
     from pdplan.report.validation import validation_report
@@ -36,7 +51,13 @@ def tables(path: Path) -> str:
         validation_report(runs, found, by, "").data for by in (("mode",), ("mode", "hardware"))
     )
     fitted = {group["mode"]: group for group in by_mode["groups"]}
-    return "\n".join([*_left_out(fitted), "", *_by_accelerator(by_both["groups"]), "", _regret(by_mode)])
+    errors = [*_left_out(fitted), "", *_by_accelerator(by_both["groups"]), "", _regret(by_mode)]
+    off = residuals(runs, found)
+    return {
+        "errors": "\n".join(errors),
+        "groups": "\n".join(_groups(runs, off, doubtful(runs))),
+        "ttft": "\n".join(_ttft(runs, off)),
+    }
 
 
 def _left_out(fitted: Mapping[str, Any]) -> list[str]:
@@ -76,9 +97,82 @@ def _regret(found: Mapping[str, Any]) -> str:
     )
 
 
+def _groups(runs: Sequence[Run], off: Residuals, doubts: Mapping[int, str]) -> Iterator[str]:
+    """The groups with most of the absolute error of TPOT."""
+    size, sure = np.abs(off.tpot), np.array([i not in doubts for i in range(len(runs))])
+    of = {mode: np.array([r.mode == mode for r in runs]) & sure for mode in MODES}
+    one, two = (
+        f"{_percent(np.nanmedian(size[of[m]]))} in the median and "
+        f"{_percent(np.nanmean(size[of[m]]))} on average {m}"
+        for m in MODES
+    )
+    yield f"Runs that are not named doubtful miss TPOT by {one}, by {two}. The groups with most of the error:"
+    yield ""
+    heads = ("mode", "engine", "accelerator", "model", "precision", "runs (doubtful)", "median", "signed")
+    yield f"| {' | '.join(heads)} | share of all error |"
+    yield f"|{'---|' * (len(heads) + 1)}"
+    members: dict[tuple[str, ...], list[int]] = {}
+    for i, r in enumerate(runs):
+        if np.isfinite(size[i]):
+            members.setdefault((r.mode, r.engine, r.hardware, r.model, r.precision), []).append(i)
+    total = float(np.nansum(size))
+    for key, many in sorted(members.items(), key=lambda item: -size[item[1]].sum())[:GROUPS]:
+        numbers = (
+            f"{len(many)} ({sum(i in doubts for i in many)})",
+            _percent(np.median(size[many])),
+            _signed(np.median(off.tpot[many])),
+            _percent(size[many].sum() / total),
+        )
+        yield f"| {' | '.join((*key, *numbers))} |"
+
+
+def _ttft(runs: Sequence[Run], off: Residuals) -> Iterator[str]:
+    """Errors of TTFT by what sets runs apart."""
+    yield "| runs | number | median error | signed |"
+    yield "|---|---|---|---|"
+    colocated: dict[str, Callable[[Run], bool]] = {
+        "InferenceX since it sends requests to warm up (28 January 2026), mean published": lambda r: (
+            _inferencex(r) and r.date >= WARMED_UP_SINCE and not np.isnan(r.ttft_mean_s)
+        ),
+        "the same, only the median published": lambda r: (
+            _inferencex(r) and r.date >= WARMED_UP_SINCE and np.isnan(r.ttft_mean_s)
+        ),
+        "InferenceX before that": lambda r: _inferencex(r) and r.date < WARMED_UP_SINCE,
+        "sweeps of fixed lengths": lambda r: not _inferencex(r),
+    }
+    yield from _rows(runs, off, colocated, "colocated")
+    for mode in MODES:
+        names = sorted({r.engine for r in runs if r.mode == mode})
+        yield from _rows(runs, off, {name: partial(_under, name) for name in names}, mode)
+
+
+def _under(engine: str, run: Run) -> bool:
+    return run.engine == engine
+
+
+def _rows(
+    runs: Sequence[Run], off: Residuals, chosen: Mapping[str, Callable[[Run], bool]], mode: str
+) -> Iterator[str]:
+    for title, belongs in chosen.items():
+        mine = np.array([r.mode == mode and belongs(r) for r in runs]) & np.isfinite(off.ttft)
+        found = off.ttft[mine]
+        if found.size:
+            cells = f"{found.size:,} | {_percent(np.median(np.abs(found)))} | {_signed(np.median(found))}"
+            yield f"| {title}, {mode} | {cells} |"
+
+
+def _inferencex(run: Run) -> bool:
+    return run.source == "inferencex"
+
+
+def _signed(share: float) -> str:
+    return f"{share * 100:+.1f} %"
+
+
 def _percent(share: float) -> str:
     return f"{share * 100:.1f} %"
 
 
 if __name__ == "__main__":
-    print(tables(Path(sys.argv[1])))
+    for name, text in blocks(Path(sys.argv[1])).items():
+        print(f"<!-- {name}: begin -->\n{text}\n<!-- {name}: end -->")

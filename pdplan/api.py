@@ -77,6 +77,8 @@ class QuestionInputs(_Traffic, total=False):
     drafted: int
     acceptance: Quantity
     chunk_tokens: Quantity
+    redundant_experts: int
+    overlap: str
     alternatives: int
     objective: str
     spare: int | str

@@ -143,7 +143,7 @@ def kv_precision_for(
 def build_setting(world: World, serving: Serving, hardware: str, chunk_tokens: int | None = None) -> Setting:
     """A model in its formats on an accelerator under an engine, whose default `chunk_tokens` replaces."""
     formats = serving.precision, serving.kv_precision
-    key = (serving.model, *formats, serving.engine, hardware, chunk_tokens)
+    key = (serving.model, *formats, serving.engine, serving.overlap, hardware, chunk_tokens)
     if key not in world.settings:
         world.settings[key] = _build_setting(world, serving, hardware, chunk_tokens)
     return world.settings[key]
@@ -177,6 +177,7 @@ def _build_setting(world: World, serving: Serving, hardware: str, chunk_tokens: 
         bandwidth_bytes_per_s=accelerator.memory.bandwidth_bytes_per_s.value,
         usable_bytes=usable,
         constants=constants,
+        two_batch=serving.overlap == "two-batch",
     )
 
 
@@ -263,7 +264,7 @@ def build_pool(world: World, serving: Serving, plan: PoolPlan, role: str, worklo
     """One pool of a plan as an array of one; a missing max_batch becomes what memory holds."""
     pool = Pool(
         setting=build_setting(world, serving, plan.hardware, plan.chunk_tokens),
-        layout=Layout(tp=[plan.tp], pp=[plan.pp], dp=[plan.dp], ep=[plan.ep]),
+        layout=with_copies(Layout(tp=[plan.tp], pp=[plan.pp], dp=[plan.dp], ep=[plan.ep]), serving),
         workers=np.asarray([float(plan.workers)]),
         max_batch=np.asarray([float(plan.max_batch or 1)]),
         speculation=Speculation() if role == "prefill" else serving.speculation,
@@ -276,6 +277,11 @@ def build_pool(world: World, serving: Serving, plan: PoolPlan, role: str, worklo
     if plan.max_batch is None:
         return replace(pool, max_batch=held)
     return replace(pool, max_batch=np.minimum(held, float(plan.max_batch)))
+
+
+def with_copies(layout: Layout, serving: Serving) -> Layout:
+    """Layouts with the plan's redundant experts, where there are ranks to even out."""
+    return replace(layout, redundant=np.where(layout.ep > 1, serving.redundant_experts, 0))
 
 
 def default_prompts(pool: Pool, workload: Workload) -> np.ndarray:

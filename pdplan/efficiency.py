@@ -33,6 +33,8 @@ class Engine:
     layer_overhead_s: float = 0.0
     sequence_overhead_s: float = 0.0
     expert_skew: float = 0.0
+    popularity_drift: float = 0.0
+    """Of the experts' uneven popularity, what copies of the busiest, made from past counts, leave."""
     memory_utilisation: float = 1.0
     runtime_reserve_bytes: float = 0.0
     collective_reserve_bytes: float = 0.0
@@ -67,8 +69,10 @@ class Engine:
     """What a collective of a step takes beyond its kernel: it starts when the last rank arrives."""
     exchange_wait_s: float = 0.0
     """What an exchange with experts takes besides, where its kernels are not those that tables time."""
-    exchange_imbalance: float = 1.0
-    """An exchange with experts over one of even traffic, with 16 ranks: it ends with the busiest."""
+    rank_wait_s: float = 0.0
+    """What each exchange of tokens waits for the last of 16 attention-dp ranks, in a step with decodes."""
+    exchange_cores: float = 0.0
+    """Share of an accelerator's cores that high-throughput exchanges hold while kernels run beside them."""
     dispatch_bytes: float = 1.0
     """Of an element of a token on its way to an expert: FP8, DeepEP's wire format."""
     combine_bytes: float = 2.0
@@ -79,10 +83,12 @@ class Engine:
     """1: under attention-dp every rank gets all tokens, by all-gather, not each expert its own."""
     kernel_time_factor: float = 1.0
     """How much longer kernels run than their law says, on accelerators without kernel tables."""
+    prompt_mla_factor: float = 1.0
+    """How much longer MLA of prompts runs than its law says, by the kernels of one engine."""
     sums_prompts: float = 0.0
     """1: where ranks gather, the tokens of prompts come by an all-reduce, and so do the experts' sums."""
     prompt_fp8_flop_per_s: float = math.inf
-    """Most that block-scaled FP8 products of a step with prompts reach, by kernels made for few tokens."""
+    """Most that block-scaled FP8 products of a step with prompts reach, linear layers' and experts'."""
     partial_ep: float = 1.0
     """1: experts may be spread over a part of the ranks; 0: over all of them or none."""
 
@@ -253,17 +259,19 @@ def engine_entries(name: str, document: Mapping[str, Any]) -> dict[str, Any]:
 def _factors(case: Case, document: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
     """Factors on an engine's constants: of the generation, and of a calibration's accelerator and model."""
     return (
-        _generation_entries(case.generation, document),
+        _generation_entries(case.generation, case.engine, document),
         document.get("accelerators", {}).get(case.accelerator, {}),
         document.get("models", {}).get(case.model, {}),
     )
 
 
-def _generation_entries(generation: str, document: Mapping[str, Any]) -> dict[str, Any]:
-    """Factors on an engine's constants, for generations without kernel tables."""
+def _generation_entries(generation: str, engine: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Factors on an engine's constants, for generations without kernel tables; some of one engine alone."""
     block = dict(document.get("generations", {}).get(generation, {}))
     parent = block.pop("inherits", None)
-    return {**_generation_entries(parent, document), **block} if parent else block
+    of_engine = block.get(engine, {})
+    own = {key: entry for key, entry in block.items() if "value" in entry} | of_engine
+    return {**_generation_entries(parent, engine, document), **own} if parent else own
 
 
 def benchmark_settings(

@@ -46,7 +46,8 @@ KINDS = {
 }
 
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
-_OF_A_PLAN = {"plan", "prefill", "decode", "colocated", "workload", "slo"}
+_POOLS = {"plan", "prefill", "decode", "colocated"}
+_OF_A_PLAN = {"workload", "slo"}
 _OF_A_QUESTION = {"hardware", "prefill_hardware", "decode_hardware", "isl", "osl"}
 
 
@@ -75,9 +76,11 @@ def kind_of(data: Mapping[Any, Any]) -> str | None:
         return "model"
     if "mean_ttft_ms" in keys or {"request_throughput", "output_throughput"} <= keys:
         return "result"
-    if _OF_A_PLAN & keys:
+    if _POOLS & keys:
         return "plan"
-    return "question" if _OF_A_QUESTION & keys else None
+    if _OF_A_QUESTION & keys:
+        return "question"
+    return "plan" if _OF_A_PLAN & keys else None
 
 
 def expect(document: Document, wanted: str, *also: str) -> Document:

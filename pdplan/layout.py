@@ -32,14 +32,16 @@ class Layout:
     pp: Any = 1
     dp: Any = 1
     ep: Any = 1
+    redundant: Any = 0
+    """Copies of busy experts that the ep ranks hold besides, at least."""
 
     def __post_init__(self) -> None:
-        for name in ("tp", "pp", "dp", "ep"):
+        for name in ("tp", "pp", "dp", "ep", "redundant"):
             object.__setattr__(self, name, _array(getattr(self, name)))
 
     @cached_property
     def _content(self) -> tuple[object, ...]:
-        return tuple((x.shape, x.tobytes()) for x in (self.tp, self.pp, self.dp, self.ep))
+        return tuple((x.shape, x.tobytes()) for x in (self.tp, self.pp, self.dp, self.ep, self.redundant))
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Layout) and self._content == other._content)
@@ -69,8 +71,8 @@ class Layout:
         return replace(self, pp=np.ones_like(self.pp))
 
     def __getitem__(self, index: Any) -> Layout:
-        tp, pp, dp, ep = np.broadcast_arrays(self.tp, self.pp, self.dp, self.ep)
-        return Layout(tp=tp[index], pp=pp[index], dp=dp[index], ep=ep[index])
+        tp, pp, dp, ep, redundant = np.broadcast_arrays(self.tp, self.pp, self.dp, self.ep, self.redundant)
+        return Layout(tp=tp[index], pp=pp[index], dp=dp[index], ep=ep[index], redundant=redundant[index])
 
 
 class Phases(NamedTuple):
@@ -110,9 +112,21 @@ class Load:
     @cached_property
     def tokens(self) -> Array:
         """Tokens of the step: what attention cores and experts see."""
-        return (
-            _array(self.decode_sequences) * self.queries
-            + _array(self.prefill_sequences) * self.prefill_tokens
+        return self.decoded + _array(self.prefill_sequences) * self.prefill_tokens
+
+    @cached_property
+    def decoded(self) -> Array:
+        """Of these, tokens of running answers, drafted ones included."""
+        return _array(self.decode_sequences) * self.queries
+
+    @property
+    def half(self) -> Load:
+        """One of two halves of the batch: half as many sequences and prompts, or half of one prompt."""
+        return replace(
+            self,
+            decode_sequences=_array(self.decode_sequences) / 2,
+            prefill_sequences=_array(self.prefill_sequences) / 2,
+            padded_sequences=_array(self.padded_sequences) / 2,
         )
 
     @cached_property

@@ -15,6 +15,7 @@ from pdplan.architecture.stack import Stack
 from pdplan.architecture.stages import Stage, stages_of, whole
 from pdplan.efficiency import Engine
 from pdplan.formats import Formats
+from pdplan.laws.experts import expert_slots
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout
 from pdplan.ops import shards
@@ -49,7 +50,8 @@ def weight_bytes_per_gpu(
 ) -> Array:
     """Weights of a stage on one accelerator [bytes].
 
-    W = Σ_layers shard(matrices) + ⌈E/ep⌉ · expert/expert_tp + (embedding + head)/tp, over the stage's layers.
+    W = Σ_layers shard(matrices) + ⌈(E + R)/ep⌉ · expert/expert_tp + (embedding + head)/tp, over the layers of
+    the stage, R redundant experts.
     The first stage holds the embedding (and a vision tower), the last the head and the draft layers.
     """
     total = end_bytes(stack, formats, layout, stage)
@@ -132,11 +134,11 @@ def _held(blocks: tuple[tuple[T, int], ...], counts: tuple[int, ...]) -> Iterato
 
 
 def expert_shards(block: Experts, layout: Layout) -> Array:
-    """All experts over those that one rank holds: E/⌈E/ep⌉, which is ep where ep divides E.
+    """All experts over those that one rank holds: E/⌈(E + R)/ep⌉, which is ep where ep divides E and R is 0.
 
-    Where it does not, the ranks hold more than E together: copies of the busiest (redundant experts).
+    Else the ranks hold more than E together: R redundant experts, and copies that fill the ranks up.
     """
-    return np.asarray(block.experts / np.ceil(block.experts / layout.ep))
+    return np.asarray(block.experts * layout.ep / expert_slots(block.experts, layout.redundant, layout.ep))
 
 
 def _matrix_part(matrix: Matrix, count: float, formats: Formats, sharing: Array) -> WeightPart:

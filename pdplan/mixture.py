@@ -38,11 +38,16 @@ class Route:
 
 def every_route_meets(routes: Sequence[Route], workload: Workload, slo: Slo) -> bool:
     """Whether the requests of every kind of worker keep the limits, not only those of all together."""
+    return all(bool(np.all(meets(metrics, slo))) for metrics in metrics_by_route(routes, workload, slo))
+
+
+def metrics_by_route(routes: Sequence[Route], workload: Workload, slo: Slo) -> list[Metrics]:
+    """What each kind of worker does for its requests, as arrays; costs and watts are left out."""
     free = Economics(
         usd_per_gpu_h=dict.fromkeys(("prefill", "decode", "colocated"), 0.0),
         watt_per_gpu=dict.fromkeys(("prefill", "decode", "colocated"), 0.0),
     )
-    return all(bool(np.all(meets(metrics_of(r.served, workload, slo, free), slo))) for r in routes)
+    return [metrics_of(route.served, workload, slo, free) for route in routes]
 
 
 def mixed_metrics(routes: Sequence[Route], workload: Workload, slo: Slo, economics: Economics) -> Metrics:

@@ -10,6 +10,9 @@ import numpy as np
 from pdplan.laws.roofline import Array
 from pdplan.workload import NO_SPECULATION, Speculation
 
+Overlap = Literal["none", "two-batch"]
+OVERLAPS: tuple[Overlap, ...] = ("none", "two-batch")
+
 
 @dataclass(frozen=True, kw_only=True)
 class PoolPlan:
@@ -55,6 +58,10 @@ class Serving:
     kv_precision: str
     engine: str = "vllm"
     speculation: Speculation = NO_SPECULATION
+    redundant_experts: int = 0
+    """Copies of busy experts that every worker spread over expert-parallel ranks holds besides."""
+    overlap: Overlap = "none"
+    """two-batch: exchanges of half a batch run beside the kernels of the other half, where that is faster."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -221,7 +221,7 @@ class MixedStep:
     plain_s: Array
     """From the start of one step without any prefill to the next, drafts included: TPOT·E/n.
 
-    n micro-batches; in an open loop a pipeline counts as full, n = pp: by those that happen to be busy, a
+    Of n micro-batches; in an open loop a pipeline is taken as full, n = pp: by those that happen to run, a
     first request would wait longer for the step under way than one of many."""
     mean_s: Array
     """The same on average, prefills counted."""

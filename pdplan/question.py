@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pdplan.compose import World
-from pdplan.plan import Metrics, Plan
+from pdplan.plan import Metrics, Overlap, Plan
 from pdplan.workload import NO_SPECULATION, Slo, Speculation, Workload
 
 Mode = Literal["any", "colocated", "disaggregated"]
@@ -40,6 +40,9 @@ class Question:
     kv_precision: str = "auto"
     engine: str = "vllm"
     speculation: Speculation = NO_SPECULATION
+    redundant_experts: int = 0
+    overlap: Overlap = "none"
+    """Both as in a plan."""
     chunk_tokens: int | None = None
     """Of prefill and colocated workers; None is the engine's default."""
     choices: Choices = Choices()

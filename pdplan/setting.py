@@ -24,6 +24,8 @@ class Setting:
     bandwidth_bytes_per_s: float
     usable_bytes: float
     constants: Constants
+    two_batch: bool = False
+    """Whether exchanges with experts of one half of a batch may run beside the kernels of the other."""
 
 
 def routing_of(setting: Setting) -> Routing:
@@ -32,6 +34,7 @@ def routing_of(setting: Setting) -> Routing:
     fp4 = setting.formats.precision == "fp4"
     return Routing(
         skew=engine.expert_skew,
+        drift=engine.popularity_drift,
         dispatch_bytes=engine.fp4_dispatch_bytes if fp4 else engine.dispatch_bytes,
         combine_bytes=engine.combine_bytes,
         gathered=bool(engine.gathers_tokens),

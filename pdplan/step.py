@@ -8,30 +8,37 @@ prepared once: searches ask the same layouts for many loads.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pdplan.architecture.feed_forward import Experts
 from pdplan.architecture.stages import Stage, stages_of, whole
 from pdplan.efficiency import Engine
+from pdplan.laws.overlap import HalfLayers, two_batch_time_s
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load, Phases
-from pdplan.ops import Block, Product, Sending, forward
+from pdplan.ops import Block, Message, Op, Product, Sending, forward
 from pdplan.setting import Setting, routing_of
-from pdplan.step_kernels import One, Together, law_of
+from pdplan.step_kernels import PROMPT_MLA, One, Together, in_fp8_blocks, law_of
 from pdplan.step_messages import Alike, alike, happens, law_key
 from pdplan.terms import BINDING_TERMS, Term, Timed
 
 __all__ = [
     "BINDING_TERMS",
+    "PROMPT_MLA",
+    "Overlapped",
     "Setting",
     "StepTime",
     "Term",
     "block_shares",
     "engine_shares",
+    "half_layers",
+    "in_fp8_blocks",
+    "overlap_part",
     "routing_of",
     "step_time",
 ]
@@ -113,7 +120,7 @@ def step_time(setting: Setting, layout: Layout, load: Load) -> StepTime:
     earlier = last = None
     if prepared.pipelines:
         earlier, last = _stage_times(setting, layout, totals, prepared.blocks, load)
-    return StepTime(
+    step = StepTime(
         totals_s=tuple(totals),
         write=lambda: _terms(timed, totals[-1]),
         operations=prepared.operations,
@@ -122,6 +129,7 @@ def step_time(setting: Setting, layout: Layout, load: Load) -> StepTime:
         earlier_s=earlier,
         last_s=last,
     )
+    return _in_two_batches(step, setting, layout, load) if setting.two_batch else step
 
 
 def _terms(timed: list[Timed], engine_s: Array) -> tuple[Term, ...]:
@@ -144,7 +152,9 @@ class _Prepared(NamedTuple):
 @lru_cache(maxsize=32)
 def _prepared(setting: Setting, layout: Layout, phases: Phases) -> _Prepared:
     found = forward(setting.stack, setting.formats, layout, phases, routing_of(setting))
-    shape = np.broadcast_shapes(*(np.shape(x) for x in (layout.tp, layout.pp, layout.dp, layout.ep)))
+    shape = np.broadcast_shapes(
+        *(np.shape(x) for x in (layout.tp, layout.pp, layout.dp, layout.ep, layout.redundant))
+    )
     parts: list[Together | One | Alike] = []
     together: dict[object, list[tuple[int, Product]]] = {}
     for place, kernel in enumerate(found.kernels):
@@ -180,6 +190,79 @@ def _prepared(setting: Setting, layout: Layout, phases: Phases) -> _Prepared:
         operations=sum(k.layers * LAUNCHES.get(k.family, 1.0) for k in found.kernels),
         pipelines=bool(np.any(layout.pp > 1)),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlapped:
+    """What a two-batch overlap saves, as the source of its term."""
+
+    half: StepTime
+    """A step of one half of the batch."""
+    share: float
+    """Of all layers, those with experts."""
+    taken: float
+    """Share of the cores that exchanges hold."""
+
+
+def half_layers(step: StepTime, share: float) -> HalfLayers:
+    """A step's layers with experts, taken apart into what overlaps with what; `share` of all are such."""
+    none: Array = np.zeros(())
+    found = {"before": none, "experts": none, "dispatch": none, "combine": none}
+    for term, block in zip(step.terms, step.blocks, strict=False):
+        if (part := overlap_part(term, block, step)) is not None:
+            weight = 1.0 if block[0] == "feed_forward" else share
+            found[part] = found[part] + weight * term.total_s
+    return HalfLayers(**found)
+
+
+def overlap_part(term: Term, block: Block, step: StepTime) -> str | None:
+    """Which field of HalfLayers a term counts to; None where it is not of a layer with experts."""
+    source = term.source
+    if isinstance(source, Message) and source.exchange == "expert_exchange":
+        return "dispatch" if "dispatch" in source.name else "combine"
+    if isinstance(source, Op) and source.family == "experts":
+        return "experts"
+    if block[0] in ("mixer", "layers"):
+        return "before"
+    pairs = zip(step.terms, step.blocks, strict=False)
+    routed = any(isinstance(t.source, Op) and t.source.family == "experts" for t, b in pairs if b == block)
+    return "before" if block[0] == "feed_forward" and routed else None
+
+
+def _in_two_batches(step: StepTime, setting: Setting, layout: Layout, load: Load) -> StepTime:
+    """The step with what halves of the batch save whose exchanges run beside each other's kernels.
+
+    Where two halves take longer than the whole (weights are read twice, kernels start twice), in pipelines,
+    and where no tokens are exchanged, nothing changes: engines have thresholds, too.
+    """
+    if not any(isinstance(t.source, Message) and t.source.exchange == "expert_exchange" for t in step.terms):
+        return step
+    stack = setting.stack
+    routed = sum(count for block, count in stack.feed_forwards if isinstance(block, Experts))
+    half = step_time(_in_turn(setting), layout, load.half)
+    taken = setting.constants.engine.exchange_cores if load.has_prefill else 0.0
+    source = Overlapped(half=half, share=routed / stack.layers, taken=taken)
+    whole = half_layers(step, source.share)
+    saved = whole.in_turn - two_batch_time_s(half_layers(half, source.share), source.taken)
+    saved = np.where((whole.dispatch > 0) & (step.stages <= 1), np.maximum(saved, 0.0), 0.0)
+    if not np.any(saved):
+        return step
+    none = np.zeros(())
+    term = Term(
+        name="two-batch overlap",
+        total_s=-saved,
+        compute_s=none,
+        memory_s=none,
+        network_s=-saved,
+        overhead_s=none,
+        source=source,
+    )
+    return replace(step, totals_s=(*step.totals_s, -saved), write=lambda: (*step.terms, term))
+
+
+@lru_cache(maxsize=32)
+def _in_turn(setting: Setting) -> Setting:
+    return replace(setting, two_batch=False)
 
 
 def block_shares(everything: Stage, stage: Stage, stages: int) -> dict[Block, float]:

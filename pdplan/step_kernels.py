@@ -19,6 +19,8 @@ from pdplan.ops import Kernel, Op, Product
 from pdplan.setting import Setting
 from pdplan.terms import Term, Timed
 
+PROMPT_MLA = "prefill_mla"
+"""The family of MLA over prompts."""
 ROOM = 1 << 12
 """Numbers of one count that are worked on at a time: 32 KB, as much as stays near a processor."""
 
@@ -31,13 +33,18 @@ def law_of(setting: Setting, kernel: Product | Op) -> tuple[Roofline, Rates]:
     )
 
 
+def in_fp8_blocks(kernel: Product | Op) -> bool:
+    """Whether the operation is block-scaled FP8 products, of linear layers or of experts."""
+    return kernel.family in ("gemm", "experts") and kernel.dtype == "fp8-block"
+
+
 def running_s(setting: Setting, kernel: Product | Op, prompts: bool, law_s: Array, flop: ArrayLike) -> Array:
     """A kernel's seconds without its start: its law's, or what its FLOP take at the most that it reaches.
 
     Engines may run block-scaled FP8 products of prompts by kernels made for few tokens.
     """
     limit = setting.constants.engine.prompt_fp8_flop_per_s
-    if prompts and (kernel.family, kernel.dtype) == ("gemm", "fp8-block") and math.isfinite(limit):
+    if prompts and in_fp8_blocks(kernel) and math.isfinite(limit):
         return np.maximum(law_s, np.asarray(flop) / limit)
     return law_s
 
@@ -71,6 +78,8 @@ class One:
         each, compute, memory = kernel_time(op, rates, law)
         engine = self.setting.constants.engine
         slower = op.layers * engine.kernel_time_factor
+        if op.family == PROMPT_MLA:
+            slower = slower * engine.prompt_mla_factor
         start = op.layers * law.overhead_s * engine.kernel_overhead_share * op.starts
         total = slower * running_s(self.setting, op, self.prompts, each - law.overhead_s, op.flop) + start
         yield Timed(

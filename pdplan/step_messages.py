@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,16 +10,16 @@ import numpy as np
 
 from pdplan.efficiency import Constants, Engine
 from pdplan.laws.collectives import (
+    Collective,
     Line,
     Links,
     Routed,
     all_gather,
     all_reduce,
-    cheaper_exchange,
     expert_exchange,
     stage_hops,
 )
-from pdplan.laws.experts import busiest_exchange_factor
+from pdplan.laws.experts import last_rank_wait_s
 from pdplan.laws.roofline import Array
 from pdplan.layout import Load
 from pdplan.ops import Message, Sending
@@ -30,6 +30,10 @@ def happens(sending: Sending) -> bool:
     """Whether any layout has the collective."""
     several = sending.ranks > 1
     return bool((several if sending.mask is None else several & sending.mask).any())
+
+
+Law = Callable[[Sequence[Sending], Load], list[Array]]
+"""Seconds of collectives under a load, of one kind over the same ranks."""
 
 
 class _Counted(NamedTuple):
@@ -43,7 +47,7 @@ class _Counted(NamedTuple):
 
 def law_key(sending: Sending) -> tuple[object, ...]:
     """Equal for collectives of one law; arrays are taken as equal where they are one."""
-    experts = sending.per_token, sending.group_limit, sending.deduplicate, id(sending.spread)
+    experts = sending.per_token, sending.group_limit, sending.deduplicate, id(sending.spread), sending.busiest
     return sending.exchange, id(sending.ranks), *experts
 
 
@@ -51,16 +55,15 @@ def law_key(sending: Sending) -> tuple[object, ...]:
 class Alike:
     """Collectives of one law, each with its place among the step's terms."""
 
-    law: Callable[[Array], Array]
-    """From bytes to seconds."""
+    law: Law
     places: tuple[int, ...]
     members: tuple[Sending, ...]
-    sizes: tuple[tuple[str, Array], ...]
-    """What of a load they carry, and bytes of each of that: equal ones once."""
+    sizes: tuple[Sending, ...]
+    """One of each size."""
     counted: tuple[_Counted, ...]
 
     def times(self, load: Load) -> Iterator[Timed]:
-        seconds = [self.law(size * getattr(load, carried)) for carried, size in self.sizes]
+        seconds = self.law(self.sizes, load)
         totals = [
             own.times * seconds[own.size]
             if own.wait_s is None
@@ -73,13 +76,13 @@ class Alike:
 def alike(sendings: list[tuple[int, Sending]], constants: Constants) -> Alike:
     """Collectives of one law, by their places."""
     members = tuple(sending for _, sending in sendings)
-    sizes: dict[object, tuple[str, Array]] = {}
+    sizes: dict[object, Sending] = {}
     counted = []
     for sending in members:
         each = sending.bytes_each
         # As in `law_key`: what is equal by chance is evaluated twice.
         key = (sending.carried, id(each) if isinstance(each, np.ndarray) else each)
-        sizes.setdefault(key, (sending.carried, sending.size_each))
+        sizes.setdefault(key, sending)
         times, wait = _times(sending, constants.engine)
         counted.append(_Counted(list(sizes).index(key), times, wait))
     return Alike(
@@ -97,27 +100,42 @@ def _times(sending: Sending, engine: Engine) -> tuple[Array, Array | None]:
     wait = 0.0 if sending.exchange == "stage_hop" else engine.collective_wait_s
     if sending.exchange == "expert_exchange":
         wait += engine.exchange_wait_s
-    uneven = busiest_exchange_factor(engine.exchange_imbalance, sending.ranks) if sending.uneven else 1.0
-    return layers * uneven, layers * (sending.ranks > 1) * wait if wait else None
+    waits = wait * (sending.ranks > 1)
+    if sending.uneven and engine.rank_wait_s:
+        waits = waits + last_rank_wait_s(engine.rank_wait_s, sending.ranks)
+    return layers, layers * waits if np.any(waits) else None
 
 
-def _law(sending: Sending, links: Links) -> Callable[[Array], Array]:
-    if sending.exchange == "all_reduce":
-        return all_reduce(sending.ranks, links).at
-    if sending.exchange == "all_gather":
-        return all_gather(sending.ranks, links).at
+def _law(sending: Sending, links: Links) -> Law:
+    if sending.exchange == "expert_exchange":
+        return _exchange_law(sending, links)
     if sending.exchange == "stage_hop":
         assert sending.spread is not None
-        return stage_hops(sending.ranks, sending.spread, links).at
-    lines = _exchange_lines(sending, links)
-    if len(lines) == 1:
-        return lines[0].at
-    low, bulk = lines
-    return lambda size: cheaper_exchange(low.at(size), bulk.at(size))[0]
+        law: Line | Collective = stage_hops(sending.ranks, sending.spread, links)
+    else:
+        law = (all_reduce if sending.exchange == "all_reduce" else all_gather)(sending.ranks, links)
+    return lambda sizes, load: [law.at(s.size_each * getattr(load, s.carried)) for s in sizes]
 
 
-def _exchange_lines(message: Message | Sending, links: Links) -> tuple[Line, ...]:
-    """The kernels that an exchange with experts may take: low-latency ones, where it may, and bulk ones."""
+def _exchange_law(sending: Sending, links: Links) -> Law:
+    low, bulk = _exchange_lines(sending, links)
+
+    def seconds(sizes: Sequence[Sending], load: Load) -> list[Array]:
+        busiest = 1.0 if sending.busiest is None else sending.busiest(load)
+        decoded = None if sending.busiest is None else load.decoded * busiest
+        carried = load.tokens * busiest
+        return [
+            _exchange_s(low, bulk, None if decoded is None else s.size_each * decoded, s.size_each * carried)[
+                0
+            ]
+            for s in sizes
+        ]
+
+    return seconds
+
+
+def _exchange_lines(message: Message | Sending, links: Links) -> tuple[Line, Line | None]:
+    """Low-latency kernels of an exchange with experts, and the bulk ones of a step with prompts."""
     assert message.spread is not None
     routed = Routed(
         per_token=message.per_token,
@@ -125,18 +143,31 @@ def _exchange_lines(message: Message | Sending, links: Links) -> tuple[Line, ...
         group_limit=message.group_limit,
         ranks_per_domain=np.maximum(links.domain_size / np.asarray(message.spread), 1.0),
     )
-    bulk = expert_exchange(routed, links)
-    if message.deduplicate:
-        return (bulk,)
-    return expert_exchange(routed, links, deduplicate=False), bulk
+    low = expert_exchange(routed, links, deduplicate=False)
+    return low, expert_exchange(routed, links) if message.deduplicate else None
+
+
+def _exchange_s(
+    low: Line, bulk: Line | None, decoded_bytes: Array | None, sent_bytes: Array
+) -> tuple[Array, Array]:
+    """Seconds of one exchange with experts, and where it takes the high-throughput kernels.
+
+    Decodes alone take low-latency kernels, the ones that a graph can hold; a step with prompts
+    high-throughput ones, but no less than its decodes alone: a prompt that joins makes no step cheaper.
+    """
+    alone: Array = np.zeros(()) if decoded_bytes is None else low.at(decoded_bytes)
+    if bulk is None:
+        return alone, np.zeros(np.shape(alone), dtype=bool)
+    together = bulk.at(sent_bytes)
+    return np.maximum(together, alone), together >= alone
 
 
 def takes_bulk_kernels(message: Message, links: Links) -> Array:
     """Where an exchange with experts takes the high-throughput kernels."""
     assert message.tokens is not None
-    lines = _exchange_lines(message, links)
-    times = [line.at(message.tokens * message.message_bytes) for line in lines]
-    return np.ones(np.shape(times[0]), dtype=bool) if message.deduplicate else cheaper_exchange(*times)[1]
+    each = message.message_bytes * message.busiest
+    decoded = None if message.decode_tokens is None else message.decode_tokens * each
+    return _exchange_s(*_exchange_lines(message, links), decoded, message.tokens * each)[1]
 
 
 def _term(message: Message, total: Array) -> Term:

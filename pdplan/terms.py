@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from pdplan.laws.roofline import Array
 from pdplan.ops import Message, Op
+
+if TYPE_CHECKING:
+    from pdplan.step import Overlapped
 
 BINDING_TERMS = ("compute", "memory", "network", "overhead")
 
@@ -24,7 +27,7 @@ class Term:
     memory_s: Array
     network_s: Array
     overhead_s: Array
-    source: Op | Message | None = None
+    source: Op | Message | Overlapped | None = None
 
     @property
     def binding(self) -> Array:

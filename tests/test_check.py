@@ -243,6 +243,28 @@ def test_no_fewer_workers_would_do(given: dict[str, Any]) -> None:
                 assert check_deployment(tried, suggest=False).breaches
 
 
+def test_a_breach_is_mended_by_the_cheapest_pair_of_changes() -> None:
+    """A smaller batch alone leaves too few prefill workers, more workers alone do not shorten the batch."""
+    deployment = disaggregated(rate=8, ttft="500ms")
+
+    def edited(workers: int, batch: int | None, decode: int) -> Deployment:
+        plan = deployment.plan
+        assert isinstance(plan, Disaggregated)
+        sending = replace(plan.prefill, workers=workers, max_batch=batch)
+        receiving = replace(plan.decode, workers=decode)
+        return replace(deployment, plan=replace(plan, prefill=sending, decode=receiving))
+
+    fix = check_deployment(deployment).fix
+    assert fix is not None
+    assert len(fix.changes) == 2
+    cost = evaluate_plan(WORLD, fix.plan, deployment.workload, deployment.slo).usd_per_h * (1 - 1e-9)
+    for workers in range(2, 8):
+        for batch in (None, 1, 2, 4):
+            for decode in range(2, 6):
+                tried = check_deployment(edited(workers, batch, decode), suggest=False)
+                assert tried.breaches or tried.metrics.usd_per_h >= cost
+
+
 def test_the_limit_said_to_pass_passes() -> None:
     found = check_deployment(disaggregated(rate=2, ttft="1ms", tpot="1ms", usd_per_h=1.11, utilisation="1%"))
     assert len(found.breaches) == 4
@@ -605,3 +627,13 @@ def test_the_documented_output_is_real(request: pytest.FixtureRequest) -> None:
         path.write_text(text, encoding="utf-8")
         shown = real
     assert shown == real, "docs/check.md is out of date: pytest --update-golden"
+
+
+def test_a_deployment_that_cannot_do_its_work_has_no_cost_a_token_to_compare():
+    metrics = {"usd_per_h": 80.0, "usd_per_million_output_tokens": 2.0, "gpus": 32, "problem": None}
+    half = {"usd_per_h": 40.0, "usd_per_million_output_tokens": 1.0, "gpus": 16, "problem": "too slow"}
+    old, new = ({"deployments": [{"name": "a", "metrics": m}], "total": {}} for m in (metrics, half))
+    shifts = {s.measure.key: s for s in difference(old, new, "base").deployments[0].shifts}
+    assert shifts["usd_per_h"].delta == -40.0
+    assert shifts["usd_per_million_output_tokens"].old == 2.0
+    assert shifts["usd_per_million_output_tokens"].new is None

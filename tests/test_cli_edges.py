@@ -313,6 +313,23 @@ def test_a_table_that_fits_nowhere_is_as_narrow_as_it_gets():
     assert lines[2:] == ["(no room for three: widen the terminal,", "or pipe)"]
 
 
+R1 = [
+    "--model",
+    "deepseek-r1",
+    "--hardware",
+    "h200",
+    "--isl",
+    "4k",
+    "--osl",
+    "1k",
+    "--ttft",
+    "2s",
+    "--tpot",
+    "40ms",
+]
+SMALL = ["--model", "llama-3.1-8b", "--hardware", "h100", "--isl", "2k", "--osl", "256", "--tpot", "30ms"]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -320,6 +337,9 @@ def test_a_table_that_fits_nowhere_is_as_narrow_as_it_gets():
         ("front", "--model", "deepseek-r1", "--hardware", "h200", "--isl", "4k", "--osl", "1k"),
         ("validate", ROOT / "examples/runs/trtllm-h200.csv", "--by", "model,hardware,engine,concurrency"),
         ("calibrate", ROOT / "examples/runs/trtllm-h200.csv"),
+        ("recommend", *R1, "--rate", "20", "--kv-precision", "any", "--drafted", "1"),
+        ("compare", "--modes", *R1, "--max-gpus", "64"),
+        ("compare", *SMALL, "--model", "qwen3-8b", "--hardware", "l40s", "--max-gpus", "4"),
     ],
     ids=lambda a: a[0],
 )
@@ -556,3 +576,9 @@ def test_a_calibration_of_one_run_claims_nothing_of_eight_of_ten(pdp, question, 
     _, out, _ = pdp("recommend", question, "--calibration", "mine.yaml", "--precision", "fp8")
     assert "mine.yaml: one run cannot show whether it helps" in out
     assert "of its 1" not in out
+
+
+def test_a_question_with_a_plan_s_keys_is_told_where_they_stand(pdp):
+    code, _, err = pdp("recommend", "-", stdin=f"{QUESTION}slo: {{ttft: 2s}}\n")
+    assert code == 2
+    assert err.startswith("error: <stdin>:7:1: 'slo' is of plans; here its keys (ttft,")

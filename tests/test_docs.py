@@ -60,13 +60,12 @@ def test_the_readme_shows_the_question_that_it_tells_people_to_ask() -> None:
 
 
 MEASURED = ROOT.parent / "shared" / "measured" / "train.csv"
-ERRORS = re.compile(r"(<!-- errors: begin -->\n).*?(<!-- errors: end -->)", re.S)
+BLOCK = re.compile(r"<!-- (\w+): begin -->\n.*?<!-- \1: end -->", re.S)
 
 
 @pytest.mark.skipif(not MEASURED.exists(), reason="measured runs are not in this checkout")
-def test_the_readme_tells_the_errors_that_validate_prints(request: pytest.FixtureRequest) -> None:
-    """The tables of "How far to trust it", from validate's own report and the cross-validation's file."""
-    page = ROOT / "README.md"
+def test_pages_tell_the_errors_that_validate_prints(request: pytest.FixtureRequest) -> None:
+    """Their tables, from validate's own report and the cross-validation's file."""
     real = subprocess.run(
         [sys.executable, "benchmarks/accuracy.py", str(MEASURED)],
         capture_output=True,
@@ -76,12 +75,17 @@ def test_the_readme_tells_the_errors_that_validate_prints(request: pytest.Fixtur
         timeout=900,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     ).stdout
-    if request.config.getoption("--update-golden"):
+    blocks = {m[1]: m[0] for m in BLOCK.finditer(real)}
+    told = set()
+    for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        page.write_text(ERRORS.sub(lambda m: m[1] + real + m[2], text), encoding="utf-8")
-    told = ERRORS.search(page.read_text(encoding="utf-8"))
-    assert told is not None
-    assert told[0] == f"{told[1]}{real}{told[2]}", "out of date: pytest --update-golden"
+        here = {m[1] for m in BLOCK.finditer(text)}
+        renewed = BLOCK.sub(lambda m: blocks[m[1]], text)
+        if request.config.getoption("--update-golden") and here:
+            page.write_text(renewed, encoding="utf-8")
+        assert page.read_text(encoding="utf-8") == renewed, f"{page.name}: pytest --update-golden"
+        told |= here
+    assert told == {"errors", "groups", "ttft"}
 
 
 def test_the_readme_tells_what_is_predicted_of_its_old_reference() -> None:
@@ -97,6 +101,10 @@ def test_the_readme_tells_what_is_predicted_of_its_old_reference() -> None:
     found = pdplan.evaluate(plan, isl=547, osl=248, rate=6)
     predicted = (found.ttft_p50_s, found.ttft_mean_s, found.tpot_mean_s)
     assert [float(n) for n in told.groups()] == pytest.approx([1e3 * s for s in predicted], rel=0.05)
+
+
+def test_the_example_question_is_that_of_the_readme() -> None:
+    assert run("pdplan recommend examples/question.yaml") == shown(ROOT / "README.md")[0][1]
 
 
 def test_links_lead_somewhere() -> None:

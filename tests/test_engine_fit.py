@@ -154,7 +154,7 @@ def test_the_fit_finds_what_an_older_build_adds() -> None:
 def test_the_ideal_engine_adds_nothing() -> None:
     ideal = Engine()
     assert ideal.collective_wait_s == ideal.tuning_exponent == 0.0
-    assert ideal.exchange_imbalance == 1.0
+    assert ideal.rank_wait_s == 0.0
     assert (ideal.kernel_overhead_share, ideal.kernel_time_factor, ideal.expert_skew) == (1.0, 1.0, 0.0)
     assert ideal.step_overhead_s == ideal.sequence_overhead_s == ideal.request_overhead_s == 0.0
 

@@ -87,6 +87,30 @@ CASES: dict[str, tuple[Plan, Workload, dict[str, object]]] = {
         Workload(isl=3000, osl=500, rate=8, prefix_reuse=0.4, isl_cv=0.7, osl_cv=0.6, arrival_cv=1.5),
         {},
     ),
+    "r1 over many ranks, halves overlapped, copies of busy experts": (
+        disaggregated(
+            "deepseek-r1",
+            PoolPlan(hardware="h100", workers=3, tp=1, dp=32, ep=32, max_batch=64),
+            PoolPlan(hardware="h100", workers=1, tp=1, dp=72, ep=72, max_batch=18432),
+            speculation=Speculation(drafted=1, acceptance=0.8),
+            redundant_experts=32,
+            overlap="two-batch",
+        ),
+        Workload(isl=4096, osl=500, rate=150),
+        {},
+    ),
+    "r1 over many ranks, both phases in one step, halves overlapped": (
+        Colocated(
+            model="deepseek-r1",
+            precision="fp8",
+            kv_precision="bf16",
+            colocated=PoolPlan(hardware="h200", workers=1, dp=32, ep=32),
+            redundant_experts=32,
+            overlap="two-batch",
+        ),
+        Workload(isl=2048, osl=500, rate=40),
+        {},
+    ),
     "everything drafted is accepted": (
         disaggregated(
             "deepseek-v3", R1.prefill, R1.decode, speculation=Speculation(drafted=1, acceptance=1.0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pdplan import closed_loop, memory, pools, queueing
-from pdplan.laws import attention, collectives, experts, kernel, kv_transfer, roofline, speculation
+from pdplan.laws import attention, collectives, experts, kernel, kv_transfer, overlap, roofline, speculation
 from pdplan.ops import products
 
 evaluate = importlib.import_module("pdplan.evaluate")  # `pdplan.evaluate` is a function
@@ -33,6 +33,11 @@ def squeezed(text: str) -> str:
         (experts, "E[touched] = E · (1 − (1 + T·((1 − k/E)^(−c²) − 1))^(−1/c²))"),
         (experts, "f = 1 + sqrt(2 ln(ranks) · ranks · (1/assignments + skew²/experts) · (1 − 1/ranks))"),
         (experts, "Y = min(X/r · (1 + sqrt(2 ln r · (1 − X/E) · r/X · (1 − 1/r))), ⌈E/r⌉)"),
+        (experts, "S = ⌈(E + redundant)/r⌉ · r"),
+        (experts, "m = 1 + c·(ln(1 + E/R) − 1)"),
+        (experts, "f = f_pack · (1 + sqrt(2 ln(r) · r · (1/A + (d·c)²/E) · (1 − 1/r)))"),
+        (experts, "t = w · sqrt(ln(ranks)/ln(16))"),
+        (overlap, "t = max(K_a, X_c) + max(X_d, K_a) + max(K_e, X_d) + max(X_c, K_e)"),
         (speculation, "E = (1 − a^(k+1)) / (1 − a), and k + 1 at a = 1"),
         (kernel, "t = t0 + t_in + (t_c^p + t_m^p + t_d^p)^(1/p)"),
         (kernel, "t_c = (FLOP + score FLOP · scores) · filling / (η_c · peak),  t_d = depth · d"),
@@ -50,7 +55,7 @@ def squeezed(text: str) -> str:
         (kv_transfer, "t_exposed = max(t/L, t − t_prefill·(L−1)/L)"),
         (kv_transfer, "g = bw·η·(1 − p) / (1 − p + p·W)"),
         (kv_transfer, "g = min(bw·η, packet/RTT · sqrt(3/2) / sqrt(p))"),
-        (memory, "W = Σ_layers shard(matrices) + ⌈E/ep⌉ · expert/expert_tp + (embedding + head)/tp"),
+        (memory, "W = Σ_layers shard(matrices) + ⌈(E + R)/ep⌉ · expert/expert_tp + (embedding + head)/tp"),
         (
             memory,
             "Σ_layers min(context, window)/compression · elements/min(tp, cache shards) · bytes",

@@ -107,6 +107,22 @@ def test_of_a_mixture_of_experts_nothing_in_the_budget_serves_more(max_gpus, lat
     _is_the_most(recommend(q, w), MIXTRAL)
 
 
+@pytest.mark.parametrize("osl", [20, 300])
+def test_without_a_limit_on_ttft_prefill_is_not_loaded_until_its_queue_never_ends(osl):
+    """A hundredth less than the most where prefill binds, the most where decode does; on the L40S prompts of
+    1,500 tokens fill steps of 2,048 by threes, so that batches of more prompts than a step holds pay."""
+    w = world(("llama-3.1-8b",), ("l40s",), prices={"l40s": 1.5})
+    limits = {"ttft": None, "tpot": 0.06, "max_gpus_per_worker": 2, "max_gpus": 6}
+    q = question("llama-3.1-8b", ("l40s",), isl=1500, osl=osl, rate=None, **limits)
+    best = recommend(q, w).best
+    rate, parts = best.metrics.requests_per_s, best.metrics.parts
+    assert parts["wait for prefill"] < 60 * parts["prefill"]
+    again = evaluate_plan(w, best.plan, q.workload.at_rate(rate), q.slo)
+    assert again.ttft_mean_s == pytest.approx(best.metrics.ttft_mean_s, rel=1e-9)
+    assert _serves(w, q, rate, DENSE, _everything)
+    assert not _serves(w, q, rate / 0.99 * (1 + A_LITTLE), DENSE, _everything)
+
+
 ASKED = {"isl": 4096, "osl": 1024, "rate": None, "ttft": 2.0, "tpot": 0.04}
 
 

@@ -78,6 +78,8 @@ ROW_OF = {
 DEVIATIONS = {
     # AWS Neuron documentation, Trn2: EFAv3 3200 Gb/s per instance of 16; the row is marked unverified.
     ("trainium2", "scaleout_Gbps_per_gpu"),
+    # The row says that the direction is unclear; of Trainium2, in the same words, it has the half.
+    ("trainium3", "scaleup_GBps_per_gpu_per_dir"),
     # The row counts a bridge pair, but gives PCIe bandwidth; aiconfigurator 0.12.0: 8 GPUs on PCIe.
     ("h100-pcie", "scaleup_domain"),
 }

@@ -15,9 +15,10 @@ from pdplan.compose import World, build_network, build_setting, evaluate_plan
 from pdplan.evaluate import Economics, evaluate_colocated, evaluate_disaggregated, meets, pool_memory
 from pdplan.layout import Layout
 from pdplan.plan import Serving
-from pdplan.pools import Pool
+from pdplan.pools import Pool, prefill_service
 from pdplan.question import Question
 from pdplan.search import recommend
+from pdplan.search.space import spaces
 from pdplan.units import parse_duration_s
 from pdplan.workload import Speculation
 
@@ -50,6 +51,34 @@ def _pool(w: World, q: Question, hardware: str, rows: np.ndarray, role: str) -> 
     return replace(pool, max_batch=np.maximum(pool_memory(pool, q.workload).max_sequences, 1e-9))
 
 
+def fuller(hardware: str, new_tokens: float) -> list[int]:
+    """Numbers of prompts that fill vLLM's steps better than any smaller one: 2,048 tokens on small GPUs."""
+    step = 2048 if hardware == "l40s" else 8192
+    fills = {b: b * new_tokens / np.ceil(b * new_tokens / step) for b in (1, 2, 4, 8, 16, 32)}
+    return [b for b in fills if all(fills[b] > fills[a] * (1 + 1e-9) for a in fills if a < b)]
+
+
+@settings(max_examples=10)
+@given(isl=st.integers(200, 30_000), hardware=st.sampled_from(["l40s", "h100"]))
+def test_batches_that_fill_steps_no_better_serve_no_more_and_take_longer(isl: int, hardware: str) -> None:
+    w = world(("llama-3.1-8b",), (hardware,))
+    q = question("llama-3.1-8b", (hardware,), isl=isl, osl=10, rate=1.0, max_gpus_per_worker=2)
+    (_, space), *_ = spaces(q, w)
+    found = space.prefill[hardware].candidates
+    kept = fuller(hardware, float(isl))
+    assert {int(b) for b in found.pool.max_batch / found.pool.micro_batches_per_worker} <= {*kept}
+    for left_out in {1, 2, 4, 8, 16, 32} - {*kept}:
+        best = [b for b in kept if b < left_out][-1]
+        service = [
+            prefill_service(
+                replace(found.pool, max_batch=b * found.pool.micro_batches_per_worker), q.workload
+            )
+            for b in (best, left_out)
+        ]
+        assert np.all(service[1].rate_per_server <= service[0].rate_per_server * (1 + 1e-9))
+        assert np.all(service[1].time_s >= service[0].time_s)
+
+
 def brute_force_cost(
     w: World,
     q: Question,
@@ -64,8 +93,6 @@ def brute_force_cost(
     best = np.inf
     counts = range(1, most + 1)
     single = np.array([(*lay, n, 1) for lay in layouts for n in counts])
-    prompts = [b for b in (1, 2, 4, 8, 16, 32) if b == 1 or b * q.workload.new_tokens <= 8192]
-    prefills = np.array([(*lay, n, b) for lay in layouts for n in counts for b in prompts])
     for hardware in q.colocated_hardware:
         money = Economics(usd_per_gpu_h={"colocated": w.price(hardware)}, watt_per_gpu={"colocated": 0.0})
         pool = _pool(w, q, hardware, single, "colocated")
@@ -73,6 +100,8 @@ def brute_force_cost(
         good = meets(metrics, q.slo) & counts_as({"colocated": hardware}, {"colocated": single})
         best = min(best, np.min(metrics.usd_per_h, where=good, initial=np.inf))
     for p in q.prefill_hardware:
+        prompts = fuller(p, q.workload.new_tokens)
+        prefills = np.array([(*lay, n, b) for lay in layouts for n in counts for b in prompts])
         for d in q.decode_hardware:
             left = np.repeat(prefills, len(single), axis=0)
             right = np.tile(single, (len(prefills), 1))

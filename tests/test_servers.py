@@ -51,8 +51,8 @@ def test_the_interval_of_polls_depends_on_the_load_as_the_script_says() -> None:
 
 def test_a_date_before_the_warm_up_means_a_cold_start() -> None:
     old = run(engine="trtllm", hardware="h200", date="2025-12-08")
-    assert server_settings(old) == {"cold": 1, "build": "trtllm-1.1", "step_tokens": 1216}
-    assert server_settings(replace(old, date="2026-02-01")) == {}
+    assert server_settings(old) == {"cold": 1, "build": "trtllm-1.1-cutlass", "step_tokens": 1216}
+    assert server_settings(replace(old, date="2026-02-01")) == {"build": "trtllm-cutlass"}
 
 
 def test_scripts_say_how_many_tokens_a_run_drafts() -> None:
@@ -157,12 +157,13 @@ def test_a_recipe_s_name_says_how_many_sequences_a_rank_decodes_and_what_it_draf
 
 
 def test_of_recipes_that_fit_the_one_with_the_run_s_requests_in_flight_is_meant() -> None:
-    two = "ctx1_gen2_dep8_batch8_mtp0: 100\nctx1_gen2_dep8_batch32_mtp0: 400 600\n"
+    two = "ctx1_gen2_dep8_batch8_mtp0: 100\nctx1_gen2_dep8_batch32_mtp0: 400 500\n"
     recipes = list(_parsed(two + "ctx1_gen1_dep8_batch64_mtp0: 100"))
-    for concurrency, batch in ((100.0, 8), (400.0, 32), (80.0, 8), (500.0, 32), (9000.0, 32)):
+    for concurrency, batch in ((100.0, 8), (400.0, 32), (80.0, 8), (450.0, 32), (512.0, 32)):
         found = recipe_for(split(concurrency=concurrency), recipes)
         assert found is not None
         assert found.rank_batch == batch
+    assert recipe_for(split(concurrency=9000.0), recipes) is None  # far more than its 2 * 8 * 32 places
     assert recipe_for(split(decode=PoolPlan(hardware="b200", workers=3, dp=8, ep=8)), recipes) is None
     assert recipe_for(run(), recipes) is None
 

@@ -13,9 +13,9 @@ from pdplan.architecture.counts import Matrix
 from pdplan.calibration import elementwise
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, build_setting
-from pdplan.efficiency import as_built
+from pdplan.efficiency import Case, as_built, case_constants
 from pdplan.laws.collectives import all_reduce_time_s
-from pdplan.laws.experts import busiest_exchange_factor
+from pdplan.laws.experts import busiest_rank_factor, last_rank_wait_s
 from pdplan.laws.kernel import kernel_time
 from pdplan.layout import Layout, decode_load, mixed_load, prefill_load
 from pdplan.ops import Message, Op
@@ -28,12 +28,14 @@ CATALOG = Catalog()
 BUILD = "sglang-fp8-blackwell"
 
 
-def setting(model: str, precision: str = "fp8", **engine: Any) -> Setting:
+def setting(model: str, precision: str = "fp8", hardware: str = "h200", **engine: Any) -> Setting:
     world = World(
-        models={model: CATALOG.model(model)}, accelerators={"h200": CATALOG.accelerator("h200")}, prices={}
+        models={model: CATALOG.model(model)},
+        accelerators={hardware: CATALOG.accelerator(hardware)},
+        prices={},
     )
     serving = Serving(model=model, precision=precision, kv_precision="bf16", engine="vllm")
-    built = build_setting(world, serving, "h200")
+    built = build_setting(world, serving, hardware)
     changed = replace(built.constants.engine, **engine)
     return replace(built, constants=replace(built.constants, engine=changed))
 
@@ -81,14 +83,51 @@ def test_an_exchange_may_take_longer_than_its_kernel() -> None:
         assert float(steps[1] - steps[0]) == pytest.approx(times * 1e-4, abs=1e-9)
 
 
-def test_decode_exchanges_end_with_the_busiest_rank_and_prefill_ones_do_not() -> None:
+def test_decode_exchanges_wait_for_the_last_rank_and_prefill_ones_do_not() -> None:
+    """DeepSeek-R1: 58 layers with experts, a dispatch and a combine each, whatever the batch."""
     layout = Layout(tp=1, dp=16, ep=16)  # the ranks that the constant holds for
-    even = {"collective_wait_s": 0.0, "exchange_imbalance": 1.0}
-    for load, factor in ((decode_load(32.0, 1024.0, 2048.0), 3.0), (prefill_load(1.0, 2048.0), 1.0)):
-        plain = step_time(setting("deepseek-r1", **even), layout, load)
-        skewed = step_time(setting("deepseek-r1", **even | {"exchange_imbalance": 3.0}), layout, load)
-        names = ("expert dispatch", "expert combine")
-        assert network_s(skewed, *names) == pytest.approx(factor * network_s(plain, *names))
+    for load, times in (
+        (decode_load(1.0, 1024.0, 2048.0), 2 * 58),
+        (decode_load(512.0, 1024.0, 2048.0), 2 * 58),
+        (prefill_load(1.0, 2048.0), 0),
+    ):
+        even, late = (
+            step_time(setting("deepseek-r1", rank_wait_s=w), layout, load).total_s for w in (0.0, 5e-5)
+        )
+        assert float(late - even) == pytest.approx(times * 5e-5, abs=1e-9)
+
+
+def test_decode_exchanges_end_with_the_rank_that_is_sent_most() -> None:
+    """What travels grows by the load of the busiest rank over the mean, as its rows do; starts do not."""
+    layout, load = Layout(dp=16, ep=16), decode_load(256.0, 1024.0, 2048.0)
+    names = ("expert dispatch", "expert combine")
+    even, skewed = (
+        step_time(setting("deepseek-r1", expert_skew=c, collective_wait_s=0.0, rank_wait_s=0.0), layout, load)
+        for c in (0.0, 1.0)
+    )
+    few = step_time(
+        setting("deepseek-r1", collective_wait_s=0.0, rank_wait_s=0.0),
+        layout,
+        decode_load(1e-9, 1024.0, 2048.0),
+    )
+    starts = network_s(few, *names)
+    factors = [busiest_rank_factor(16, 256 * 16 * 8, 256, c) for c in (0.0, 1.0)]
+    assert (network_s(skewed, *names) - starts) / (network_s(even, *names) - starts) == pytest.approx(
+        float(factors[1] / factors[0])
+    )
+
+
+def test_a_step_of_decodes_alone_takes_low_latency_kernels_and_a_prompt_makes_it_no_cheaper() -> None:
+    """DeepEP, docs/legacy.md: over 64 ranks of H800, 128 tokens a rank are dispatched in 173 us and combined
+    in 314 us by the low-latency kernels; the high-throughput ones, which no graph holds, would take less."""
+    constants = {"collective_wait_s": 0.0, "rank_wait_s": 0.0, "expert_skew": 0.0}
+    built, layout = setting("deepseek-r1", hardware="h800", **constants), Layout(dp=64, ep=64)
+    decodes = decode_load(128.0, 1024.0, 2048.0)
+    step = step_time(built, layout, decodes)
+    for name, measured_s in (("expert dispatch", 173e-6), ("expert combine", 314e-6)):
+        assert network_s(step, name) / 58 == pytest.approx(measured_s, rel=0.15)
+        prompt = step_time(built, layout, mixed_load(decodes, prefill_load(1.0, 8.0)))
+        assert network_s(prompt, name) >= network_s(step, name)
 
 
 def test_tokens_travel_to_experts_in_the_bytes_of_the_engine() -> None:
@@ -117,10 +156,10 @@ def test_a_sequence_costs_the_engine_as_much_for_each_token_that_it_verifies() -
         assert float(steps[0] - steps[1]) == pytest.approx(16e-5 * queries)
 
 
-def test_the_busiest_of_more_ranks_is_busier() -> None:
-    """Four ranks have half the logarithm of sixteen: half of what the busiest adds; one rank adds nothing."""
-    assert busiest_exchange_factor(3.0, [1, 4, 16, 64]) == pytest.approx([1.0, 2.0, 3.0, 4.0])
-    assert float(busiest_exchange_factor(1.0, 320)) == 1.0
+def test_the_last_of_more_ranks_comes_later() -> None:
+    """Largest of r Gaussian delays: two ranks wait half as long as sixteen, one not at all."""
+    assert last_rank_wait_s(2e-5, [1, 2, 16]) == pytest.approx([0.0, 1e-5, 2e-5])
+    assert np.all(np.diff(last_rank_wait_s(2e-5, np.arange(1, 321))) > 0)
 
 
 def test_a_norm_over_all_heads_is_summed_over_ranks() -> None:
@@ -237,7 +276,7 @@ def test_an_engine_apart_starts_all_kernels_of_a_layer_as_others_do() -> None:
 
 
 def test_a_build_s_fp8_products_slow_prompts_and_leave_decodes_alone() -> None:
-    """Block-scaled products of prompts take at least their FLOP over the limit, no other kernel does."""
+    """Block-scaled products of prompts, of experts too, take at least their FLOP over the limit."""
     plain = setting("deepseek-r1")
     built = replace(plain, constants=replace(plain.constants, engine=as_built(plain.constants.engine, BUILD)))
     limit, limited = built.constants.engine.prompt_fp8_flop_per_s, 0
@@ -245,7 +284,7 @@ def test_a_build_s_fp8_products_slow_prompts_and_leave_decodes_alone() -> None:
         before, after = (step_time(s, Layout(tp=8), load).terms for s in (plain, built))
         for one, other in zip(before, after, strict=True):
             op, own = one.source, one.total_s - one.overhead_s
-            products = isinstance(op, Op) and (op.family, op.dtype) == ("gemm", "fp8-block")
+            products = isinstance(op, Op) and op.dtype == "fp8-block" and op.family in ("gemm", "experts")
             if products and load.has_prefill:
                 limited += 1
                 own = max(own, op.layers * op.flop / limit)
@@ -267,6 +306,21 @@ def test_sglang_gathers_prompts_by_all_reduces() -> None:
             message = found[0].source
             assert isinstance(message, Message)
             assert (message.layers, float(np.asarray(message.message_bytes))) == (2 * 58, 2.0 * tokens)
+
+
+def test_an_engine_s_mla_of_prompts_may_be_slower_than_its_law() -> None:
+    """On AMD under SGLang alone; nothing else of the step changes, and no decode."""
+    assert case_constants(Case(engine="atom", generation="cdna4")).prompt_mla_factor == 1.0
+    assert case_constants(Case(engine="sglang", generation="hopper")).prompt_mla_factor == 1.0
+    slow = case_constants(Case(engine="sglang", generation="cdna3")).prompt_mla_factor
+    assert slow == case_constants(Case(engine="sglang", generation="cdna4")).prompt_mla_factor > 1.5
+    plain, built = setting("deepseek-r1"), setting("deepseek-r1", prompt_mla_factor=slow)
+    for load, factor in ((prefill_load(1.0, 4096), slow), (decode_load(64.0, 4096, 5120), 1.0)):
+        before, after = (step_time(s, Layout(tp=8), load).terms for s in (plain, built))
+        for one, other in zip(before, after, strict=True):
+            mla = isinstance(one.source, Op) and one.source.family == "prefill_mla"
+            own = (one.total_s - one.overhead_s) * (factor if mla else 1.0)
+            assert other.total_s - one.overhead_s == pytest.approx(own)
 
 
 @pytest.mark.parametrize("model", ["llama-3.1-70b", "deepseek-r1", "deepseek-v3.2", "qwen3-next-80b-a3b"])

@@ -23,6 +23,7 @@ COMPARED = (
     "tpot_p90",
     "request_latency_mean",
 )
+_OF_ACCELERATORS = ("usd_per_h", "gpus", "power_kw")
 _SAME = 1e-9
 
 
@@ -129,7 +130,7 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any], source: str) -> D
 def _deployment(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> DeploymentShift:
     before, after = old or {}, new or {}
     values = [
-        {**d.get("metrics", {}), "goodput_requests_per_s": d.get("goodput_requests_per_s")}
+        {**_held(d.get("metrics", {})), "goodput_requests_per_s": d.get("goodput_requests_per_s")}
         for d in (before, after)
     ]
     shifts = tuple(_shift(key, *values) for key in COMPARED)
@@ -140,6 +141,13 @@ def _deployment(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any]
         fields = tuple(_fields(before, after))
         kind = "changed" if fields or any(s.is_change for s in shifts) else "unchanged"
     return DeploymentShift(name=name, kind=kind, fields=fields, shifts=shifts)
+
+
+def _held(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Metrics that hold: of a deployment that cannot do its work those of its accelerators alone."""
+    if not metrics.get("problem"):
+        return metrics
+    return {key: metrics.get(key) for key in _OF_ACCELERATORS}
 
 
 def _shift(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Shift:

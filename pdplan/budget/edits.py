@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
 
+import numpy as np
+
 from pdplan.budget.measures import MEMORY
 from pdplan.budget.result import Change, Deployment, Edit, Finding, Limit
 from pdplan.budget.trial import Bench, breached_limits, needed_bytes
@@ -19,6 +21,8 @@ MOST_WORKERS_FACTOR = 64
 SHARE_DIGITS = 3
 """As people write shares."""
 BATCHES = tuple(2**i for i in range(13))
+NEAR_BATCHES, FIRST_WORKERS = 3, (1, 2, 4, 8)
+"""What a first of two changes is tried with: so many batches to either side, workers more."""
 TENSOR_PARALLEL = (1, 2, 4, 8, 16)
 
 
@@ -108,22 +112,62 @@ def _candidates(bench: Bench, limit: Limit) -> Iterator[Plan]:
             single.append(_fewer_workers(bench, lambda p: bench.keeps(limit, p), role, pool))
             single += _other_batches(bench, meets, role, pool)
     found = [p for p in single if p is not None and meets(p)]
-    if not found and limit.measure is not MEMORY:
-        joint = _more_workers(bench, meets, tuple(before.pools))
-        found = [joint] if joint else []
+    if limit.measure is not MEMORY:
+        if not found and (joint := _more_workers(bench, meets, tuple(before.pools))):
+            found = [joint]
+        found += _in_two_changes(bench, meets, found)
     yield from found
 
 
-def _more_workers(bench: Bench, meets: Meets, roles: tuple[str, ...]) -> Plan | None:
-    """The fewest workers of these pools, none fewer than now, with which the plan meets what it must.
+def _in_two_changes(bench: Bench, meets: Meets, single: list[Plan]) -> list[Plan]:
+    """Two changes that meet every limit for less than any one that does; the second: more workers."""
+
+    def usd_per_h(plan: Plan) -> float:
+        return float(bench.metrics(plan).usd_per_h)
+
+    def meets_all(plan: Plan) -> bool:
+        return meets(plan) and not breached_limits(bench, plan)
+
+    best = min((usd_per_h(plan) for plan in single if meets_all(plan)), default=np.inf)
+    found: list[Plan] = []
+    # Nothing is cheaper than what costs nothing.
+    for first in _first_changes(bench) if best > usd_per_h(bench.deployment.plan) else ():
+        for role, pool in first.pools.items():
+            one_more = usd_per_h(_with_workers(bench, first, role, pool.workers + 1)) - usd_per_h(first)
+            most = (best - usd_per_h(first)) / one_more if one_more > 0 else 0.0
+            if most > 0:
+                top = pool.workers + min(int(np.ceil(min(most, 1e6))) - 1, pool.workers * MOST_WORKERS_FACTOR)
+                if more := _more_workers(bench, meets_all, (role,), first, top):
+                    found.append(more)
+                    best = usd_per_h(more)
+    return found
+
+
+def _first_changes(bench: Bench) -> Iterator[Plan]:
+    """Another batch, another tp or a few more workers of a pool, whether or not that does."""
+    plan = bench.deployment.plan
+    for role, pool in plan.pools.items():
+        batch = pool.max_batch or round(bench.metrics(plan).max_batch[role])
+        above = [b for b in BATCHES if b > batch][:NEAR_BATCHES] if pool.max_batch else []
+        below = [b for b in BATCHES if b < batch][-NEAR_BATCHES:]
+        changed = [replace(pool, max_batch=b) for b in (*above, *below)]
+        changed += _layouts(bench.deployment, pool, wider=False)
+        changed += [replace(pool, workers=pool.workers + n) for n in FIRST_WORKERS]
+        yield from (_with_pool(bench, plan, role, each) for each in changed)
+
+
+def _more_workers(
+    bench: Bench, meets: Meets, roles: tuple[str, ...], start: Plan | None = None, most: int | None = None
+) -> Plan | None:
+    """The fewest workers of these pools, none fewer than at the start, with which the plan meets its limits.
 
     Pools are brought down one after the other from many more: exact where each pool's
     number has a bound of its own, as prefill's has from TTFT and decode's from TPOT.
     """
-    plan = bench.deployment.plan
+    plan = start or bench.deployment.plan
     now = {role: plan.pools[role].workers for role in roles}
     for role in roles:
-        plan = _with_workers(bench, plan, role, now[role] * MOST_WORKERS_FACTOR)
+        plan = _with_workers(bench, plan, role, most or now[role] * MOST_WORKERS_FACTOR)
     if not meets(plan):
         return None
     for role in roles:

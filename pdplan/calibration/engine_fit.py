@@ -36,9 +36,9 @@ STRENGTH = 0.5
 
 SEQUENCES = ("vllm", "sglang", "trtllm")
 """Engines with a sequence overhead of their own; the others take vLLM's."""
-OLD, DEEPGEMM = "trtllm-1.1", "trtllm-1.1-deepgemm"
+OLD, DEEPGEMM, CUTLASS = "trtllm-1.1", "trtllm-1.1-deepgemm", "trtllm-1.1-cutlass"
 STARTING = (
-    *(DEEPGEMM, "sglang-0.5.5-mi355x", "sglang-0.5.5-gb200"),
+    *(DEEPGEMM, CUTLASS, "trtllm-cutlass", "sglang-0.5.5-mi355x", "sglang-0.5.5-gb200"),
     *("sglang-0.5.5-cdna3", "sglang-0.5.7-cdna3"),
 )
 """Builds whose kernels start so many times as long."""
@@ -52,7 +52,7 @@ STEP = (
     Constant(path=("common", "step_overhead_s"), start=0.5e-3, spread=0.5e-3, low=0.0, high=5e-3),
     Constant(path=("common", "tuning_exponent"), start=0.1, spread=0.3, low=0.0, high=1.0),
     Constant(path=("common", "collective_wait_s"), start=3e-6, spread=3e-6, low=0.0, high=3e-5),
-    Constant(path=("common", "exchange_imbalance"), start=2.0, spread=0.7, low=1.0, high=6.0),
+    Constant(path=("common", "rank_wait_s"), start=2e-5, spread=2e-5, low=0.0, high=3e-4),
     *(
         Constant(path=("engines", e, "sequence_overhead_s"), start=1.5e-5, spread=1e-5, low=1e-6, high=6e-5)
         for e in SEQUENCES
@@ -82,6 +82,9 @@ STEP = (
     ),
     Constant(path=("generations", "cdna4", "kernel_time_factor"), start=1.0, spread=0.2, low=0.7, high=3.0),
     Constant(path=("generations", "amd", "exchange_wait_s"), start=5e-5, spread=5e-5, low=0.0, high=5e-4),
+    Constant(
+        path=("generations", "amd", "sglang", "prompt_mla_factor"), start=2.0, spread=1.0, low=1.0, high=6.0
+    ),
 )
 
 
@@ -168,13 +171,14 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
     known = np.array([r.drafted for r in runs])
     engine = np.array([r.engine for r in runs])
     starting = np.array([[float(r.build == build) for build in STARTING] for r in runs])
+    slow_mla = amd_made * (engine == "sglang")
     few_tokens = np.array([float(r.build == FEW_TOKENS) for r in runs])
-    old = np.array([float(r.build in (OLD, DEEPGEMM)) for r in runs])
+    old = np.array([float(r.build in (OLD, DEEPGEMM, CUTLASS)) for r in runs])
     endless, osl = np.array([r.source == LONG_ANSWERS for r in runs]), np.array([r.osl for r in runs])
 
     def predicted(x: Array) -> Array:
-        skew, share, step_s, tuning, wait, imbalance, vllm, sglang, trtllm, more, *rest = x
-        starts, (reached, acceptance, growth, *factors, exchange) = (
+        skew, share, step_s, tuning, wait, last, vllm, sglang, trtllm, more, *rest = x
+        starts, (reached, acceptance, growth, *factors, exchange, mla) = (
             rest[: len(STARTING)],
             rest[len(STARTING) :],
         )
@@ -188,13 +192,13 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
         for drafted, rows, at_skew in cases:  # a run drafts as many tokens as serve it best
             parts = _between(at_skew, skew)
             step = parts.kernels * slower[rows] + parts.messages + share_of[rows] * parts.starts
-            step = step + (imbalance - 1.0) * parts.exchanges + wait * parts.collectives
+            step = step + last * parts.uneven + wait * parts.collectives
             step = step + exchange * amd_made[rows] * parts.exchanged
             step = step + step_s + sequence_s[rows] * parts.rows
             others = parts.mixed_kernels * slower[rows] + share_of[rows] * parts.mixed_starts
-            others = others + (imbalance - 1.0) * parts.mixed_exchanges
             slow = np.maximum(parts.mixed_fp8_flop / reached - parts.mixed_fp8, 0.0)
             others = others + few_tokens[rows] * slow * slower[rows]
+            others = others + (mla - 1.0) * slow_mla[rows] * parts.mixed_mla * slower[rows]
             drafts = np.where(known[rows] > 0, known[rows], drafted)
             accepted = long_answer_acceptance(acceptance, growth * endless[rows], osl[rows])
             tokens = tokens_per_step(np.where(speculates[rows], drafts, 0), accepted)
@@ -222,7 +226,8 @@ def _prompt_s(data: Sample, document: Mapping[str, Any], rows: list[int]) -> Arr
     waiting = waiting + np.array([e.exchange_wait_s for e in engines]) * parts.prompt_exchanged
     reached = np.array([e.prompt_fp8_flop_per_s for e in engines])
     slow = np.maximum(parts.prompt_fp8_flop / reached - parts.prompt_fp8, 0.0)
-    kernels = (parts.prompt_kernels + slow) * slower
+    more = np.array([e.prompt_mla_factor for e in engines]) - 1.0
+    kernels = (parts.prompt_kernels + slow + more * parts.prompt_mla) * slower
     return kernels + parts.prompt_messages + waiting + share * parts.prompt_starts
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from pdplan.catalog.store import Catalog
 from pdplan.efficiency import Engine
 from pdplan.files import read_yaml
-from pdplan.laws.experts import busiest_exchange_factor
+from pdplan.laws.experts import last_rank_wait_s
 from pdplan.laws.roofline import Array
 from pdplan.layout import mixed_load, prefill_load
 from pdplan.measured.predict import run_group
@@ -27,16 +27,18 @@ from pdplan.measured.runs import group_runs
 from pdplan.measured.servers import ROLES, engine_settings
 from pdplan.ops import Message, Op
 from pdplan.pools import Pool, decode_step, decoding_together, draft_step, prefill_service, prompts_beside
-from pdplan.step import StepTime, step_time
+from pdplan.step import PROMPT_MLA, StepTime, in_fp8_blocks, step_time
 from pdplan.workload import Workload
 
 SKEWS = (0.0, 0.5, 1.0, 1.5)
 """Parts are computed at these and interpolated between."""
 KEPT = (
-    *("max_step_tokens", "mixes_prefill"),
+    *("max_step_tokens", "mixes_prefill", "popularity_drift"),
     *("dispatch_bytes", "combine_bytes", "fp4_dispatch_bytes", "gathers_tokens", "sums_prompts"),
 )
 """What the counts of a step depend on, of an engine that adds nothing."""
+OF_PROMPTS = ("fp8", "fp8_flop", "mla")
+"""What parts of prompts are told apart besides."""
 DOUBTFUL = Path(__file__).parent / "doubtful_runs.yaml"
 
 
@@ -48,9 +50,9 @@ class Parts:
     """Kernels of a decode step (and its drafts), without their starts."""
     starts: Array
     messages: Array
-    """Collectives, exchanges with experts as if they were even."""
-    exchanges: Array
-    """What the busiest rank adds to uneven exchanges at an imbalance of 2; `messages` has their even time."""
+    """Collectives and exchanges, waits left out."""
+    uneven: Array
+    """Exchanges that wait for the last rank, as so many of 16 ranks."""
     collectives: Array
     """How many there are of both."""
     exchanged: Array
@@ -60,16 +62,19 @@ class Parts:
     mixed_kernels: Array
     """What prefills of others add to each output token."""
     mixed_starts: Array
-    mixed_exchanges: Array
     mixed_fp8: Array
     """Of `mixed_kernels`, block-scaled FP8 products of prompts alone."""
     mixed_fp8_flop: Array
+    mixed_mla: Array
+    """Of `mixed_kernels`, MLA of prompts alone."""
     prompt_kernels: Array
     """One prompt on its server."""
     prompt_starts: Array
     prompt_fp8: Array
     """Of `prompt_kernels`, block-scaled FP8 products."""
     prompt_fp8_flop: Array
+    prompt_mla: Array
+    """Of `prompt_kernels`, MLA."""
     prompt_messages: Array
     """All collectives, waits left out."""
     prompt_collectives: Array
@@ -123,14 +128,14 @@ def _group_parts(group: list[Run], pool: Pool, prefill: Pool | None, workload: W
     step = decode_step(pool, workload, running)
     draft = draft_step(pool, workload, running)
     found = _split(step)
-    found = {k: v for k, v in found.items() if not k.startswith("fp8")}
+    found = {k: v for k, v in found.items() if k not in OF_PROMPTS}
     if draft is not None:
         more = _split(draft)
         found = {k: v + pool.speculation.drafted * more[k] for k, v in found.items()}
     each = running / pool.micro_batches_per_worker
     found["rows"] = each * (1.0 + pool.speculation.drafted)
     found |= dict.fromkeys(
-        ("mixed_kernels", "mixed_starts", "mixed_exchanges", "mixed_fp8", "mixed_fp8_flop"), np.zeros(())
+        ("mixed_kernels", "mixed_starts", *(f"mixed_{name}" for name in OF_PROMPTS)), np.zeros(())
     )
     server = pool if prefill is None else prefill
     alone = prefill_service(replace(server, max_batch=server.micro_batches_per_worker), workload)
@@ -148,11 +153,9 @@ def _group_parts(group: list[Run], pool: Pool, prefill: Pool | None, workload: W
             extra = {k: alone.steps * (both[k] - plain[k]) / prompts for k in both}
         found["mixed_kernels"] = share * (extra["kernels"] + extra["messages"])
         found["mixed_starts"] = share * extra["starts"]
-        # A mixed step exchanges by high-throughput kernels: what the decode step alone paid falls away.
-        found["mixed_exchanges"] = share * extra["exchanges"]
-        found |= {f"mixed_{name}": share * prompt[name] for name in ("fp8", "fp8_flop")}
+        found |= {f"mixed_{name}": share * prompt[name] for name in OF_PROMPTS}
     found["prompt_kernels"], found["prompt_starts"] = prompt["kernels"], prompt["starts"]
-    wanted = ("fp8", "fp8_flop", "messages", "collectives", "exchanged")
+    wanted = (*OF_PROMPTS, "messages", "collectives", "exchanged")
     found |= {f"prompt_{name}": prompt[name] for name in wanted}
     return found
 
@@ -167,23 +170,24 @@ def _decode_load(pool: Pool, workload: Workload, each: Array) -> Any:
 def _split(step: StepTime) -> dict[str, Array]:
     """Seconds of a step by part, and how many collectives it waits for."""
     found: dict[str, Array] = dict.fromkeys(
-        ("kernels", "fp8", "fp8_flop", "starts", "messages", "exchanges", "collectives", "exchanged"),
+        ("kernels", *OF_PROMPTS, "starts", "messages", "uneven", "collectives", "exchanged"),
         np.zeros(()),
     )
     for term in step.terms:
         if isinstance(term.source, Op):
             found["kernels"] = found["kernels"] + (term.total_s - term.overhead_s)
             found["starts"] = found["starts"] + term.overhead_s
-            if (term.source.family, term.source.dtype) == ("gemm", "fp8-block"):
+            if term.source.family == PROMPT_MLA:
+                found["mla"] = found["mla"] + (term.total_s - term.overhead_s)
+            if in_fp8_blocks(term.source):
                 found["fp8"] = found["fp8"] + (term.total_s - term.overhead_s)
                 found["fp8_flop"] = found["fp8_flop"] + term.source.layers * term.source.flop
         elif isinstance(term.source, Message):
             source = term.source
             found["messages"] = found["messages"] + term.total_s
-            if source.uneven:
-                added = busiest_exchange_factor(2.0, source.ranks) - 1.0
-                found["exchanges"] = found["exchanges"] + added * term.total_s
             happens = source.layers * (term.total_s > 0)
+            if source.uneven:
+                found["uneven"] = found["uneven"] + happens * last_rank_wait_s(1.0, source.ranks)
             if source.exchange != "stage_hop":
                 found["collectives"] = found["collectives"] + happens
             if source.exchange == "expert_exchange":

@@ -33,7 +33,12 @@ DEBUG_VARIABLE = "PDPLAN_DEBUG"
 app = typer.Typer(
     name="pdplan",
     help="Plan LLM inference deployments: what to buy, how to lay it out, and why.",
-    epilog="Exit codes: 0 answered, 1 the answer is no (infeasible, budget breached), 2 bad input, 70 a bug.",
+    epilog="""\b
+Try: pdplan recommend --model deepseek-r1 --hardware h200 --isl 4k --osl 1k \\
+         --rate 20 --ttft 2s --tpot 40ms
+
+Exit codes: 0 answered, 1 the answer is no (infeasible, budget breached), 2 bad input, 70 a bug.
+""",
     add_completion=True,
     no_args_is_help=True,
     rich_markup_mode=None,

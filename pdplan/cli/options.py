@@ -160,6 +160,19 @@ CHUNK = (
         "TOKENS",
     ),
 )
+EXPERTS = (
+    Flag(
+        "redundant_experts",
+        "Copies of busy experts in all, which even expert-parallel ranks out (EPLB). [default: 0]",
+        "N",
+    ),
+    Flag(
+        "overlap",
+        "none, or two-batch: exchanges with experts of half a batch beside the kernels of the other half, "
+        "where that is faster. [default: none]",
+        "NAME",
+    ),
+)
 ALTERNATIVES = (Flag("alternatives", "How many of the next best plans to show. [default: 4]", "N"),)
 ROBUST = (
     Flag("spare", "Workers of each pool that may be down while every limit holds (1, n+1).", "N"),
@@ -177,7 +190,7 @@ OUTPUT = (Flag("format", "text, json, markdown or csv. [default: text]", "FORMAT
 
 QUESTION = (
     *MODEL, *HARDWARE, *LENGTHS, *RATE, *SIZES, *TRAFFIC, *OBJECTIVES, *MODE, *WORLD,
-    *MARKET, *SPECULATION, *CHUNK
+    *MARKET, *SPECULATION, *CHUNK, *EXPERTS
 )  # fmt: skip
 """Everything that asks a question."""
 COMMON = (*CATALOG, *OUTPUT)

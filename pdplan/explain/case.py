@@ -128,7 +128,9 @@ def write_question(b: Builder, case: Case) -> None:
         "question",
         "What is explained",
         f"{plan.model} in {plan.precision} ({formats.checkpoint.source}), KV cache in {formats.kv}, on "
-        f"{plan.engine}, {plan.mode}" + ("; every constant ideal" if case.world.ideal else ""),
+        f"{plan.engine}, {plan.mode}"
+        + ("" if plan.overlap == "none" else f", {plan.overlap} overlap")
+        + ("; every constant ideal" if case.world.ideal else ""),
     )
     b.given("ISL", workload.isl, "tokens", QUESTION)
     b.given("OSL", workload.osl, "tokens", QUESTION)
@@ -158,6 +160,8 @@ def write_question(b: Builder, case: Case) -> None:
             b.given(f"{symbol}_share", plan.named_parts[name].share, "", f"{source}, its share of requests")
         held = "as planned" if pool.max_batch else "what memory holds"
         b.given(f"{symbol}_max_batch", case.pools[name].max_batch, "requests", f"{source}, {held}")
+    if plan.redundant_experts:
+        b.given("redundant_experts", plan.redundant_experts, "experts", PLAN)
     if plan.speculation.drafted:
         b.given("drafted", plan.speculation.drafted, "tokens", PLAN)
         accepted = case.sources[case.decoding].acceptance()

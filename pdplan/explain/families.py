@@ -126,12 +126,24 @@ def _decode_recurrence(writer: Writer, op: Op, group: str) -> Known:
     return {"b": writer.known["b_d"], "q": writer.known["q"]}
 
 
+def busiest_rank(skewed: bool, copied: bool) -> str:
+    """Load of the busiest of ep ranks over the mean, of A copies to E experts in S places."""
+    uneven = "(1/A+skew**2/E)" if skewed else "1/A"
+    alone = f"1+sqrt(2*ln(ep)*ep*{uneven}*(1-1/ep))"
+    if not copied:
+        return f"min({alone},ep)"
+    left = "(1/A+(drift*skew)**2/E)" if skewed else "1/A"
+    heaviest = "(1+skew*(ln(1+E/(S-E))-1))" if skewed else "1"
+    balanced = f"max({heaviest}*ep/E,1)*min(1+sqrt(2*ln(ep)*ep*{left}*(1-1/ep)),ep)"
+    return f"min({balanced},{alone},ep)"
+
+
 def _experts(writer: Writer, op: Op, group: str) -> Known:
     """Routing, written once for the matrices of a block."""
     block = f"{op.inputs['E']}/{op.inputs['k']}"
     if f"{block} R" in writer.routed:
         return {k: writer.routed[f"{block} {k}"] for k in ("R", "Y", "R_in")}
-    given = {k: plain_input(writer.sources, op, k) for k in ("dp", "k", "E", "ep", "skew")}
+    given = {k: plain_input(writer.sources, op, k) for k in ("dp", "k", "E", "ep", "skew", "drift", "R_e")}
     experts, chosen, ranks = given["E"], given["k"], given["ep"]
 
     def line(symbol: str, name: str, expression: str, inputs: Mapping[str, Quantity], unit: str) -> Quantity:
@@ -144,9 +156,14 @@ def _experts(writer: Writer, op: Op, group: str) -> Known:
     )
     sent = line("A", "token copies sent to experts", "T*k", {"T": everyone, "k": chosen}, "rows")
     skew = {"skew": given["skew"]} if given["skew"].value > 0 else {}
-    uneven = "(1/A+skew**2/E)" if skew else "1/A"
-    expression = f"min(1+sqrt(2*ln(ep)*ep*{uneven}*(1-1/ep)),ep)"
-    used = {"ep": ranks, "A": sent, "E": experts} | skew
+    copied = number(op.inputs["S"]) > experts.value
+    slots = experts
+    if copied:
+        name = "places for experts on all ranks; those left over hold copies"
+        used = {"E": experts, "R_e": given["R_e"], "ep": ranks}
+        slots = line("S", name, "ceil((E+R_e)/ep)*ep", used, "experts")
+    expression = busiest_rank(bool(skew), copied and given["R_e"].value > 0)
+    used = {"ep": ranks, "A": sent, "E": experts, "S": slots, "drift": given["drift"]} | skew
     factor = line(
         "f", "load of the busiest rank over the mean, expected", expression, used_in(expression, used), ""
     )
@@ -157,12 +174,19 @@ def _experts(writer: Writer, op: Op, group: str) -> Known:
         spread = "E*(1-(1+T*((1-k/E)**(-skew**2)-1))**(-1/skew**2))"
     used = {"E": experts, "k": chosen, "T": everyone} | skew
     touched = line("X", "distinct experts touched, expected", spread, used_in(spread, used), "experts")
+    places = touched
+    if copied:
+        used = {"X": touched, "S": slots, "E": experts}
+        name = "of them and their copies, expected"
+        places = writer.line(f"{group}: routing", "X_S", name, "X*S/E", used, "experts")
     expression = "min(X/ep*(1+sqrt(2*ln(ep)*max(1-X/E,0)*ep/X*(1-1/ep))),ceil(E/ep))"
-    used = {"X": touched, "ep": ranks, "E": experts}
+    if copied:
+        expression = expression.replace("X", "X_S").replace("E", "S")
+    used = used_in(expression, {"X": touched, "X_S": places, "ep": ranks, "E": experts, "S": slots})
     here = line("Y", "distinct experts on the rank that touches most, expected", expression, used, "experts")
     rows = line("R", "rows on the busiest rank", "A/ep*f", {"A": sent, "ep": ranks, "f": factor}, "rows")
     # Without attention-dp every rank passes over all copies to find its own experts'.
-    found = {"R": rows, "Y": here, "R_in": rows if given["dp"].value > 1 else sent}
+    found = {"R": rows, "Y": here, "R_in": rows if given["dp"].value > 1 else sent, "f": factor, "S": slots}
     writer.routed.update({f"{block} {k}": q for k, q in found.items()})
     return found
 

@@ -13,7 +13,7 @@ from pdplan.explain.writer import Known, Writer, used_in
 from pdplan.laws.kernel import tile_filling
 from pdplan.laws.roofline import Roofline
 from pdplan.ops import Op
-from pdplan.step import BINDING_TERMS, Term
+from pdplan.step import BINDING_TERMS, PROMPT_MLA, Term
 
 
 def op_lines(writer: Writer, term: Term, op: Op, group: str) -> Quantity:
@@ -151,6 +151,9 @@ class _Kernel:
         if busy and engine.kernel_time_factor != 1:
             body["kappa"] = sources.engine("kernel_time_factor")
             busy = f"kappa*({busy})"
+        if busy and self.op.family == PROMPT_MLA and engine.prompt_mla_factor != 1:
+            body["lambda"] = sources.engine("prompt_mla_factor")
+            busy = f"lambda*({busy})"
         terms += [busy] if busy else []
         return self.line(
             "t", "time per layer", "+".join(terms) or "0", start | body | parts | power, "s", value=value

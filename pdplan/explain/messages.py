@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pdplan.explain.builder import Quantity, number
+from pdplan.explain.families import busiest_rank
 from pdplan.explain.sources import ENGINE_FORMAT
 from pdplan.explain.writer import Writer, used_in
-from pdplan.laws.experts import REFERENCE_RANKS, busiest_exchange_factor
+from pdplan.laws.experts import REFERENCE_RANKS, last_rank_wait_s
 from pdplan.ops import Message
 from pdplan.step import BINDING_TERMS, Term
 from pdplan.step_messages import takes_bulk_kernels
@@ -49,16 +50,16 @@ def message_lines(writer: Writer, term: Term, message: Message, group: str) -> Q
     if late:
         used["t_e"] = sources.engine("exchange_wait_s", "s")
         kernel -= engine.exchange_wait_s
-    skewed = message.uneven and engine.exchange_imbalance != 1
-    if skewed:
-        used["phi_x"] = sources.engine("exchange_imbalance")
+    last = message.uneven and engine.rank_wait_s
+    if last:
+        used["t_x"] = sources.engine("rank_wait_s", "s")
         used["r"] = sources.plan(number(message.ranks), "ranks")
-        kernel /= number(busiest_exchange_factor(engine.exchange_imbalance, message.ranks))
+        kernel -= number(last_rank_wait_s(engine.rank_wait_s, message.ranks))
     used["t"] = _LAWS[message.exchange](writer, message, group, size, kernel)
     used["L"] = sources.model(message.layers, "times")
-    busy = f"(1+(phi_x-1)*ln(r)/ln({REFERENCE_RANKS:g}))*t" if skewed else "t"
-    added = [busy, *(["t_w"] if waits else []), *(["t_e"] if late else [])]
-    expression = f"L*({'+'.join(added)})" if len(added) > 1 else f"L*{busy}"
+    behind = f"t_x*sqrt(ln(r)/ln({REFERENCE_RANKS:g}))"
+    added = ["t", *([behind] if last else []), *(["t_w"] if waits else []), *(["t_e"] if late else [])]
+    expression = f"L*({'+'.join(added)})" if len(added) > 1 else "L*t"
     return writer.line(
         group,
         "T",
@@ -249,18 +250,28 @@ def _expert_exchange(writer: Writer, message: Message, group: str, size: Quantit
     links, sources = writer.sources.setting.constants.links, writer.sources
     inside, domains = _spread(writer, message, group)
     tp = sources.plan(number(message.inputs["tp"]), "ranks")
+    bulk = bool(number(takes_bulk_kernels(message, links)))
+    alone = message.deduplicate and not bulk
+    tokens = {k: writer.known[k] for k in (("b_d", "q") if alone else ("m",))}
     own = writer.line(
-        group, "n_t", "tokens that a rank sends", "m/tp", {"m": writer.known["m"], "tp": tp}, "tokens"
+        group,
+        "n_t",
+        "tokens that a rank sends" + (": its decodes alone take longer than the whole step" if alone else ""),
+        f"{'*'.join(tokens)}/tp",
+        tokens | {"tp": tp},
+        "tokens",
     )
     chosen = sources.model(message.per_token, "experts")
     used = {"n_t": own, "k": chosen, "r": inside, "d": domains, "b": size, "U": sources.scale_up()} | _out(
         writer
     )
-    bulk = bool(number(takes_bulk_kernels(message, links)))
+    busy = ""
+    if message.decode_tokens is not None:
+        busy, used["f"] = "*f", _busiest(writer, message, group)
     if bulk:
         start, efficiency = links.bulk_expert_latency_s, links.bulk_expert_efficiency
         used["R"] = sources.plan(number(message.ranks), "ranks")
-        up, out = "n_t*(1-1/r)*X_R*b/(eta_e*U)", "n_t*(1-1/d)*X_g*b/(eta_o*O)"
+        up, out = f"n_t*(1-1/r)*X_R*b{busy}/(eta_e*U)", f"n_t*(1-1/d)*X_g*b{busy}/(eta_o*O)"
         used["X_R"] = _distinct_line(writer, group, "R", "ranks", used)
         if domains.value > 1:
             used["g"] = domains
@@ -277,7 +288,7 @@ def _expert_exchange(writer: Writer, message: Message, group: str, size: Quantit
             used["X_g"] = _distinct_line(writer, group, "g", "domains", used)
     else:
         start, efficiency = links.expert_latency_s, links.expert_efficiency
-        up, out = "n_t*k*(1-1/r)/d*b/(eta_e*U)", "n_t*k*(1-1/d)*b/(eta_o*O)"
+        up, out = f"n_t*k*(1-1/r)/d*b{busy}/(eta_e*U)", f"n_t*k*(1-1/d)*b{busy}/(eta_o*O)"
     used["eta_e"] = sources.link(efficiency, "")
     found = {
         "alpha_e": sources.link(start, "s"),
@@ -289,6 +300,27 @@ def _expert_exchange(writer: Writer, message: Message, group: str, size: Quantit
         found["alpha_o"] = used["alpha_o"]
         total = "alpha_e+alpha_o+max(t_u,t_o)"
     return writer.line(group, "t", "exchange", total, used_in(total, found), "s", value=each)
+
+
+def _busiest(writer: Writer, message: Message, group: str) -> Quantity:
+    """What the busiest rank is sent over the mean: of its decodes, as above where no others are."""
+    if not message.deduplicate:
+        return writer.routed[f"{message.inputs['E']}/{message.per_token} f"]
+    sources, known = writer.sources, writer.known
+    skew = sources.engine("expert_skew")
+    tokens = {k: known[k] for k in ("b_d", "q", "dp")} | {"k": sources.model(message.per_token, "experts")}
+    used = {
+        "ep": sources.plan(number(message.ranks), "ranks"),
+        "A": writer.line(group, "A", "copies of the decodes' tokens", "b_d*q*dp*k", tokens, "rows"),
+        "E": sources.model(number(message.inputs["E"]), "experts"),
+        "skew": skew,
+    }
+    slots = writer.routed[f"{message.inputs['E']}/{message.per_token} S"]
+    copied = slots.value > used["E"].value and number(message.inputs["R_e"]) > 0
+    used |= {"S": slots, "drift": sources.engine("popularity_drift")}
+    expression = busiest_rank(skew.value > 0, copied)
+    name = "what the busiest rank is sent over the mean, expected: that of the decodes alone"
+    return writer.line(group, "f", name, expression, used_in(expression, used), "", value=message.busiest)
 
 
 def _distinct_line(

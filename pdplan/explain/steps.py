@@ -14,7 +14,7 @@ from pdplan.explain.pipeline import StepLines, write_stages
 from pdplan.explain.sources import Sources, described
 from pdplan.explain.writer import Known, Writer
 from pdplan.ops import Message, Op
-from pdplan.step import BINDING_TERMS, StepTime, Term
+from pdplan.step import BINDING_TERMS, Overlapped, StepTime, Term, overlap_part
 from pdplan.step_messages import takes_bulk_kernels
 
 
@@ -32,30 +32,38 @@ def write_step(
     `known` holds the step's load: m tokens, o rows of the LM head, and of b_d, q, first,
     last (decode) and b_p, n, p (prefill) what there is; b_d and b_p count its sequences.
     """
-    counts = [number(t.total_s) > 0 for t in step.terms]
-    terms = [t for t, some in zip(step.terms, counts, strict=True) if some]
+    terms = _counted(step)
     names = _distinct(terms)
-    b.table(
-        StepTable(
-            title=title,
-            rows=tuple(_row(sources, t, name) for t, name in zip(terms, names, strict=True)),
-            total_s=number(step.total_s),
-            aside=not detail,
-        )
-    )
+    b.table(_table(sources, step, title, aside=not detail))
     writer = Writer(builder=b, sources=sources, known=dict(known))
-    parts = [
-        _lines(writer, term, f"{title}: {name}") if detail else _from_table(term, title)
-        for term, name in zip(terms, names, strict=True)
-    ]
+    parts: list[Quantity] = []
+    for term, name in zip(terms, names, strict=True):
+        if isinstance(term.source, Overlapped):
+            parts.append(_overlap_lines(writer, step, term, parts, title, detail=detail))
+        else:
+            parts.append(_lines(writer, term, f"{title}: {name}") if detail else _from_table(term, title))
     slowest = max(BINDING_TERMS, key=lambda kind: number(step.part_s(kind)))
     total = b.total(
         "t", f"{title}: sum of the terms", parts, "s", value=step.total_s, binding=slowest, detail=True
     )
     rest = iter(parts)
-    written = [next(rest) if some else None for some in counts]
+    written = [next(rest) if number(t.total_s) != 0 else None for t in step.terms]
     stages = write_stages(b, sources, step, written, dict(known), title)
     return StepLines(total=total) if stages is None else replace(stages, total=total)
+
+
+def _counted(step: StepTime) -> list[Term]:
+    return [t for t in step.terms if number(t.total_s) != 0]
+
+
+def _table(sources: Sources, step: StepTime, title: str, *, aside: bool) -> StepTable:
+    terms = _counted(step)
+    return StepTable(
+        title=title,
+        rows=tuple(_row(sources, t, name) for t, name in zip(terms, _distinct(terms), strict=True)),
+        total_s=number(step.total_s),
+        aside=aside,
+    )
 
 
 def _lines(writer: Writer, term: Term, group: str) -> Quantity:
@@ -64,6 +72,79 @@ def _lines(writer: Writer, term: Term, group: str) -> Quantity:
     if isinstance(term.source, Message):
         return message_lines(writer, term, term.source, group)
     return _overhead_lines(writer, term, group)
+
+
+def _overlap_lines(
+    writer: Writer, step: StepTime, term: Term, parts: list[Quantity], title: str, *, detail: bool
+) -> Quantity:
+    """What two halves whose exchanges run beside kernels save of the step; the lines of one half before."""
+    if not detail:
+        return _from_table(term, title)
+    source = term.source
+    assert isinstance(source, Overlapped)
+    b, known, group = writer.builder, dict(writer.known), f"{title}: {term.name}"
+    for symbol in ("b_d", "b_p", "m", "o"):
+        if symbol in known:
+            unit = known[symbol].unit
+            known[symbol] = writer.line(group, symbol, "of one half", "x/2", {"x": known[symbol]}, unit)
+    half = f"{title}: one half"
+    b.table(_table(writer.sources, source.half, half, aside=True))
+    own = Writer(builder=b, sources=writer.sources, known=known)
+    terms = _counted(source.half)
+    halves = [_lines(own, t, f"{half}: {n}") for t, n in zip(terms, _distinct(terms), strict=True)]
+    whole = _layer_parts(writer, step, parts, source.share, group)
+    each = _layer_parts(writer, source.half, halves, source.share, f"{half}, layers with experts")
+    found = {f"W_{k}": q for k, q in whole.items()} | {f"H_{k}": q for k, q in each.items()}
+    slow = ""
+    if source.taken:
+        slow, found["c_x"] = "/(1-c_x)", writer.sources.engine("exchange_cores")
+    before, experts = f"H_a{slow}", f"H_e{slow}"
+    turns = f"max({before},H_c)+max(H_d,{before})+max({experts},H_d)+max(H_c,{experts})"
+    return writer.line(
+        group,
+        "T",
+        "the halves' turns less the whole's layers with experts",
+        f"{turns}-(W_a+W_e+W_d+W_c)",
+        found,
+        "s",
+        value=term.total_s,
+        binding="network",
+    )
+
+
+def _layer_parts(
+    writer: Writer, step: StepTime, written: list[Quantity], share: float, group: str
+) -> dict[str, Quantity]:
+    """Kernels before the dispatch, experts, dispatch and combine of the layers with experts."""
+    lines = iter(written)
+    sums: dict[tuple[str, bool], list[Quantity]] = {}
+    for term, block in zip(step.terms, step.blocks, strict=False):
+        if number(term.total_s) == 0:
+            continue
+        line = next(lines)
+        if (part := overlap_part(term, block, step)) is not None:
+            sums.setdefault((part, block[0] == "feed_forward"), []).append(line)
+    stack = writer.sources.setting.stack
+    found: dict[str, Quantity] = {}
+    for symbol, part in (("a", "before"), ("e", "experts"), ("d", "dispatch"), ("c", "combine")):
+        used = {f"t_{i}": q for i, q in enumerate(sums.get((part, True), []), 1)}
+        shared = {f"s_{i}": q for i, q in enumerate(sums.get((part, False), []), 1)}
+        expression = "+".join(used) or "0"
+        if shared:
+            used |= shared
+            used["L_e"] = writer.sources.model(share * stack.layers, "layers")
+            used["L"] = writer.sources.model(stack.layers, "layers")
+            expression += f"+({'+'.join(shared)})*L_e/L"
+        found[symbol] = writer.line(group, symbol, _PARTS[part], expression, used, "s")
+    return found
+
+
+_PARTS = {
+    "before": "kernels before the dispatch, layers with experts",
+    "experts": "experts",
+    "dispatch": "dispatch",
+    "combine": "combine",
+}
 
 
 def _from_table(term: Term, title: str) -> Quantity:
@@ -119,7 +200,8 @@ def _row(sources: Sources, term: Term, name: str) -> TermRow:
         layers, moved = source.layers, number(source.message_bytes)
         if source.tokens is not None:
             bulk = bool(number(takes_bulk_kernels(source, sources.setting.constants.links)))
-            moved *= number(source.tokens) * (1 if bulk else source.per_token)
+            copies = source.tokens if bulk or source.decode_tokens is None else source.decode_tokens
+            moved *= number(copies) * (1 if bulk else source.per_token)
         constants = described(sources.setting.constants.origin("links", ""))
     return TermRow(
         name=name,
@@ -132,6 +214,6 @@ def _row(sources: Sources, term: Term, name: str) -> TermRow:
         network_s=number(term.network_s),
         overhead_s=number(term.overhead_s),
         total_s=number(term.total_s),
-        binding=BINDING_TERMS[int(number(term.binding))],
+        binding="network" if isinstance(source, Overlapped) else BINDING_TERMS[int(number(term.binding))],
         constants=constants,
     )

@@ -71,10 +71,11 @@ _UNITS = {
     "L": "layers",
     "f": "FLOP",
     "S": "elements",
+    "R_e": "experts",
     "g": "ranks",
     "h_s": "heads",
 }
-_FROM_PLAN = {"s", "s_1", "g", "ep", "dp", "tp"}
+_FROM_PLAN = {"R_e", "s", "s_1", "g", "ep", "dp", "tp"}
 
 
 def plain_input(sources: Sources, op: Op, name: str) -> Quantity:
@@ -97,4 +98,6 @@ def plain_input(sources: Sources, op: Op, name: str) -> Quantity:
         return sources.plan(value, unit)
     if name == "skew":
         return sources.engine("expert_skew")
+    if name == "drift":
+        return sources.engine("popularity_drift")
     return sources.model(value, unit)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
+from pdplan.architecture.feed_forward import Experts
 from pdplan.architecture.model import Model
 from pdplan.calibrated import Calibration
 from pdplan.compose import KV_PRECISIONS
@@ -18,7 +20,8 @@ from pdplan.inputs.names import (
     precision_from,
     split_names,
 )
-from pdplan.inputs.quantities import count_from, speculation_from
+from pdplan.inputs.quantities import choice, count_from, speculation_from
+from pdplan.plan import OVERLAPS
 from pdplan.question import Choices
 from pdplan.units import parse_tokens
 from pdplan.workload import NO_SPECULATION, Speculation
@@ -83,6 +86,19 @@ def speculations_from(
         return (drafting,)
     fewer = (replace(drafting, drafted=k) for k in range(1, drafting.drafted + 1))
     return (NO_SPECULATION, *fewer)
+
+
+def exchange_from(values: Values, model: Model, findings: Findings) -> dict[str, Any]:
+    """How a plan exchanges tokens with experts: `redundant_experts` and `overlap`."""
+    blocks = [g.feed_forward for g in model.layers if isinstance(g.feed_forward, Experts)]
+    for key in ("redundant_experts", "overlap"):
+        if key in values and values[key].value not in (0, "0", "none") and not blocks:
+            findings.say(values[key].where, f"{model.name} has no experts; leave it out")
+            return {}
+    most = min((block.experts for block in blocks), default=0)
+    redundant = count_from(values, "redundant_experts", findings, 0, most)
+    overlap = choice(values["overlap"], OVERLAPS, findings) if "overlap" in values else None
+    return {"redundant_experts": redundant or 0, "overlap": overlap or "none"}
 
 
 def chunks_from(values: Values, findings: Findings) -> tuple[int | None, ...]:

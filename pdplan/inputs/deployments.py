@@ -13,6 +13,7 @@ from pdplan.compose import World
 from pdplan.errors import InputError
 from pdplan.file_kinds import expect, read_kind
 from pdplan.files import Document, Location
+from pdplan.inputs.choices import exchange_from
 from pdplan.inputs.consistency import pool_findings, pool_notes
 from pdplan.inputs.given import Findings, Given, Values, given_in
 from pdplan.inputs.markets import market_from
@@ -85,6 +86,7 @@ def deployment_from(document: Document, catalog: Catalog, flags: Values | None =
         ),
         "engine": engine,
         "speculation": speculation_from(values, findings, measured_acceptance(engine, calibration)),
+        **(exchange_from(values, model, findings) if model else {}),
     }
     pools = _pools(document, keys, entries, findings)
     if model:

@@ -35,7 +35,7 @@ MAX_SPARE = 1000
 MAX_HEADROOM = 0.9
 DEFAULT_PERCENTILE = 0.9
 IDLE_TTFT_S = 300.0
-IDLE_TPOT_S = 5.0
+IDLE_TPOT_S = 1.0
 """Limits beyond these are slips of the unit: no one waits so long for a token."""
 TRANSPORTS = ("rdma", "tcp")
 NETWORK_KEYS = ("bandwidth", "latency", "round_trip", "jitter", "loss", "transport")

@@ -10,9 +10,10 @@ from typing import Any, cast
 
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World
+from pdplan.errors import InputError
 from pdplan.file_kinds import expect, kind_of, read_kind
 from pdplan.files import Document
-from pdplan.inputs.choices import choices_from
+from pdplan.inputs.choices import choices_from, exchange_from
 from pdplan.inputs.given import Findings, Given, Values, given_in
 from pdplan.inputs.markets import inventory_names, market_from
 from pdplan.inputs.names import (
@@ -41,6 +42,10 @@ from pdplan.validation import validate
 
 MODES = ("any", "colocated", "disaggregated")
 GOALS = ("cost", "gpus", "energy")
+_OF_PLANS = {
+    "slo": "its keys (ttft, tpot, latency, percentile)",
+    "workload": "its keys (isl, osl, rate, prefix_reuse and so on)",
+}
 ROLE_KEYS = ("prefill_hardware", "decode_hardware")
 
 
@@ -61,6 +66,9 @@ def read_question(path: str | Path) -> dict[str, Given]:
 
 def question_values(document: Document) -> dict[str, Given]:
     document = as_keys(expect(document, "question"))
+    for key, its in _OF_PLANS.items():
+        if key in document.data:
+            raise InputError(f"{document.where((key,))}: '{key}' is of plans; here {its} stand at the top")
     keys = validate(QuestionKeys, document)
     present = {k: v for k, v in asdict(keys).items() if v is not None}
     return with_paths(given_in(document, present), document)
@@ -88,6 +96,7 @@ def question_from(values: Values, catalog: Catalog, *, needs_load: bool = True) 
     calibration = entries.calibration = calibration_from(values, findings)
     engine = engine_from(values, findings, calibration)
     choices = choices_from(values, model, engine, findings, calibration) if model else Choices()
+    exchange = exchange_from(values, model, findings) if model else {}
     workload = workload_from(values, findings, needs_load=False)
     slo = slo_from(values, findings, calibration)
     max_gpus = count_from(values, "max_gpus", findings)
@@ -127,6 +136,7 @@ def question_from(values: Values, catalog: Catalog, *, needs_load: bool = True) 
         kv_precision=resolved_kv_precision(choices.kv_precisions[0], precision, engine, calibration),
         engine=engine,
         speculation=choices.speculations[0],
+        **exchange,
         chunk_tokens=choices.chunk_tokens[0],
         choices=choices if choices else Choices(),
         mode=cast(Mode, mode),

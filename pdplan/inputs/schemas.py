@@ -111,6 +111,8 @@ class QuestionKeys(WorkloadKeys, SloKeys, MarketKeys):
     drafted: int | None = None
     acceptance: Quantity | None = None
     chunk_tokens: Quantity | None = None
+    redundant_experts: int | None = None
+    overlap: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +150,8 @@ class PlanKeys(MarketKeys):
     decode: Pools | None = None
     colocated: Pools | None = None
     speculation: SpeculationKeys | None = None
+    redundant_experts: int | None = None
+    overlap: str | None = None
     workload: WorkloadKeys | None = None
     slo: SloKeys | None = None
     network: str | NetworkKeys | None = None

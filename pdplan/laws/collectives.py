@@ -220,18 +220,21 @@ class Routed:
     """Domains that a token's experts lie in at most."""
     ranks_per_domain: ArrayLike | None = None
     """The domain size, unless the ranks are spaced out (each expert shared by several accelerators)."""
+    busiest: ArrayLike = 1.0
+    """What the busiest rank is sent, over the mean: the exchange ends with it."""
 
 
 def expert_exchange_time_s(routed: Routed, links: Links, deduplicate: bool = True) -> Array:
     """Dispatch (or combine) of an expert-parallel layer: all-to-all of routed tokens [s].
 
-    t = α + max(bytes_up / bw_up, bytes_out / bw_out), for each rank, with d domains of i ranks:
+    t = α + f·max(bytes_up / bw_up, bytes_out / bw_out), for each rank, with d domains of i ranks and f
+    the load of the busiest rank over the mean:
       low-latency kernels (deduplicate=False; decode) send every copy to its rank:
         bytes_out = T·k·(1 − 1/d)·b,  bytes_up = T·k·(i−1)/(i·d)·b
       high-throughput kernels (deduplicate=True; prefill) send a token once to a domain, and
       once to a rank there; with g = min(d, group_limit) domains that a token may reach:
         bytes_out = T·(d−1)/d·g·(1 − (1−1/g)^k)·b,  bytes_up = T·(i−1)/i·r·(1 − (1−1/r)^k)·b
-    Uniform routing; one rank costs nothing.
+    One rank costs nothing.
     Source: DeepEP (docs/legacy.md): low-latency and normal kernels.
 
     >>> h800 = Links(scale_up_bytes_per_s=200e9, scale_out_bytes_per_s=50e9, domain_size=8,
@@ -241,11 +244,11 @@ def expert_exchange_time_s(routed: Routed, links: Links, deduplicate: bool = Tru
     77
     """
     sent = np.asarray(routed.tokens, dtype=float) * np.asarray(routed.bytes_per_token, dtype=float)
-    return expert_exchange(routed, links, deduplicate).at(sent)
+    return expert_exchange(routed, links, deduplicate).at(sent * routed.busiest)
 
 
 def expert_exchange(routed: Routed, links: Links, deduplicate: bool = True) -> Line:
-    """`expert_exchange_time_s` by T·b, the bytes of a rank's tokens [B], each counted once."""
+    """`expert_exchange_time_s` by f·T·b, the bytes of the busiest rank's tokens [B], each counted once."""
     r, k = np.asarray(routed.ranks, dtype=float), np.asarray(routed.per_token, dtype=float)
     own = routed.ranks_per_domain
     inside, domains = _spread(r, links.domain_size if own is None else own)
@@ -262,16 +265,6 @@ def expert_exchange(routed: Routed, links: Links, deduplicate: bool = True) -> L
     slower = np.maximum(copies_up / (links.scale_up_bytes_per_s * efficiency), copies_out / links.out)
     latency = start + np.where(domains > 1, links.scale_out_latency_s, 0.0)
     return Line(np.where(r > 1, latency, 0.0), np.where(r > 1, slower, 0.0))
-
-
-def cheaper_exchange(low_latency_s: ArrayLike, high_throughput_s: ArrayLike) -> tuple[Array, Array]:
-    """The time [s] of the cheaper kernel, and where that is the high-throughput one.
-
-    A decode step may use either: low-latency kernels send more bytes sooner, so that many tokens a
-    rank go by the other. Without the choice a step would get cheaper when a prompt joins it.
-    """
-    low, high = np.asarray(low_latency_s, dtype=float), np.asarray(high_throughput_s, dtype=float)
-    return np.minimum(low, high), high < low
 
 
 def _spread(ranks: ArrayLike, domain_size: ArrayLike) -> tuple[Array, Array]:

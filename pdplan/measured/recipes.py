@@ -51,6 +51,11 @@ class Recipe:
         """Whether a run has this recipe's pools and speculates as it does."""
         return self.speculates_as(run) and self.has_workers_of(run) and (run.decode.dp > 1) == self.attention_dp
 
+    @property
+    def places(self) -> int:
+        """What all ranks of all decode workers decode at once."""
+        return self.decode_workers * self.rank_batch * (self.gpus if self.attention_dp else 1)
+
     def settings(self) -> dict[str, float]:
         """What it says of the server, as benchmark_servers.yaml would."""
         found: dict[str, float] = {"rank_batch": self.rank_batch}
@@ -71,7 +76,8 @@ def recipe_for(run: Run, recipes: list[Recipe]) -> Recipe | None:
     """The recipe that a run was started by; None where none fits.
 
     Of several, the one whose list has the run's requests in flight; where none has, the smallest batch that
-    could have been meant (the lists end at 1.05 to 1.35 times what all ranks decode at once). Where no pools
+    could have been meant (the lists end at 1.05 to 1.35 times what all ranks decode at once), or the largest
+    where it holds them all. Where no pools
     fit, the one whose workers do and whose list has the requests in flight (the table has attention-dp wrong),
     or whose accelerators altogether are the tp of both pools (so were runs before 9 December 2025 listed).
 
@@ -85,7 +91,8 @@ def recipe_for(run: Run, recipes: list[Recipe]) -> Recipe | None:
     exact = [r for r in fitting if run.concurrency in r.concurrency]
     large = [r for r in fitting if run.concurrency <= max(r.concurrency)]
     if fitting:
-        return next(iter(exact or large or fitting[-1:]))
+        most = [fitting[-1]] if run.concurrency <= fitting[-1].places else []
+        return next(iter(exact or large or most), None)
     listed = [r for r in recipes if run.concurrency in r.concurrency and r.speculates_as(run)]
     misread = [r for r in listed if r.has_workers_of(run)]
     altogether = run.decode.tp if run.decode == run.prefill and run.decode.workers == 1 else 0

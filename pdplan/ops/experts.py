@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from pdplan.architecture.feed_forward import Experts
 from pdplan.formats import Formats
-from pdplan.laws.experts import busiest_rank_factor, busiest_rank_touched, expected_touched_experts
+from pdplan.laws.experts import (
+    RoutedLoad,
+    balanced_rank_factor,
+    busiest_rank_touched,
+    expected_touched_experts,
+    expert_slots,
+)
 from pdplan.laws.kernel import Counts
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load, Phases
@@ -23,16 +30,36 @@ class RoutedRows:
 
     block: Experts
     layout: Layout
-    skew: float
+    routing: Routing
+
+    @cached_property
+    def slots(self) -> Array:
+        return expert_slots(self.block.experts, self.layout.redundant, self.layout.ep)
+
+    def busiest(self, assignments: Array) -> Array:
+        """Load of the busiest rank over the mean: copies even it out where they were asked for.
+
+        Those that only fill ranks up (EP72 of 256 experts) are of any experts: without a balancer's counts
+        an engine does not know the busiest.
+        """
+        experts, layout, routing = self.block.experts, self.layout, self.routing
+        load = RoutedLoad(ranks=layout.ep, assignments=assignments, experts=experts, skew=routing.skew)
+        return balanced_rank_factor(load, np.where(layout.redundant > 0, self.slots, experts), routing.drift)
+
+    def busiest_of_decodes(self, load: Load) -> Array:
+        """The same of running answers alone: prompts' exchanges are as even as tables time them, and make
+        those of decodes no more even."""
+        return self.busiest(load.decoded * self.layout.dp * self.block.per_token)
 
     def __call__(self, load: Load) -> Work:
-        block, layout, skew = self.block, self.layout, self.skew
+        block, layout, skew = self.block, self.layout, self.routing.skew
         tokens = load.tokens  # what pads a graph goes to no expert
         everyone = tokens * layout.dp  # every attention rank's tokens meet the same experts
         assignments = everyone * block.per_token
-        factor = busiest_rank_factor(layout.ep, assignments, block.experts, skew)
+        factor = self.busiest(assignments)
         touched = expected_touched_experts(everyone, block.experts, block.per_token, skew)
-        touched_here = busiest_rank_touched(layout.ep, touched, block.experts)
+        # Copies are touched as their experts are.
+        touched_here = busiest_rank_touched(layout.ep, touched * self.slots / block.experts, self.slots)
         rows = assignments / layout.ep * factor
         # Quantising and sorting the input happens once, before the first product; without
         # attention-dp every rank passes over all copies and keeps its own experts'.
@@ -50,6 +77,9 @@ class RoutedRows:
                 "A": assignments,
                 "ep": layout.ep,
                 "skew": skew,
+                "drift": self.routing.drift,
+                "R_e": layout.redundant,
+                "S": self.slots,
                 "f": factor,
                 "X": touched,
                 "Y": touched_here,
@@ -67,7 +97,7 @@ def expert_products(
         # Shared experts run on a second stream beside the routed ones, or as one more of them.
         beside = matrix.part == "shared" and not block.latent_size
         yield replace(product, starts=0.0, each=replace(product.each, depth=None)) if beside else product
-    work = RoutedRows(block=block, layout=layout, skew=routing.skew)
+    work = RoutedRows(block=block, layout=layout, routing=routing)
     for matrix in block.expert_matrices(hidden):
         k, n = float(matrix.rows), float(matrix.columns)
         share = k * n / layout.expert_tp
@@ -107,6 +137,8 @@ def expert_sendings(
 ) -> list[Sending]:
     """Experts inside one tp group need the all-reduce only; attention-dp sends tokens to experts and back."""
     spread = layout.dp > 1
+    routed = RoutedRows(block=block, layout=layout, routing=routing)
+    busiest = routed.busiest_of_decodes if phases.decode else None
     exchanged = spread & (layout.ep > 1) & (not routing.gathered)
     width = block.latent_size or hidden
 
@@ -124,8 +156,16 @@ def expert_sendings(
             deduplicate=phases.prefill,
             spread=layout.expert_tp,
             mask=exchanged,
+            busiest=busiest,
             uneven=phases.decode,
-            inputs={"tp": layout.tp, "H": width, "w": element_bytes},
+            inputs={
+                "tp": layout.tp,
+                "H": width,
+                "w": element_bytes,
+                "E": block.experts,
+                "S": routed.slots,
+                "R_e": layout.redundant,
+            },
             counted="H*w",
         )
 

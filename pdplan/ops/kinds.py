@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -82,14 +83,18 @@ class Message:
     group_limit: int | None = None
     """Nodes that one token's experts lie on at most."""
     deduplicate: bool = False
-    """High-throughput kernels, which send a token once to a node (a step with prompts); else the cheaper of
-    these and low-latency ones."""
+    """High-throughput kernels, which send a token once to a node: a step with prompts."""
+    decode_tokens: Array | None = None
+    """Of `tokens`, those of running answers; None where there are none. Alone they take low-latency kernels,
+    the ones that a graph can hold, and beside prompts no less than alone."""
+    busiest: Array | float = 1.0
+    """What the busiest rank is sent, over the mean."""
     spread: Array | None = None
     """Accelerators that share one expert, or make up a stage, so that `ranks` lie that far apart."""
     mask: Array | None = None
     """Where the collective happens at all (layouts differ)."""
     uneven: bool = False
-    """Carries the tokens of a step with decodes to experts or back: all ranks wait for the busiest one."""
+    """Carries the tokens of a step with decodes to experts or back: all ranks wait for the last one."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
     """The numbers that `message_bytes` was made of, by symbol, for `explain`."""
     counted: str = ""
@@ -185,13 +190,15 @@ class Sending:
     per_token: int = 0
     group_limit: int | None = None
     deduplicate: bool = False
+    busiest: Callable[[Load], Array] | None = None
+    """What the busiest rank is sent over the mean, in a step with running answers."""
     spread: Array | None = None
     mask: Array | None = None
     uneven: bool = False
     inputs: Mapping[str, Any] = field(default_factory=dict)
     counted: str = ""
 
-    @property
+    @cached_property
     def size_each(self) -> Array:
         """Bytes that one rank sends for each of what is carried: α–β laws are linear in them."""
         return np.asarray(self.bytes_each / self.shared)
@@ -210,6 +217,8 @@ class Sending:
             per_token=self.per_token,
             group_limit=self.group_limit,
             deduplicate=self.deduplicate,
+            decode_tokens=None if self.busiest is None else load.decoded / self.shared,
+            busiest=1.0 if self.busiest is None else self.busiest(load),
             spread=self.spread,
             mask=self.mask,
             uneven=self.uneven,
@@ -248,6 +257,8 @@ class Routing:
     """How tokens get to experts, and how evenly they meet them: see constants/engines.yaml."""
 
     skew: float = 0.0
+    drift: float = 0.0
+    """Of the popularities' spread, what their copies do not follow."""
     dispatch_bytes: float = DISPATCH_BYTES
     """Of one element of a token that goes to an expert's rank."""
     combine_bytes: float = COMBINE_BYTES

@@ -36,6 +36,8 @@ class Table:
     title: str = ""
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell | str, ...], ...]
+    legend: tuple[tuple[str, str], ...] = ()
+    """What columns mean, by their titles; told below of those that are shown."""
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,7 @@ def _difference_blocks(changes: Difference) -> list[Block]:
         ]
         rows += [_shift_row(name, s) for s in d.shifts if s.is_change]
     rows += [_shift_row("total", s) for s in changes.total if s.is_change]
-    blocks: list[Block] = [table(f"Since {changes.source}", "deployment|what|>was|>is|>change", rows)]
+    blocks: list[Block] = [table(f"Since {changes.source}", "+deployment|+~what|>was|>is|>change", rows)]
     lines = []
     if not rows:
         lines.append("nothing has changed")

@@ -145,7 +145,8 @@ def _error_bars(found: Comparison) -> Block:
             )
         ends = (bar_words(bars["ttft_mean_s"]), bar_words(bars["tpot_mean_s"]))
         rows.append((*(row.label[key] for key in keys), *ends, *rest))
-    columns = [*keys, ">mean TTFT", ">mean TPOT", *((">requests", ">$/M output") if throughput else ())]
+    columns = [*(f"+{key}" for key in keys), ">mean TTFT", ">mean TPOT"]
+    columns += [">requests", ">?$/M output"] if throughput else []
     title = "Error bars: where 8 of 10 measured closed-loop benchmarks would lie"
     return table(title, "|".join(columns), rows)
 

@@ -10,7 +10,7 @@ from pdplan import __version__
 from pdplan.calibrated import Calibration
 from pdplan.compose import World
 from pdplan.evaluate import judged
-from pdplan.plan import Metrics, Mixed, Plan, PoolPlan, role_of
+from pdplan.plan import Metrics, Mixed, Plan, PoolPlan, Serving, role_of
 from pdplan.question import Candidate, Choices, Infeasible, OtherKind, Question
 from pdplan.report.contract_version import SCHEMA_VERSION
 from pdplan.report.market import market_json
@@ -59,7 +59,14 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "kv_precision": plan.kv_precision,
         "engine": plan.engine,
         "speculation": speculation,
+        **exchange_json(plan),
     }
+
+
+def exchange_json(plan: Serving | Question) -> dict[str, Any]:
+    """How tokens are exchanged with experts, where it is not plainly."""
+    found = {"redundant_experts": plan.redundant_experts, "overlap": plan.overlap}
+    return {key: value for key, value in found.items() if value not in (0, "none")}
 
 
 def metrics_json(metrics: Metrics) -> dict[str, Any]:
@@ -169,6 +176,7 @@ def question_json(question: Question, world: World) -> dict[str, Any]:
         "headroom": question.headroom,
         "speculation": asdict(question.speculation) if question.speculation.drafted else None,
         "chunk_tokens": question.chunk_tokens,
+        **exchange_json(question),
         "choices": choices_json(question.choices),
         **world_json(world),
     }

@@ -50,3 +50,6 @@ def _table(block: Table) -> Iterator[str]:
     yield "|" + "|".join("---:" if c.align == "right" else "---" for c in block.columns) + "|"
     for row in block.rows:
         yield "| " + " | ".join(escaped(text_of(cell)) for cell in row) + " |"
+    if block.legend:
+        yield ""
+        yield "  \n".join(escaped(f"{title}: {words}") for title, words in block.legend)

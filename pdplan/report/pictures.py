@@ -88,18 +88,23 @@ def _figure(found: Front) -> Figure:
 
 
 def _write_layouts(axes: Any, found: Front) -> None:
-    """The layout of a few points of the front, on its empty side: above throughput, below cost."""
+    """The layout of a few points of the front, each once, on its empty side: above throughput, below cost."""
     right = found.points[-1].tok_per_s_per_user
     names = {pool.hardware for p in found.points for pool in p.plan.pools.values()}
+    written: set[str] = set()
     for point in spread_points(found.points, LABELLED, evenly=float):
         at_edge = point.tok_per_s_per_user > (0.93 if found.by_cost else 0.8) * right
         layouts = [
             pool.label if len(names) == 1 else f"{pool.hardware} {pool.label}"
             for pool in point.plan.pools.values()
         ]
+        words = " → ".join(layouts)
+        if words in written:
+            continue
+        written.add(words)
         sideways = -8 if at_edge and found.by_cost else 4
         axes.annotate(
-            " → ".join(layouts),
+            words,
             (point.tok_per_s_per_user, found.value(point)),
             xytext=(sideways, -14 if found.by_cost else 8),
             textcoords="offset points",

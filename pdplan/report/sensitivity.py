@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from pdplan.report.blocks import Block, Bullets, Cell, Paragraph, Table, Verbatim, table
@@ -45,7 +46,7 @@ def sensitivity_blocks(found: Sensitivity) -> list[Block]:
     else:
         words = f"no input moves {_TITLES[found.counted]} when it alone is {share} less or more"
         blocks.append(Paragraph(words, title="Sensitivity"))
-    blocks += [_table(found, share), Paragraph(_remark(found, share))]
+    blocks.append(_table(found, share))
     changes = list(_kind_changes(found, share))
     if len(changes) > MOST_TOLD:
         changes[MOST_TOLD:] = [f"and {len(changes) - MOST_TOLD} more: --format json has all"]
@@ -164,7 +165,8 @@ def _table(found: Sensitivity, share: str) -> Table:
         for swing in found.swings
     ]
     columns = f"~input|>?as asked|>{share} less|>{share} more|>?in fractions|>plan holds to"
-    return table(f"{share} less or more of one input, all else as asked", columns, rows)
+    told = table(f"{share} less or more of one input, all else as asked", columns, rows)
+    return replace(told, legend=_column_legend(found, share))
 
 
 def _end_cell(found: Sensitivity, end: End) -> Cell | str:
@@ -202,14 +204,15 @@ def _holds(swing: Swing) -> str:
     return f"{quantity_words(swing.holds_to, varied.unit)} {change}"
 
 
-def _remark(found: Sensitivity, share: str) -> str:
-    words = (
-        f"in fractions: with {share} less and more if workers came in fractions and nobody ever "
-        f"queued ({amount_words(found.fractional, found.counted)} as asked); that moves without steps"
+def _column_legend(found: Sensitivity, share: str) -> tuple[tuple[str, str], ...]:
+    """What the columns of the table mean."""
+    fractions = (
+        f"with {share} less and more if workers came in fractions and nobody ever queued "
+        f"({amount_words(found.fractional, found.counted)} as asked); that moves without steps"
     )
-    if found.counted != "goodput":
-        words += "\nplan holds to: as far as the recommended plan, as it stands, keeps every limit"
-    return words
+    holds = "as far as the recommended plan, as it stands, keeps every limit"
+    told = [("in fractions", fractions)]
+    return (*told, ("plan holds to", holds)) if found.counted != "goodput" else tuple(told)
 
 
 def _kind_changes(found: Sensitivity, share: str) -> Iterator[str]:

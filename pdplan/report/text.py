@@ -120,6 +120,9 @@ def _table(block: Table, width: int | None, paint: _Paint) -> Iterator[str]:
         yield from _row([c.title for c in block.columns], block.columns, widths, paint, "faint")
     for row in block.rows:
         yield from _row(row, block.columns, widths, paint)
+    shown = [c.title for c in block.columns]
+    if told := [f"{title}: {words}" for title, words in block.legend if title in shown]:
+        yield from ("", *_wrapped("\n".join(told), width))
     if left_out:
         words = f"(no room for {', '.join(left_out)}: widen the terminal, or pipe)"
         yield from (paint(line, "faint") for line in _wrapped(words, width))

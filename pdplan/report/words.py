@@ -79,6 +79,10 @@ def serving_words(serving: Serving) -> str:
             f", {counted(serving.speculation.drafted, 'token')} drafted a step "
             f"({serving.speculation.acceptance:.0%} accepted)"
         )
+    if serving.redundant_experts:
+        words += f", {counted(serving.redundant_experts, 'redundant expert')}"
+    if serving.overlap != "none":
+        words += f", {serving.overlap} overlap"
     return words
 
 

@@ -17,10 +17,10 @@ import numpy as np
 from pdplan.compose import World, evaluate_plan
 from pdplan.errors import InputError
 from pdplan.laws.roofline import Array
-from pdplan.plan import Metrics, Plan
+from pdplan.plan import Metrics, Mixed, Plan
 from pdplan.question import Candidate, Question, Recommendation
 from pdplan.search.certificate import Types, colocated_rates, decode_rates, prefill_rates
-from pdplan.search.holding import Judged, candidate_of, judged
+from pdplan.search.holding import Judged, candidate_of, excess_of_many, judged
 from pdplan.search.kinds import Kind, kind_of, of_kind, of_mode
 from pdplan.search.objective import build_objective, ttft_limit_s
 from pdplan.search.ranked import ranked_plans, without_idle_limits
@@ -98,6 +98,12 @@ class Answers:
         """What a plan, sized without spare workers, does for a question at a rate."""
         return judged(plan, question, world, self._evaluate)
 
+    def excess(self, plan: Plan, question: Question, world: World) -> float:
+        """How far it is beyond its limits, or within them where negative: a logarithm."""
+        if isinstance(plan, Mixed):  # what a mix does as a whole takes longer to tell
+            return float(excess_of_many(plan, question, world)[0])
+        return self.judged(plan, question, world).excess
+
     def holding(self, plan: Plan, question: Question, world: World) -> Candidate | None:
         """The plan, sized without spare workers, where it keeps every limit of a question at a rate."""
         return candidate_of(plan, question, world, self._evaluate)
@@ -136,9 +142,11 @@ class Answers:
         if kind_of(best.plan) == self._kind:
             return best
         question = self._next(question)
-        mode, _ = self._kind
-        space = of_kind(self._space(question, world, mode), self._kind)
-        ceiling = np.inf if question.wants_goodput else space.objective.cost(best) * AS_GOOD
+        mode, pools = self._kind
+        ceiling = np.inf if question.wants_goodput else cost_of(best, question, world) * AS_GOOD
+        names = {f"{role}_hardware": (hardware,) for role, (hardware, _) in pools}
+        alone = replace(question, **names)  # type: ignore[arg-type]
+        space = of_kind(self._space(alone, world, mode, ceiling), self._kind)
         same = self._least(question, world, space, ceiling)
         return best if same is None or _wins(best, same, question, space) else same
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pdplan.compose import World
 from pdplan.question import Candidate, Question, Recommendation
 from pdplan.search.answers import Answers, Counted, counted_in, to_vary
-from pdplan.search.line import COST, GOODPUT, Line
-from pdplan.search.mixed_answers import answers_for
+from pdplan.search.line import COST, GOODPUT, MIXED, Line
+from pdplan.search.mixed_answers import MixedAnswers, answers_for
 from pdplan.search.price_turns import price_turns, used_for
 from pdplan.search.turns import Turn, Turning, turns_of
 from pdplan.search.varied import VariedInput, chosen_inputs
@@ -82,7 +82,7 @@ def break_even(
 def _lines(found: Recommendation, only: Sequence[str], answers: Answers) -> Iterator[tuple[Line, bool]]:
     """The inputs to look at; whether each is a price."""
     question = found.question
-    scale = GOODPUT if question.wants_goodput else COST
+    scale = GOODPUT if question.wants_goodput else MIXED if isinstance(answers, MixedAnswers) else COST
     choices = {*question.prefill_hardware, *question.decode_hardware, *question.colocated_hardware}
     for varied in chosen_inputs(found, only):
         if varied.key in scale.spans:

@@ -10,7 +10,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from pdplan.compose import World, build_setting
+from pdplan.compose import World, build_setting, with_copies
 from pdplan.evaluate import peak_running, pool_memory
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout
@@ -103,7 +103,7 @@ def fitting_candidates(
     """All layouts of the model on one accelerator that hold their weights and at least one request."""
     setting = build_setting(world, serving, hardware, limits.chunk_tokens)
     max_gpus, chunk_tokens = limits.max_gpus, limits.chunk_tokens
-    found = possible_layouts(world, setting, hardware, max_gpus)
+    found = with_copies(possible_layouts(world, setting, hardware, max_gpus), serving)
     count = int(np.size(found.tp))
     pool = Pool(
         setting=setting,
@@ -155,14 +155,32 @@ class PrefillChoices:
         return replace(self, candidates=self.candidates.priced(unit_price))
 
 
+def batch_sizes(new_tokens: float, step_tokens: float) -> list[int]:
+    """Prompts per batch of which no smaller number fills its steps as well.
+
+    A batch is cut into equal chunks of at most a step's tokens: what fills them no better takes as long for
+    each prompt, and every prompt waits for more others.
+
+    >>> batch_sizes(2048, 8192), batch_sizes(5000, 8192), batch_sizes(8192, 8192)
+    ([1, 2, 4], [1, 4, 8], [1])
+    """
+    found: list[int] = []
+    fullest = 0.0
+    for prompts in PROMPTS_PER_SERVER:
+        tokens = prompts * new_tokens
+        chunk = tokens / np.ceil(tokens / step_tokens - 1e-9)
+        if chunk > fullest * (1 + 1e-9):
+            found.append(prompts)
+            fullest = chunk
+    return found
+
+
 def prefill_choices(fitting: Candidates, workload: Workload) -> PrefillChoices:
-    """Every fitting worker type with every number of prompts per batch that one step's tokens allow."""
+    """Every fitting worker type with every number of prompts per batch that may pay."""
     step_tokens = fitting.pool.setting.constants.engine.max_step_tokens
     count = len(fitting)
     indices, batches = [], []
-    for prompts in PROMPTS_PER_SERVER:
-        if prompts > 1 and prompts * workload.new_tokens > step_tokens:
-            break
+    for prompts in batch_sizes(workload.new_tokens, step_tokens):
         indices.append(np.arange(count))
         batches.append(np.full(count, float(prompts)))
     index, prompts_each = np.concatenate(indices), np.concatenate(batches)

@@ -167,6 +167,30 @@ def curves(
     return found
 
 
+def quickest(choices: PrefillChoices) -> PrefillChoices:
+    """Prefill types of which no other takes as few accelerators and is as good in all that its queue knows.
+
+    Waiting grows with the interval between batches and with its share of a prompt, and falls with the servers
+    that share the queue: who is behind in nothing serves as much, at any number of workers and any limit.
+    """
+    pool, service = choices.candidates.pool, choices.service
+    measures = (
+        pool.layout.gpus,
+        -pool.servers_per_worker,
+        service.interval_s,
+        service.interval_s / service.prompts,
+        service.time_s,
+        service.handling_s,
+    )
+    shape = np.shape(service.time_s)
+    each = np.stack([np.broadcast_to(m, shape) for m in measures])
+    left, kept = np.lexsort(each[::-1]), []
+    while len(left):  # in this order nobody is beaten by one who comes later
+        kept.append(int(left[0]))
+        left = left[np.any(each[:, left] < each[:, left[:1]], axis=0)]
+    return choices.take(np.sort(np.array(kept, dtype=int)))
+
+
 # ------------------------------------------------------------------------ inside
 
 

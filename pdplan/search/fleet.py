@@ -23,7 +23,7 @@ from pdplan.search.capacity import TOLERANCE, Curve
 from pdplan.search.certificate import Bound
 from pdplan.search.narrowed import bound_of, keep_promising
 from pdplan.search.programme import Column, Option, Programme, Solution, ranges_of, solve
-from pdplan.search.ways import Deployment, deployment_of, find_ways, joined, kind_key
+from pdplan.search.ways import Deployment, Way, deployment_of, find_ways, joined, kind_key
 
 ROUNDS = 8
 """Times that the programmes are solved, each with more exact counts."""
@@ -33,6 +33,8 @@ CLOSED = 1e-6
 """A gap below this is none."""
 NEAR = 1e-3
 """A gap that ends the search of that many columns: deployments on a thousand accelerators, say."""
+LARGE_NEAR = 3e-3
+"""One that ends that of a large fleet, whose bound in fractions of workers is about as far from the truth."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +93,9 @@ def _bracketed(found: Sequence[Deployment], budgets: Budgets, large: Bound | Non
     if not all(deployment.ways for deployment in found):
         return None
     many, seen = False, (0.0, np.inf)
+    useful: frozenset[KindOfWay] = frozenset()
     for _ in range(ROUNDS):
-        near = NEAR if many else CLOSED
+        near = LARGE_NEAR if large is not None else NEAR if many else CLOSED
         if best is not None and (best.gap <= near or time.process_time() > end):
             break
         relaxed = None
@@ -101,11 +104,12 @@ def _bracketed(found: Sequence[Deployment], budgets: Budgets, large: Bound | Non
             if relaxed is None:
                 break
             bound = max(bound, relaxed.solution.bound)
-        safe = _solved(found, budgets, False, end, few=large is not None)
+        safe = _solved(found, budgets, False, end, few=large is not None, useful=useful)
         changed: set[int] = set()
         for chosen in (relaxed, safe):
             if chosen is None or not chosen.whole:
                 continue
+            useful |= chosen.kinds_of_ways
             plans = [d.plan(chosen.kinds(k)) for k, d in enumerate(found)]
             late = [k for k, (d, plan) in enumerate(zip(found, plans, strict=True)) if not d.holds(plan)]
             cost = _cost(plans, found)
@@ -177,6 +181,8 @@ class _Solved:
     deployments: Sequence[int]
     """Of each column."""
     options: Sequence[Option]
+    ways: Sequence[KindOfWay]
+    """Of each column."""
     whole: bool
     """Whether it stands for plans: its numbers of workers are whole."""
 
@@ -187,6 +193,11 @@ class _Solved:
             for k, n in self.solution.counts.items()
             if self.deployments[k] == deployment
         )
+
+    @property
+    def kinds_of_ways(self) -> frozenset[KindOfWay]:
+        """Those that it uses."""
+        return frozenset(self.ways[k] for k in self.solution.counts)
 
     def way(self, deployment: int) -> int:
         """Which of its ways a deployment goes."""
@@ -221,8 +232,13 @@ def _solved(
     end: float,
     missing: bool = False,
     few: bool = False,
+    useful: frozenset[KindOfWay] = frozenset(),
 ) -> _Solved | None:
-    """The optimum of one of the two programmes; `few`: of the kinds that fractions of workers use."""
+    """The optimum of one of the two programmes; `few`: of the kinds that fractions of workers use.
+
+    And of those that are known to be `useful`: fractions may divide a deployment between ways of which none
+    can take all of it.
+    """
     built = columns_of(deployments, relaxed)
     large = len(built.columns) > MANY_COLUMNS or few
     programme = Programme(
@@ -237,7 +253,9 @@ def _solved(
     )
     solution = None if few else solve_apart(programme)
     if solution is None or (solution.gap > CLOSED and not large):
-        kinds = _kinds_of_fractions(deployments, budgets, end, missing) if large and not relaxed else None
+        kinds = None
+        if large and not relaxed:
+            kinds = _kinds_of_fractions(deployments, budgets, end, missing) | useful
         for again in (False, True):
             built = built if kinds is None else columns_of(deployments, relaxed, kinds)
             programme = replace(
@@ -246,14 +264,10 @@ def _solved(
             solution = solve(programme, max(end - time.process_time(), 1.0) * (0.4 if relaxed else 0.8))
             if solution is not None or kinds is None or missing or again:
                 break
-            # Fractions may divide a deployment between ways of which none can take all of it.
             fits = _solved(deployments, budgets, False, end, missing=True)
             if fits is None or fits.solution.missing:
                 break
-            kinds |= {
-                _kind_of_way(fits.columns[k].option, fits.curves[fits.columns[k].kind])
-                for k in fits.solution.counts
-            }
+            kinds |= fits.kinds_of_ways
     if solution is None:
         return None
     return _Solved(
@@ -261,6 +275,7 @@ def _solved(
         columns=built.columns,
         curves=built.curves,
         options=built.options,
+        ways=built.ways,
         deployments=[built.options[column.option].deployment for column in built.columns],
         whole=programme.whole,
     )
@@ -273,28 +288,32 @@ class Columns:
     options: list[Option]
     columns: list[Column]
     curves: list[Curve]
+    ways: list[KindOfWay]
+    """Of each column."""
 
 
-KindOfWay = tuple[int, str, str]
-"""Option, role, and the kind of worker in words."""
+KindOfWay = tuple[int, tuple[str, ...], float, str, str]
+"""Deployment, mode, TPOT at most, role, and the kind of worker in words: the same in every round."""
 
 
 def columns_of(
     deployments: Sequence[Deployment], relaxed: bool, only: frozenset[KindOfWay] | None = None
 ) -> Columns:
     """Every kind of worker of every way, a column for each count or range of counts; `only` some kinds."""
-    built = Columns(options=[], columns=[], curves=[])
+    built = Columns(options=[], columns=[], curves=[], ways=[])
     for number, deployment in enumerate(deployments):
         rate = float(deployment.workload.rate or 0.0)
         for way in deployment.ways:
             built.options.append(Option(deployment=number, roles=way.roles, rate=rate))
             for role, many in (way.relaxed if relaxed else way.safe).items():
                 for curve in many:
-                    if only is not None and _kind_of_way(len(built.options) - 1, curve) not in only:
+                    kind = _kind_of_way(number, way, curve)
+                    if only is not None and kind not in only:
                         continue
                     built.curves.append(curve)
                     # Rates are found from below, to a tolerance.
                     rates = curve.rates * (1 + TOLERANCE) if relaxed else curve.rates
+                    ranges = ranges_of(curve.counts, rates, relaxed)
                     built.columns.extend(
                         Column(
                             option=len(built.options) - 1,
@@ -306,14 +325,16 @@ def columns_of(
                             gpus_each=float(curve.gpus_each),
                             hardware=curve.hardware,
                         )
-                        for low, high, each in ranges_of(curve.counts, rates, relaxed)
+                        for low, high, each in ranges
                     )
+                    built.ways.extend([kind] * len(ranges))
     return built
 
 
-def _kind_of_way(option: int, curve: Curve) -> KindOfWay:
+def _kind_of_way(deployment: int, way: Way, curve: Curve) -> KindOfWay:
     _, hardware, layout, _ = kind_key(curve)
-    return option, curve.role, f"{hardware} {layout}"
+    slowest = np.inf if way.level is None else way.level.high
+    return deployment, way.roles, slowest, curve.role, f"{hardware} {layout}"
 
 
 def _kinds_of_fractions(
@@ -323,8 +344,7 @@ def _kinds_of_fractions(
     found = _solved(deployments, budgets, True, end, missing, few=True)
     if found is None:
         return frozenset()
-    used = (found.columns[k] for k in found.solution.support)
-    return frozenset(_kind_of_way(column.option, found.curves[column.kind]) for column in used)
+    return frozenset(found.ways[k] for k in found.solution.support)
 
 
 def _tariffs(deployments: Sequence[Deployment]) -> dict[str, Tariff]:

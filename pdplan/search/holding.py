@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from pdplan.compose import World, evaluate_plan, evaluate_pools, plan_meets
+from pdplan.compose import World, evaluate_plan, evaluate_pools, mixed_routes, plan_meets
 from pdplan.laws.roofline import Array
+from pdplan.mixture import metrics_by_route
 from pdplan.plan import Equal, Metrics, Mixed, Plan
 from pdplan.question import Candidate, Question
 from pdplan.queueing import peak_count
@@ -52,8 +53,7 @@ def judged(plan: Plan, question: Question, world: World, evaluate: Evaluate = ev
     """What the search would say of a plan, sized without its spare workers, for a question at a rate."""
     metrics = evaluate(world, plan, question.sizing_workload, question.slo)
     if isinstance(plan, Mixed):
-        names = {*question.prefill_hardware, *question.decode_hardware, *question.colocated_hardware}
-        slo = tightened(question.slo, plan, sorted(names))
+        slo = _of_mix(plan, question)
         keeps = plan_meets(world, plan, question.sizing_workload, slo)
         return Judged(metrics=metrics, keeps=keeps, share=max(limit_shares(metrics, slo), default=0.0))
     slo = slo_of(plan, question.slo)
@@ -66,9 +66,20 @@ def judged(plan: Plan, question: Question, world: World, evaluate: Evaluate = ev
     return Judged(metrics=metrics, keeps=keeps, share=max(shares, default=0.0))
 
 
-def excess_of_many(plan: Equal, question: Question, world: World) -> Array:
+def _of_mix(plan: Mixed, question: Question) -> Slo:
+    """The limits that a mix has to keep on whichever accelerators a question mixes."""
+    names = {*question.prefill_hardware, *question.decode_hardware, *question.colocated_hardware}
+    return tightened(question.slo, plan, sorted(names))
+
+
+def excess_of_many(plan: Plan, question: Question, world: World) -> Array:
     """How far a plan is beyond its limits, as `Judged` has it, for a workload of arrays."""
-    workload, slo = question.sizing_workload, slo_of(plan, question.slo)
+    workload = question.sizing_workload
+    if isinstance(plan, Mixed):
+        slo = _of_mix(plan, question)
+        routes = metrics_by_route(mixed_routes(world, plan, workload, slo), workload, slo)
+        return np.asarray(np.maximum.reduce([excess(metrics, slo) for metrics in routes]))
+    slo = slo_of(plan, question.slo)
     found = excess(evaluate_pools(world, plan, workload, question.slo), slo)
     if slo.tpot_factor != 1.0:
         rate = np.asarray(workload.rate) * slo.tpot_factor

@@ -14,7 +14,7 @@ from math import exp, log
 import numpy as np
 
 from pdplan.laws.roofline import Array
-from pdplan.plan import Mixed, Plan
+from pdplan.plan import Plan
 from pdplan.question import Candidate, Recommendation
 from pdplan.search.answers import AS_GOOD, BETTER, Answers, amount_of, better, cost_of, counted_in, planned
 from pdplan.search.holding import excess_of_many, last_kept, last_kept_of_many
@@ -52,6 +52,13 @@ GOODPUT = Scale(
     precision=1.008,
 )
 """Of goodput every search takes as long as many of a cost."""
+MIXED = Scale(
+    spans={**dict.fromkeys(COST.spans, 2.0), "network": 4.0},
+    price_span=4.0,
+    steps_per_octave=1,
+    precision=1.01,
+)
+"""So does every one of mixes of workers, the more so the more of them there are."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,7 @@ class Line:
     def holds_from(self, at: float, plan: Plan, end: float) -> float:
         """How far a plan, which keeps the limits at a place, keeps them on the way to a harder one."""
         way, hair = 1 if end > at else -1, log(self.scale.precision) / 8
-        if self.varied.in_arrays and not isinstance(plan, Mixed):
+        if self.varied.in_arrays:
             put: Callable[..., Problem] = self.varied.put
 
             def each(beyond: Array) -> Array:
@@ -171,7 +178,7 @@ class Line:
             return self.snapped(at + way * last_kept_of_many(each, abs(end - at), hair))
 
         def excess(beyond: float) -> float:
-            return self.answers.judged(plan, *self.problem(self.snapped(at + way * beyond))).excess
+            return self.answers.excess(plan, *self.problem(self.snapped(at + way * beyond)))
 
         return self.snapped(at + way * last_kept(excess, excess(0.0), abs(end - at), hair))
 
@@ -185,17 +192,17 @@ class Line:
         """
         way = 1 if last > first else -1
         low, high = self._farther(first, reached(first), last), last
-        beyond = low != first
+        beyond = covers = low != first
         while abs(high - low) > log(self.scale.precision):
             at = self.next_to(low, way) if beyond else self.snapped((low + high) / 2)
             if (at - low) * way <= 0 or (high - at) * way <= 0:
                 break
             to = reached(at)
             if to is None:
-                high, beyond = at, False
+                high, beyond = at, covers
             else:
                 low = self._farther(at, to, high)
-                beyond = abs(low - at) > abs(high - at) / 8
+                beyond, covers = abs(low - at) > abs(high - at) / 8, covers or low != at
         return low, high
 
     # -------------------------------------------------------------------- inside

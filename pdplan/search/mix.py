@@ -157,7 +157,14 @@ def _worth_it(found: Recommendation, world: World, search: Search) -> bool:
     if found.best is None or question.wants_goodput:
         return True
     free = search(replace(question, alternatives=0, certify=False), unlimited(world, limited)).best
-    return free is not None and free.plan != found.best.plan
+    return free is not None and _cost(free, question, world) < _cost(found.best, question, world) * (1 - 1e-9)
+
+
+def _cost(candidate: Candidate, question: Question, world: World) -> float:
+    """What the objective counts for a planned candidate where there is as much as it takes."""
+    names = sorted({*question.prefill_hardware, *question.decode_hardware, *question.colocated_hardware})
+    free = unlimited(world, limited_hardware(question, world))
+    return build_objective(question, free, names).cost(_sized(candidate, question))
 
 
 def _sized(candidate: Candidate, question: Question) -> Candidate:

@@ -9,10 +9,9 @@ from dataclasses import replace
 
 from pdplan.compose import World, evaluate_plan
 from pdplan.question import Candidate, Question, Recommendation
-from pdplan.search.answers import AS_GOOD, Answer, Answers, cost_of
+from pdplan.search.answers import AS_GOOD, Answer, Answers, cost_of, planned
 from pdplan.search.kinds import SEVERAL, kind_of, of_kind
 from pdplan.search.mix import with_mixes
-from pdplan.search.recommend import answer_of
 from pdplan.search.robust import with_spare_workers
 from pdplan.search.shortage import limited_hardware
 
@@ -37,9 +36,12 @@ class MixedAnswers(Answers):
         return Answer(best=best, of_kind=same, fractional=self._fractional(spaces, question))
 
     def optimum(self, question: Question, world: World, known: Candidate | None = None) -> Candidate | None:
-        question = replace(self._next(question), alternatives=0, certify=False)
-        best = with_mixes(answer_of(question, world), world, answer_of).best
-        return _sized(best, question, world) if best else None
+        best = self._optimum(question, world)
+        mode = self._modes[0]
+        if best is None or question.mode != "any" or best.plan.mode == mode:
+            return best
+        same = self._optimum(replace(question, mode=mode), world)  # type: ignore[arg-type]
+        return best if same is None or self._wins_over(best, same, question, world) else same
 
     def of_kind_or(self, best: Candidate, question: Question, world: World) -> Candidate:
         same = self._of_kind(best, question, world)
@@ -51,6 +53,16 @@ class MixedAnswers(Answers):
     def within(self, question: Question, world: World, ceiling: float) -> Candidate | None:
         best = self.optimum(question, world)
         return best if best and cost_of(best, question, world) <= ceiling else None
+
+    def _optimum(self, question: Question, world: World) -> Candidate | None:
+        question = self._next(question)
+        best = with_mixes(self._of_equal_workers(question, world), world, self._of_equal_workers).best
+        return _sized(best, question, world) if best else None
+
+    def _of_equal_workers(self, question: Question, world: World) -> Recommendation:
+        """The best plan of equal workers, as far as mixes are concerned."""
+        best, _ = self._of_modes(question, world)
+        return Recommendation(question=question, world=world, best=planned(best, question, world))
 
     def _of_kind(self, best: Candidate | None, question: Question, world: World) -> Candidate | None:
         """The best plan of the kind; of a mix, the best of the mode on the accelerators of each role."""

@@ -21,7 +21,7 @@ import numpy as np
 from pdplan.laws.roofline import Array
 from pdplan.market import Tariff
 
-LARGE, LARGE_GAP, SMALL_GAP = 5000.0, 1e-4, 1e-6
+LARGE, LARGE_GAP, SMALL_GAP = 5000.0, 3e-4, 1e-6
 """Accelerators in question, and the gaps at which the solver may stop above and below."""
 TRACE = 1e-7
 """A variable below this is zero but for rounding."""

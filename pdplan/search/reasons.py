@@ -98,11 +98,6 @@ def notes_for(question: Question, world: World, counts_gpus: bool) -> tuple[str,
         notes.append("one output token: there is no time per token after it, a TPOT limit does not apply")
     elif slo.tpot_s is None and slo.request_latency_s is None:
         notes.append("no TPOT limit: decode batches are as large as memory allows")
-    if slo.tpot_s is not None and slo.tpot_s > 1.0:
-        notes.append(
-            f"a TPOT limit of {format_duration(slo.tpot_s)} is no limit; bare numbers are seconds, "
-            f"write {slo.tpot_s:g}ms for milliseconds"
-        )
     return tuple(notes)
 
 
@@ -126,8 +121,8 @@ def _no_ttft_limit(question: Question) -> str:
     free = question.workload.rate is None and question.workload.concurrency is None
     if free and not question.headroom and question.slo.request_latency_s is None:
         return (
-            "no TTFT limit: the most requests leave prefill no idle moment, so they queue without end; "
-            "give --ttft, or leave room with --headroom 10%"
+            "no TTFT limit: where prefill is what binds, 1% of what it could do is left free, so that its "
+            "queue ends; give --ttft, or leave more room with --headroom 10%"
         )
     return "no TTFT limit: prefill is sized to keep up, its queue may be long"
 

@@ -7,7 +7,7 @@ smoothly) and how far the recommended plan, as it stands, holds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import exp, log
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from pdplan.compose import World
 from pdplan.laws.roofline import Array
-from pdplan.plan import Mixed, Plan
+from pdplan.plan import Plan
 from pdplan.question import Candidate, Question, Recommendation
 from pdplan.search.answers import Answers, Counted, amount_of, counted_in, planned, to_vary
 from pdplan.search.holding import excess_of_many, last_kept, last_kept_of_many
@@ -110,6 +110,7 @@ def sensitivity(
     found, base = to_vary(found)
     question, world, counted = found.question, found.world, counted_in(found)
     answers = answers or answers_for(found)
+    now = answers.answer(question, world)  # first, and without a ceiling: its worker types serve many ends
     sized = with_spare_workers(base.plan, -question.spare_workers)
     swings = []
     for varied in chosen_inputs(found, only):
@@ -134,7 +135,7 @@ def sensitivity(
         counted=counted,
         change=change,
         amount=amount,
-        fractional=answers.answer(question, world).fractional,
+        fractional=now.fractional,
         swings=tuple(swings),
         searches=answers.asked,
     )
@@ -167,17 +168,19 @@ def _holds_to(varied: VariedInput, plan: Plan, problem: Problem, answers: Answer
     """The last value, going harder, at which a plan sized without spare workers keeps every limit."""
 
     def excess(at: float) -> float:
-        return answers.judged(plan, *varied.put(*problem, varied.at(exp(at * varied.harder)))).excess
+        return answers.excess(plan, *varied.put(*problem, varied.at(exp(at * varied.harder))))
+
+    put: Callable[..., Problem] = varied.put
 
     def excess_of_each(places: Array) -> Array:
         values = np.array([varied.at(exp(at * varied.harder)) for at in places.tolist()])
-        return excess_of_many(plan, *varied.put(*problem, values))  # type: ignore[arg-type]
+        return excess_of_many(plan, *put(*problem, values))
 
     most, hair = log(FARTHEST), log(PRECISION) / 2
-    if varied.in_arrays and not isinstance(plan, Mixed):
+    if varied.in_arrays:
         at = last_kept_of_many(excess_of_each, most, hair)
     else:
-        at = last_kept(excess, answers.judged(plan, *problem).excess, most, hair)
+        at = last_kept(excess, excess(0.0), most, hair)
     if at == most:
         return float("inf") if varied.harder > 0 else 0.0
     return varied.at(exp(at * varied.harder))

@@ -7,7 +7,7 @@ combination is a question of its own, and the search takes the best over all of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 
@@ -25,6 +25,7 @@ from pdplan.search.candidates import (
 )
 from pdplan.search.limits import Limits, limits_of
 from pdplan.search.objective import Objective, build_objective, tpot_limit_s
+from pdplan.search.pairs import least_prefill
 from pdplan.search.worker_types import WorkerTypes
 from pdplan.uncertainty import slo_on
 from pdplan.workload import NO_SPECULATION, Slo
@@ -90,6 +91,8 @@ def build_space(
         ),
         engine=question.engine,
         speculation=question.speculation,
+        redundant_experts=question.redundant_experts,
+        overlap=question.overlap,
     )
     # Sorted, so that the order in which accelerators are named changes nothing.
     senders, receivers, alone = (
@@ -120,6 +123,7 @@ def build_space(
             for hw, found in sending.items()
             if len(found)
         }
+        beside = _least_prefill_cost(question, objective, prefill) if np.isfinite(ceiling) else 0.0
         # What prefills has no part in the error of TPOT.
         limits_s = {hw: tpot_limit_s(slo_on(slo, serving, hw, hw), workload.osl) for hw in receivers}
         decode = {
@@ -128,7 +132,7 @@ def build_space(
                 workload,
                 limits_s[hw],
                 False,
-                _needed(question, objective, fitting[hw], slo_on(slo, serving, hw, hw), ceiling),
+                _needed(question, objective, fitting[hw], slo_on(slo, serving, hw, hw), ceiling - beside),
             ).priced(price[hw])
             for hw in receivers
             if len(fitting[hw])
@@ -165,14 +169,29 @@ def _needed(
 ) -> Array | None:
     """Requests/s that a worker of each type has to serve for a pool of them to cost no more than a ceiling.
 
-    None where that says nothing: without a rate, or where the cost is not price times number.
+    Whole workers share the rate. None where that says nothing: without a rate, or where the cost is not
+    price times number.
     """
     if question.wants_goodput or not objective.is_plain or not np.isfinite(ceiling):
         return None
     each = found.pool.layout.gpus * objective.unit_price[found.hardware]
-    workers = ceiling * (1 + 1e-9) / each - objective.spare_workers
+    workers = np.floor(ceiling * (1 + 1e-9) / each) - objective.spare_workers
     rate = float(question.sizing_workload.rate) * slo.tpot_factor
     return np.where(workers > 0, rate / np.where(workers > 0, workers, 1.0), np.inf)
+
+
+def _least_prefill_cost(
+    question: Question, objective: Objective, prefill: Mapping[str, PrefillChoices]
+) -> float:
+    """What no prefill pool undercuts at the rate, by its capacity alone; 0 where a ceiling says nothing."""
+    if question.wants_goodput or not objective.is_plain:
+        return 0.0
+    rate = float(question.sizing_workload.rate)
+    costs = [
+        objective.pool_cost(hw, found.candidates.pool.layout.gpus, least_prefill(found, rate))
+        for hw, found in prefill.items()
+    ]
+    return min((float(cost.min(initial=np.inf)) for cost in costs), default=np.inf)
 
 
 def with_formats_of(plan: Plan, question: Question) -> Question:

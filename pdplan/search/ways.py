@@ -8,14 +8,14 @@ what KV transfers take, which is left free once a plan was found to need it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
 from pdplan.compose import World, default_bandwidth, mixed_routes, plan_meets
 from pdplan.laws.roofline import Array
-from pdplan.plan import Mixed, Part, Plan, PoolPlan, plan_of
+from pdplan.plan import Mixed, Part, Plan, PoolPlan, Serving, plan_of
 from pdplan.pools import decode_tpot_s
 from pdplan.question import Question
 from pdplan.queueing import mean_for_peak
@@ -26,6 +26,7 @@ from pdplan.search.capacity import (
     batches_within,
     curves,
     least_mean_tpot_s,
+    quickest,
     takes_many,
 )
 from pdplan.search.shortage import limited_hardware, unlimited
@@ -204,7 +205,9 @@ def find_ways(deployment: Deployment) -> None:
         alone = _curves(deployment, "colocated", space.colocated, limits)
         if alone:
             ways.append(Way(roles=("colocated",), relaxed={"colocated": alone}, safe={"colocated": alone}))
-    sending = {hw: c for hw, c in space.prefill.items() if len(c) and _networked(deployment.world, hw)}
+    sending = {
+        hw: quickest(c) for hw, c in space.prefill.items() if len(c) and _networked(deployment.world, hw)
+    }
     receiving = _receiving(deployment)
     if sending and receiving:
         if deployment.levels is None:
@@ -387,10 +390,7 @@ def longest_transfer_s(world: World, plan: Plan, workload: Workload, slo: Slo) -
         served = [route.served for route in mixed_routes(world, plan, workload, slo)]
     else:
         alone: dict[str, Any] = {r: (Part(pool=pool, share=1.0),) for r, pool in plan.pools.items()}
-        whole = Mixed(**{f: getattr(plan, f) for f in _SERVING}, **alone)
+        whole = Mixed(**{f.name: getattr(plan, f.name) for f in fields(Serving)}, **alone)
         served = [route.served for route in mixed_routes(world, whole, workload, slo)]
     waits = [float(np.max(s.parts["KV transfer"])) for s in served if "KV transfer" in s.parts]
     return max(waits, default=0.0)
-
-
-_SERVING = ("model", "precision", "kv_precision", "engine", "speculation")
