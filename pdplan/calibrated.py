@@ -16,8 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le
-
+from pdplan.bounds import Ge, Gt, Le
 from pdplan.efficiency import CONSTANTS_DIRECTORY, Engine, engine_file
 from pdplan.errors import InputError, nearest, quoted_list
 from pdplan.file_kinds import expect, refuse_table

@@ -88,6 +88,10 @@ class World:
     """The user's own runs, where they were given: constants fitted to them stand in for the shipped ones."""
     constants: Mapping[str, Any] | None = None
     """Stands in for constants/engines.yaml in a fit; None takes the calibration's, or the shipped file."""
+    settings: dict[tuple[object, ...], Setting] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+    """Those that were built of it: plans of one world share them, and what was prepared of them."""
 
     @property
     def engines(self) -> Mapping[str, Any] | None:
@@ -138,6 +142,14 @@ def kv_precision_for(
 
 def build_setting(world: World, serving: Serving, hardware: str, chunk_tokens: int | None = None) -> Setting:
     """A model in its formats on an accelerator under an engine, whose default `chunk_tokens` replaces."""
+    formats = serving.precision, serving.kv_precision
+    key = (serving.model, *formats, serving.engine, serving.overlap, hardware, chunk_tokens)
+    if key not in world.settings:
+        world.settings[key] = _build_setting(world, serving, hardware, chunk_tokens)
+    return world.settings[key]
+
+
+def _build_setting(world: World, serving: Serving, hardware: str, chunk_tokens: int | None) -> Setting:
     model, accelerator = world.model(serving.model), world.accelerator(hardware)
     constants = _varied(_constants(world, accelerator, serving), world.varied)
     usable = accelerator.memory.usable_bytes.value

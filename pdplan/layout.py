@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,9 +21,12 @@ def _array(value: ArrayLike) -> Array:
     return np.asarray(value, dtype=float)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Layout:
-    """tp, pp, dp, ep of a worker: tp·pp·dp accelerators, experts spread over ep of a stage's tp·dp."""
+    """tp, pp, dp, ep of a worker: tp·pp·dp accelerators, experts spread over ep of a stage's tp·dp.
+
+    Equal where all numbers are: searches come to the same workers on several ways.
+    """
 
     tp: Any = 1
     pp: Any = 1
@@ -35,6 +38,16 @@ class Layout:
     def __post_init__(self) -> None:
         for name in ("tp", "pp", "dp", "ep", "redundant"):
             object.__setattr__(self, name, _array(getattr(self, name)))
+
+    @cached_property
+    def _content(self) -> tuple[object, ...]:
+        return tuple((x.shape, x.tobytes()) for x in (self.tp, self.pp, self.dp, self.ep, self.redundant))
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Layout) and self._content == other._content)
+
+    def __hash__(self) -> int:
+        return hash(self._content)
 
     @cached_property
     def gpus(self) -> Array:
@@ -52,12 +65,24 @@ class Layout:
         sizes, at = np.unique(self.pp, return_inverse=True)
         return tuple(sizes.astype(int).tolist()), at.reshape(np.shape(self.pp))
 
+    @cached_property
+    def last_stage(self) -> Layout:
+        """The accelerators of one stage as a worker of their own."""
+        return replace(self, pp=np.ones_like(self.pp))
+
     def __getitem__(self, index: Any) -> Layout:
         tp, pp, dp, ep, redundant = np.broadcast_arrays(self.tp, self.pp, self.dp, self.ep, self.redundant)
         return Layout(tp=tp[index], pp=pp[index], dp=dp[index], ep=ep[index], redundant=redundant[index])
 
 
-@dataclass(frozen=True, kw_only=True)
+class Phases(NamedTuple):
+    """Which kinds of sequences a step works on."""
+
+    decode: bool
+    prefill: bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Load:
     """Work of one forward step, for each attention-data-parallel rank.
 
@@ -79,6 +104,10 @@ class Load:
     has_prefill: bool = False
     padded_sequences: ArrayLike = 0.0
     """Decoding sequences that the step's graph was captured for: with fewer, its products run on as many."""
+
+    @property
+    def phases(self) -> Phases:
+        return Phases(self.has_decode, self.has_prefill)
 
     @cached_property
     def tokens(self) -> Array:

@@ -259,7 +259,7 @@ def memory_budget(
     shape = np.broadcast_shapes(np.shape(layout.tp), np.shape(layout.pp), np.shape(layout.ep))
     held, weights, sequence = np.full(shape, np.inf), np.zeros(shape), np.zeros(shape)
     fullest = np.zeros(shape, dtype=int)
-    for stages in np.unique(layout.pp).astype(int).tolist():
+    for stages in layout.pipelines[0]:
         for number, stage in enumerate(stages_of(stack.order, whole(stack), stages)):
             own = weight_bytes_per_gpu(stack, formats, layout, stage, draft)
             each = sequence_bytes_per_gpu(stack, formats, layout, context, stage)

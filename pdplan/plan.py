@@ -224,9 +224,9 @@ class Metrics:
             if isinstance(value, dict):
                 return {k: pick(v) for k, v in value.items()}
             array = np.asarray(value)
-            return (array[index] if array.ndim else array).item()
+            return array.item(index) if array.ndim else array.item()
 
-        return replace(self, **{f.name: pick(getattr(self, f.name)) for f in fields(self)})
+        return Metrics(**{name: pick(value) for name, value in vars(self).items()})
 
     @property
     def reason(self) -> str:

@@ -14,6 +14,7 @@ sequences are spread over as many *micro-batches* as it has stages, which go rou
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -178,15 +179,19 @@ def draft_step(pool: Pool, workload: Workload, running: ArrayLike) -> StepTime |
         return None
     sequences = np.asarray(running, dtype=float) / pool.micro_batches_per_worker
     # The last stage of a pipeline drafts.
-    layout = replace(pool.layout, pp=np.ones_like(pool.layout.pp))
+    layout = pool.layout.last_stage
     load = decode_load(sequences, workload.isl, workload.last_context, padded=pool.padded_batch)
     return step_time(small, layout, load)
 
 
 def draft_setting(pool: Pool) -> Setting | None:
     """The draft layers in place of the model, None where nothing is drafted."""
-    setting = pool.setting
-    if not pool.speculation.drafted or setting.draft is None:
+    return _draft_setting(pool.setting) if pool.speculation.drafted else None
+
+
+@lru_cache(maxsize=32)
+def _draft_setting(setting: Setting) -> Setting | None:
+    if setting.draft is None:
         return None
     # The engine's overhead is paid once, with the verify step.
     engine = replace(setting.constants.engine, step_overhead_s=0.0, sequence_overhead_s=0.0)

@@ -1,42 +1,47 @@
 """One forward step of one worker: ops and messages become seconds.
 
 Every term keeps what it is made of (compute, memory, network, overhead), so the
-explanation reads the very numbers that the search used.
+explanation reads the very numbers that the search used. What a layout alone decides is
+prepared once: searches ask the same layouts for many loads.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pdplan.architecture.feed_forward import Experts
-from pdplan.architecture.stack import Stack
 from pdplan.architecture.stages import Stage, stages_of, whole
-from pdplan.efficiency import Constants, Engine
-from pdplan.formats import Formats, peak_type
-from pdplan.laws.collectives import (
-    Links,
-    Routed,
-    all_gather_time_s,
-    all_reduce_time_s,
-    expert_exchange_time_s,
-    stage_hops_time_s,
-)
-from pdplan.laws.experts import last_rank_wait_s
-from pdplan.laws.kernel import Rates, kernel_time
+from pdplan.efficiency import Engine
 from pdplan.laws.overlap import HalfLayers, two_batch_time_s
 from pdplan.laws.roofline import Array
-from pdplan.layout import Layout, Load
-from pdplan.ops import Block, Message, Op, Routing, forward_ops
+from pdplan.layout import Layout, Load, Phases
+from pdplan.ops import Block, Message, Op, Product, Sending, forward
+from pdplan.setting import Setting, routing_of
+from pdplan.step_kernels import PROMPT_MLA, One, Together, in_fp8_blocks, law_of
+from pdplan.step_messages import Alike, alike, happens, law_key
+from pdplan.terms import BINDING_TERMS, Term, Timed
 
-PROMPT_MLA = "prefill_mla"
-"""The family of MLA over prompts."""
-BINDING_TERMS = ("compute", "memory", "network", "overhead")
+__all__ = [
+    "BINDING_TERMS",
+    "PROMPT_MLA",
+    "Overlapped",
+    "Setting",
+    "StepTime",
+    "Term",
+    "block_shares",
+    "engine_shares",
+    "half_layers",
+    "in_fp8_blocks",
+    "overlap_part",
+    "routing_of",
+    "step_time",
+]
 
 LAUNCHES = {"prefill_recurrence": 8.0, "indexer": 4.0}
 """Operations that one op stands for: a chunked scan (convolution, gates, norm, sums, products in and
@@ -45,43 +50,15 @@ score, select, gather)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
-    """A model in certain formats on a certain accelerator under a certain engine: all that is not layout."""
-
-    stack: Stack
-    draft: Stack | None = None
-    formats: Formats
-    bandwidth_bytes_per_s: float
-    usable_bytes: float
-    constants: Constants
-    two_batch: bool = False
-    """Whether exchanges with experts of one half of a batch may run beside the kernels of the other."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Term:
-    """One line of a step: a kernel or collective over all layers that run it [s]."""
-
-    name: str
-    total_s: Array
-    compute_s: Array
-    memory_s: Array
-    network_s: Array
-    overhead_s: Array
-    source: Op | Message | Overlapped | None = None
-
-    @property
-    def binding(self) -> Array:
-        """Index into BINDING_TERMS of the largest part."""
-        parts = np.broadcast_arrays(self.compute_s, self.memory_s, self.network_s, self.overhead_s)
-        return np.argmax(np.stack(parts), axis=0)
-
-
-@dataclass(frozen=True, kw_only=True)
 class StepTime:
     """Seconds of one forward step and the terms that they are the sum of."""
 
-    terms: tuple[Term, ...]
+    totals_s: tuple[Array, ...]
+    """Of each term, the engine's last."""
+    write: Callable[[], tuple[Term, ...]]
+    """Makes the terms: few ask for them."""
+    operations: float
+    """That the host starts: an op of each layer; some are several kernels."""
     blocks: tuple[Block, ...] = ()
     """What each term belongs to; the engine's term, the last one, to none."""
     stages: Array = field(default_factory=lambda: np.ones(()))
@@ -90,6 +67,10 @@ class StepTime:
     """The slowest stage before the last, where any layout has several."""
     last_s: Array | None = None
     """The last stage, with the LM head."""
+
+    @cached_property
+    def terms(self) -> tuple[Term, ...]:
+        return self.write()
 
     def slowest_s(self, after_s: ArrayLike = 0.0) -> Array:
         """What the slowest stage takes for its part, `after_s` more on the last one [s]."""
@@ -109,18 +90,12 @@ class StepTime:
             return np.asarray(total)
         return np.maximum(total, micro_batches * self.slowest_s(after_s))
 
-    @property
+    @cached_property
     def total_s(self) -> Array:
         total: Array = np.zeros(())
-        for term in self.terms:
-            total = total + term.total_s
+        for seconds in self.totals_s:
+            total = total + seconds
         return total
-
-    @property
-    def operations(self) -> float:
-        """Operations that the host starts: an op of each layer; some are several kernels."""
-        sources = [term.source for term in self.terms if isinstance(term.source, Op)]
-        return sum(op.layers * LAUNCHES.get(op.family, 1.0) for op in sources)
 
     def part_s(self, name: str) -> Array:
         """Sum over terms of their compute, memory, network or overhead part."""
@@ -135,23 +110,86 @@ def step_time(setting: Setting, layout: Layout, load: Load) -> StepTime:
 
     Shapes: `layout` and `load` fields broadcast; so does the result.
     """
-    constants = setting.constants
-    forward = forward_ops(setting.stack, setting.formats, layout, load, routing_of(setting))
-    terms = [_op_term(op, setting, load) for op in forward.ops]
-    blocks = list(forward.op_blocks)
-    for message, block in zip(forward.messages, forward.message_blocks, strict=True):
-        if (term := _message_term(message, constants)) is not None:
-            terms.append(term)
-            blocks.append(block)
+    prepared = _prepared(setting, layout, load.phases)
+    timed = [found for part in prepared.parts for found in part.times(load)]
+    by_place = {
+        place: seconds for one in timed for place, seconds in zip(one.places, one.totals_s, strict=True)
+    }
+    totals = [by_place[place] for place in range(len(prepared.blocks))]
+    totals.append(_engine_s(setting, load))
+    earlier = last = None
+    if prepared.pipelines:
+        earlier, last = _stage_times(setting, layout, totals, prepared.blocks, load)
     step = StepTime(
-        terms=(*terms, _engine_term(setting, load)), blocks=tuple(blocks), stages=np.asarray(layout.pp)
+        totals_s=tuple(totals),
+        write=lambda: _terms(timed, totals[-1]),
+        operations=prepared.operations,
+        blocks=prepared.blocks,
+        stages=layout.pp,
+        earlier_s=earlier,
+        last_s=last,
     )
-    if setting.two_batch:
-        step = _in_two_batches(step, setting, layout, load)
-    if np.all(step.stages <= 1):
-        return step
-    earlier, last = _stage_times(setting, layout, step, load)
-    return replace(step, earlier_s=earlier, last_s=last)
+    return _in_two_batches(step, setting, layout, load) if setting.two_batch else step
+
+
+def _terms(timed: list[Timed], engine_s: Array) -> tuple[Term, ...]:
+    """All terms of a step in their order, from groups of them; the engine's is the last."""
+    by_place = {place: one.term(i) for one in timed for i, place in enumerate(one.places)}
+    return (*(by_place[place] for place in range(len(by_place))), _engine_term(engine_s))
+
+
+class _Prepared(NamedTuple):
+    """A step of certain layouts, whatever its load: kernels and collectives in groups."""
+
+    parts: list[Together | One | Alike]
+    blocks: tuple[Block, ...]
+    """Of each term."""
+    operations: float
+    pipelines: bool
+    """Whether any layout has several stages."""
+
+
+@lru_cache(maxsize=32)
+def _prepared(setting: Setting, layout: Layout, phases: Phases) -> _Prepared:
+    found = forward(setting.stack, setting.formats, layout, phases, routing_of(setting))
+    shape = np.broadcast_shapes(
+        *(np.shape(x) for x in (layout.tp, layout.pp, layout.dp, layout.ep, layout.redundant))
+    )
+    parts: list[Together | One | Alike] = []
+    together: dict[object, list[tuple[int, Product]]] = {}
+    for place, kernel in enumerate(found.kernels):
+        if isinstance(kernel, Product):
+            alike_in = (kernel.family, kernel.dtype, kernel.work)
+            together.setdefault(alike_in, []).append((place, kernel))
+        else:
+            parts.append(One(setting=setting, prompts=phases.prefill, place=place, kernel=kernel))
+    for members in together.values():
+        places, products = zip(*members, strict=True)
+        law, rates = law_of(setting, products[0])
+        parts.append(
+            Together(
+                setting=setting,
+                prompts=phases.prefill,
+                law=law,
+                rates=rates,
+                shape=shape,
+                places=places,
+                members=products,
+            )
+        )
+    blocks = list(found.kernel_blocks)
+    equal: dict[object, list[tuple[int, Sending]]] = {}
+    for sending, block in zip(found.sendings, found.sending_blocks, strict=True):
+        if happens(sending):
+            equal.setdefault(law_key(sending), []).append((len(blocks), sending))
+            blocks.append(block)
+    parts += [alike(members, setting.constants) for members in equal.values()]
+    return _Prepared(
+        parts=parts,
+        blocks=tuple(blocks),
+        operations=sum(k.layers * LAUNCHES.get(k.family, 1.0) for k in found.kernels),
+        pipelines=bool(np.any(layout.pp > 1)),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +239,7 @@ def _in_two_batches(step: StepTime, setting: Setting, layout: Layout, load: Load
         return step
     stack = setting.stack
     routed = sum(count for block, count in stack.feed_forwards if isinstance(block, Experts))
-    half = step_time(replace(setting, two_batch=False), layout, load.half)
+    half = step_time(_in_turn(setting), layout, load.half)
     taken = setting.constants.engine.exchange_cores if load.has_prefill else 0.0
     source = Overlapped(half=half, share=routed / stack.layers, taken=taken)
     whole = half_layers(step, source.share)
@@ -219,7 +257,12 @@ def _in_two_batches(step: StepTime, setting: Setting, layout: Layout, load: Load
         overhead_s=none,
         source=source,
     )
-    return replace(step, terms=(*step.terms, term))
+    return replace(step, totals_s=(*step.totals_s, -saved), write=lambda: (*step.terms, term))
+
+
+@lru_cache(maxsize=32)
+def _in_turn(setting: Setting) -> Setting:
+    return replace(setting, two_batch=False)
 
 
 def block_shares(everything: Stage, stage: Stage, stages: int) -> dict[Block, float]:
@@ -248,11 +291,13 @@ def engine_shares(engine: Engine, stage: Stage, stages: int) -> tuple[float, flo
     return fixed, engine.sequence_overhead_s * stage.last
 
 
-def _stage_times(setting: Setting, layout: Layout, step: StepTime, load: Load) -> tuple[Array, Array]:
+def _stage_times(
+    setting: Setting, layout: Layout, totals_s: list[Array], blocks: tuple[Block, ...], load: Load
+) -> tuple[Array, Array]:
     """Seconds of the slowest stage before the last, and of the last."""
     totals: dict[Block, Array] = {}
-    for term, block in zip(step.terms, step.blocks, strict=False):
-        totals[block] = totals[block] + term.total_s if block in totals else term.total_s
+    for seconds, block in zip(totals_s, blocks, strict=False):
+        totals[block] = totals[block] + seconds if block in totals else seconds
     stack, engine = setting.stack, setting.constants.engine
     sizes, at = layout.pipelines
     found: list[Array] = []
@@ -261,8 +306,8 @@ def _stage_times(setting: Setting, layout: Layout, step: StepTime, load: Load) -
         time = fixed[at]
         if np.any(sequence):
             time = time + sequence[at] * np.asarray(load.sampled)
-        for blocks, share in row.shares:
-            here = [totals[block] for block in blocks if block in totals]
+        for alike_blocks, share in row.shares:
+            here = [totals[block] for block in alike_blocks if block in totals]
             if here:
                 time = time + share[at] * sum(here[1:], start=here[0])
         found.append(time)
@@ -301,124 +346,21 @@ def _stage_rows(
     return rows
 
 
-def routing_of(setting: Setting) -> Routing:
-    """How the engine brings tokens in these formats to experts."""
-    engine = setting.constants.engine
-    fp4 = setting.formats.precision == "fp4"
-    return Routing(
-        skew=engine.expert_skew,
-        drift=engine.popularity_drift,
-        dispatch_bytes=engine.fp4_dispatch_bytes if fp4 else engine.dispatch_bytes,
-        combine_bytes=engine.combine_bytes,
-        gathered=bool(engine.gathers_tokens),
-        sums_prompts=bool(engine.sums_prompts),
-    )
-
-
-def in_fp8_blocks(op: Op) -> bool:
-    """Whether the operation is block-scaled FP8 products, of linear layers or of experts."""
-    return op.family in ("gemm", "experts") and op.dtype == "fp8-block"
-
-
-def _op_term(op: Op, setting: Setting, load: Load) -> Term:
-    law = setting.constants.roofline(op.family, op.dtype)
-    rates = Rates(
-        peak_flop_per_s=setting.formats.peaks[peak_type(op.dtype)],
-        bandwidth_bytes_per_s=setting.bandwidth_bytes_per_s,
-    )
-    each, compute, memory = kernel_time(op, rates, law)
-    engine = setting.constants.engine
-    slower = op.layers * engine.kernel_time_factor
-    running, limit = each - law.overhead_s, engine.prompt_fp8_flop_per_s
-    if in_fp8_blocks(op) and load.has_prefill and math.isfinite(limit):
-        running = np.maximum(running, op.flop / limit)
-    if op.family == PROMPT_MLA:
-        slower = slower * engine.prompt_mla_factor
-    start = op.layers * law.overhead_s * engine.kernel_overhead_share * op.starts
-    return Term(
-        name=op.name,
-        total_s=slower * running + start,
-        compute_s=slower * compute,
-        memory_s=slower * memory,
-        network_s=np.zeros(()),
-        overhead_s=np.asarray(start),
-        source=op,
-    )
-
-
-def _message_term(message: Message, constants: Constants) -> Term | None:
-    links, engine = constants.links, constants.engine
-    if not np.any(np.asarray(message.ranks) > 1):
-        return None
-    if message.exchange == "all_reduce":
-        each = all_reduce_time_s(message.message_bytes, message.ranks, links)
-    elif message.exchange == "all_gather":
-        each = all_gather_time_s(message.message_bytes, message.ranks, links)
-    elif message.exchange == "stage_hop":
-        assert message.spread is not None
-        each = stage_hops_time_s(message.message_bytes, message.ranks, message.spread, links)
-    else:
-        each = exchange_s(message, links)[0]
-    if message.uneven and engine.rank_wait_s:
-        each = each + last_rank_wait_s(engine.rank_wait_s, message.ranks)
-    if engine.collective_wait_s and message.exchange != "stage_hop":
-        each = each + np.where(np.asarray(message.ranks) > 1, engine.collective_wait_s, 0.0)
-    if engine.exchange_wait_s and message.exchange == "expert_exchange":
-        each = each + np.where(np.asarray(message.ranks) > 1, engine.exchange_wait_s, 0.0)
-    if message.mask is not None:
-        each = np.where(message.mask, each, 0.0)
-    total = message.layers * each
-    return Term(
-        name=message.name,
-        total_s=total,
-        compute_s=np.zeros(()),
-        memory_s=np.zeros(()),
-        network_s=total,
-        overhead_s=np.zeros(()),
-        source=message,
-    )
-
-
-def exchange_s(message: Message, links: Links) -> tuple[Array, Array]:
-    """Seconds of one exchange with experts, and where it takes the high-throughput kernels.
-
-    Decodes alone take low-latency kernels, the ones that a graph can hold; a step with prompts
-    high-throughput ones, but no less than its decodes alone: a prompt that joins makes no step cheaper.
-    """
-    assert message.tokens is not None
-    routed = Routed(
-        tokens=message.tokens,
-        per_token=message.per_token,
-        bytes_per_token=message.message_bytes,
-        ranks=message.ranks,
-        group_limit=message.group_limit,
-        ranks_per_domain=np.maximum(links.domain_size / np.asarray(message.spread), 1.0),
-        busiest=message.busiest,
-    )
-    low: Array = np.zeros(())
-    if message.decode_tokens is not None:
-        decodes = replace(routed, tokens=message.decode_tokens)
-        low = expert_exchange_time_s(decodes, links, deduplicate=False)
-    if not message.deduplicate:
-        return low, np.zeros(np.shape(low), dtype=bool)
-    bulk = expert_exchange_time_s(routed, links)
-    return np.maximum(bulk, low), bulk >= low
-
-
-def _engine_term(setting: Setting, load: Load) -> Term:
+def _engine_s(setting: Setting, load: Load) -> Array:
     """What the engine adds: scheduling and launch per step and layer, sampling per sequence."""
     engine = setting.constants.engine
     # Each attention-dp rank has a scheduler of its own.
-    seconds = (
-        engine.step_overhead_s
-        + setting.stack.layers * engine.layer_overhead_s
-        + engine.sequence_overhead_s * load.sampled
-    )
+    fixed = engine.step_overhead_s + setting.stack.layers * engine.layer_overhead_s
+    return np.asarray(fixed + engine.sequence_overhead_s * load.sampled)
+
+
+def _engine_term(seconds: Array) -> Term:
+    none = np.zeros(())
     return Term(
         name="engine overhead",
-        total_s=np.asarray(seconds),
-        compute_s=np.zeros(()),
-        memory_s=np.zeros(()),
-        network_s=np.zeros(()),
-        overhead_s=np.asarray(seconds),
+        total_s=seconds,
+        compute_s=none,
+        memory_s=none,
+        network_s=none,
+        overhead_s=seconds,
     )

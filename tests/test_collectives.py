@@ -20,7 +20,6 @@ from pdplan.laws.collectives import (
     all_gather_time_s,
     all_reduce_time_s,
     expert_exchange_time_s,
-    point_to_point_time_s,
     stage_hops_time_s,
 )
 
@@ -243,13 +242,16 @@ def test_stages_pay_the_slower_link_where_they_leave_a_domain_of_eight(
     # Stages lie one after the other; counted by hand from the GPU numbers at each hop.
     ends = [k * gpus_per_stage for k in range(1, stages)]
     assert crossing == sum((end - 1) // 8 != end // 8 for end in ends)
-    inside, across = (float(point_to_point_time_s(1e9, c, REAL)) for c in (False, True))
+    inside, across = (
+        start + 1e9 / link
+        for start, link in ((REAL.ring_latency_s, REAL.up), (REAL.scale_out_latency_s, REAL.out))
+    )
     found = float(stage_hops_time_s(1e9, stages, gpus_per_stage, REAL))
     assert found == pytest.approx((stages - 1 - crossing) * inside + crossing * across)
 
 
 def test_stage_hop_is_one_message() -> None:
-    assert float(point_to_point_time_s(45e9, False, REAL)) == pytest.approx(5e-6 + 45 / (0.9 * 450))
+    assert float(stage_hops_time_s(45e9, 2, 4, REAL)) == pytest.approx(5e-6 + 45 / (0.9 * 450))
 
 
 def test_fit_recovers_links_it_was_given() -> None:

@@ -11,7 +11,7 @@ from helpers import question, world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pdplan import step
+from pdplan import step_kernels
 from pdplan.compose import World, evaluate_plan
 from pdplan.evaluate import meets
 from pdplan.question import Question, Recommendation
@@ -129,7 +129,7 @@ ASKED = {"isl": 4096, "osl": 1024, "rate": None, "ttft": 2.0, "tpot": 0.04}
 def _steps_evaluated(monkeypatch: pytest.MonkeyPatch, q: Question, w: World) -> tuple[int, Recommendation]:
     """Calls of the laws of a step that an answer takes: what the time of a search is made of."""
     calls = 0
-    plain = step._op_term
+    plain = step_kernels.kernel_time
 
     def counted(*args: object, **options: object) -> object:
         nonlocal calls
@@ -137,7 +137,7 @@ def _steps_evaluated(monkeypatch: pytest.MonkeyPatch, q: Question, w: World) -> 
         return plain(*args, **options)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(step, "_op_term", counted)
+        patched.setattr(step_kernels, "kernel_time", counted)
         found = recommend(q, w)
     return calls, found
 

@@ -267,7 +267,7 @@ def test_variants_share_what_they_have_in_common():
     q = question("llama-3.1-8b", ("h100",), isl=1000, osl=100, rate=5, choices=OPEN)
     found = [space for _, space in spaces(q, w)]
     assert len(found) == 16
-    pools = {id(s.decode["h100"].candidates.pool.setting) for s in found}
+    pools = {id(s.decode["h100"].candidates.pool) for s in found}
     assert len(pools) == 8  # of chunk sizes, decode workers know nothing
 
 

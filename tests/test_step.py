@@ -8,17 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pdplan import step_kernels
 from pdplan.architecture.counts import Matrix
 from pdplan.calibration import elementwise
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, build_setting
 from pdplan.efficiency import Case, as_built, case_constants
+from pdplan.laws.collectives import all_reduce_time_s
 from pdplan.laws.experts import busiest_rank_factor, last_rank_wait_s
+from pdplan.laws.kernel import kernel_time
 from pdplan.layout import Layout, decode_load, mixed_load, prefill_load
 from pdplan.ops import Message, Op
 from pdplan.ops.products import joint_gemm
 from pdplan.plan import Serving
 from pdplan.step import Setting, StepTime, step_time
+from pdplan.step_kernels import law_of
 
 CATALOG = Catalog()
 BUILD = "sglang-fp8-blackwell"
@@ -260,7 +264,7 @@ def test_matrices_of_two_inputs_are_no_one_product() -> None:
     q = Matrix(name="q", rows=8, columns=8, part="attention", split="columns", joined="qkv")
     other = replace(q, name="kv", rows=16)
     with pytest.raises(ValueError, match="one input"):
-        joint_gemm((q, other), 1, setting("llama-3.1-8b", "bf16").formats, Layout(tp=np.ones(1)), np.ones(1))
+        joint_gemm((q, other), 1, setting("llama-3.1-8b", "bf16").formats, Layout(tp=np.ones(1)))
 
 
 def test_an_engine_apart_starts_all_kernels_of_a_layer_as_others_do() -> None:
@@ -317,3 +321,32 @@ def test_an_engine_s_mla_of_prompts_may_be_slower_than_its_law() -> None:
             mla = isinstance(one.source, Op) and one.source.family == "prefill_mla"
             own = (one.total_s - one.overhead_s) * (factor if mla else 1.0)
             assert other.total_s - one.overhead_s == pytest.approx(own)
+
+
+@pytest.mark.parametrize("model", ["llama-3.1-70b", "deepseek-r1", "deepseek-v3.2", "qwen3-next-80b-a3b"])
+@pytest.mark.parametrize("room", [1 << 12, 1])
+def test_kernels_timed_together_take_what_each_takes_alone(
+    monkeypatch: pytest.MonkeyPatch, model: str, room: int
+) -> None:
+    """Many layouts under loads of three shapes: every term is its law of its own op or message."""
+    monkeypatch.setattr(step_kernels, "ROOM", room)
+    of = setting(model)
+    layout = Layout(tp=[1, 2, 8, 16], dp=[8, 1, 2, 1], ep=[8, 2, 1, 16])
+    for axes in ((4,), (3, 4), ()):
+        running = np.linspace(0.5, 200.0, int(np.prod(axes))).reshape(axes)
+        load = mixed_load(decode_load(running, 1024.0, 3000.0), prefill_load(1.5, 700.0, 200.0))
+        step = step_time(of, layout, load)
+        for term in step.terms:
+            if isinstance(term.source, Op):
+                law, rates = law_of(of, term.source)
+                op, engine = term.source, of.constants.engine
+                own = engine.kernel_time_factor * (kernel_time(op, rates, law).total_s - law.overhead_s)
+                alone = op.layers * (own + law.overhead_s * engine.kernel_overhead_share * op.starts)
+                assert np.allclose(term.total_s, alone, rtol=1e-12, atol=0)
+            elif isinstance(term.source, Message) and term.source.exchange == "all_reduce":
+                message, links = term.source, of.constants.links
+                each = all_reduce_time_s(message.message_bytes, message.ranks, links)
+                each = each + np.where(message.ranks > 1, of.constants.engine.collective_wait_s, 0.0)
+                happens = True if message.mask is None else message.mask
+                assert np.allclose(term.total_s, message.layers * each * happens, rtol=1e-12, atol=0)
+        assert np.allclose(step.total_s, sum(t.total_s for t in step.terms), rtol=1e-12, atol=0)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import pytest
-from annotated_types import Ge, Gt, MinLen
 
+from pdplan.bounds import Ge, Gt, MinLen
 from pdplan.errors import CatalogError, InputError
 from pdplan.files import parse_yaml
 from pdplan.validation import validate

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
-from annotated_types import Le
-
 from pdplan.architecture.counts import Count, Extent, Part
 from pdplan.architecture.feed_forward import Dense, Experts
 from pdplan.architecture.mixers import Mixer
+from pdplan.bounds import Le
 
 _STRICT = {"extra": "forbid"}
 

@@ -124,7 +124,7 @@ def fit(tables: Tables) -> list[Block]:
 
 
 def layer_counts(rows: Columns, weight_bytes: NDArray[Any]) -> tuple[Counts, Counts]:
-    """The two grouped products of one rank, as `ops._expert_ops` counts them."""
+    """The two grouped products of one rank, as `ops.experts` counts them."""
     tokens, hidden, inter, per_token, experts, tp, ep = (
         rows[c] for c in ("num_tokens", *_SHAPE, "moe_tp_size", "moe_ep_size")
     )

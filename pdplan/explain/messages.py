@@ -10,7 +10,8 @@ from pdplan.explain.sources import ENGINE_FORMAT
 from pdplan.explain.writer import Writer, used_in
 from pdplan.laws.experts import REFERENCE_RANKS, last_rank_wait_s
 from pdplan.ops import Message
-from pdplan.step import BINDING_TERMS, Term, exchange_s
+from pdplan.step import BINDING_TERMS, Term
+from pdplan.step_messages import takes_bulk_kernels
 
 _UNITS = {
     "m": "tokens",
@@ -249,7 +250,7 @@ def _expert_exchange(writer: Writer, message: Message, group: str, size: Quantit
     links, sources = writer.sources.setting.constants.links, writer.sources
     inside, domains = _spread(writer, message, group)
     tp = sources.plan(number(message.inputs["tp"]), "ranks")
-    bulk = bool(number(exchange_s(message, links)[1]))
+    bulk = bool(number(takes_bulk_kernels(message, links)))
     alone = message.deduplicate and not bulk
     tokens = {k: writer.known[k] for k in (("b_d", "q") if alone else ("m",))}
     own = writer.line(

@@ -14,7 +14,8 @@ from pdplan.explain.pipeline import StepLines, write_stages
 from pdplan.explain.sources import Sources, described
 from pdplan.explain.writer import Known, Writer
 from pdplan.ops import Message, Op
-from pdplan.step import BINDING_TERMS, Overlapped, StepTime, Term, exchange_s, overlap_part
+from pdplan.step import BINDING_TERMS, Overlapped, StepTime, Term, overlap_part
+from pdplan.step_messages import takes_bulk_kernels
 
 
 def write_step(
@@ -198,7 +199,7 @@ def _row(sources: Sources, term: Term, name: str) -> TermRow:
     elif isinstance(source, Message):
         layers, moved = source.layers, number(source.message_bytes)
         if source.tokens is not None:
-            bulk = bool(number(exchange_s(source, sources.setting.constants.links)[1]))
+            bulk = bool(number(takes_bulk_kernels(source, sources.setting.constants.links)))
             copies = source.tokens if bulk or source.decode_tokens is None else source.decode_tokens
             moved *= number(copies) * (1 if bulk else source.per_token)
         constants = described(sources.setting.constants.origin("links", ""))

@@ -7,6 +7,7 @@ scale-out network, so a group of n ranks spans ceil(n / domain) domains.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -76,6 +77,80 @@ class Links:
         return self.scale_out_bytes_per_s * self.scale_out_efficiency
 
 
+class Line(NamedTuple):
+    """Seconds of a message by its size, t = α + β·S, where α and β depend on ranks and links alone."""
+
+    alpha_s: Array
+    beta_s_per_byte: Array
+
+    def at(self, message_bytes: ArrayLike) -> Array:
+        return np.asarray(self.alpha_s + self.beta_s_per_byte * np.asarray(message_bytes, dtype=float))
+
+
+class Ring(NamedTuple):
+    """Seconds of a ring, t = α + min(2x, α_b + x), x = β·S: at half bandwidth, or later at full bandwidth."""
+
+    alpha_s: Array
+    beta_s_per_byte: Array
+    bulk_s: float
+
+    def at(self, message_bytes: ArrayLike) -> Array:
+        streamed = self.beta_s_per_byte * np.asarray(message_bytes, dtype=float)
+        return np.asarray(self.alpha_s + np.minimum(2.0 * streamed, self.bulk_s + streamed))
+
+
+class Collective(NamedTuple):
+    """The kernels that a collective may take among its ranks, of which the fastest counts."""
+
+    ring: Ring
+    direct: tuple[Line, ...] = ()
+    """Instead of the ring; infinite where there is no such kernel."""
+    across: Line | None = None
+    """Between domains, besides."""
+
+    def at(self, message_bytes: ArrayLike) -> Array:
+        """Seconds of a message; arguments and ranks broadcast."""
+        size = np.asarray(message_bytes, dtype=float)
+        fastest = self.ring.at(size)
+        for line in self.direct:
+            fastest = np.minimum(fastest, line.at(size))
+        return np.asarray(fastest if self.across is None else fastest + self.across.at(size))
+
+
+def all_reduce(ranks: ArrayLike, links: Links) -> Collective:
+    """`all_reduce_time_s` for certain ranks and links, and messages of any size."""
+    inside, domains = _spread(ranks, links.domain_size)
+    several, together = inside > 1, domains <= 1
+    crowd = _crowding(inside, links)
+    shares = 2 * (inside - 1) / inside
+
+    def direct(alpha_s: ArrayLike, beta: Array, possible: Array = together) -> Line:
+        """One rank costs nothing; the kernel does not reach across domains."""
+        alpha = np.where(several, np.where(possible, alpha_s, np.inf), 0.0)
+        return Line(alpha, np.where(several, beta, 0.0))
+
+    lines = [
+        direct(links.scale_up_latency_s, (inside - 1) * crowd / links.direct),
+        direct(2 * links.scale_up_latency_s, shares * crowd / links.direct),
+    ]
+    if links.switch_reduces:
+        in_switch = (1 + 1 / inside) / links.switch
+        lines.append(direct(links.switch_latency_s, in_switch, together & (inside > 2)))
+    return Collective(
+        ring=Ring(
+            links.ring_latency_s + 2 * (inside - 1) * links.hop_latency_s,
+            (links.local_share + shares) * crowd / links.up,
+            links.ring_bulk_latency_s,
+        ),
+        direct=tuple(lines),
+        across=None
+        if np.all(together)
+        else Line(
+            2 * (domains - 1) * links.scale_out_latency_s, 2 * (domains - 1) / domains / inside / links.out
+        ),
+    )
+
+
 def all_reduce_time_s(message_bytes: ArrayLike, ranks: ArrayLike, links: Links) -> Array:
     """All-reduce of `message_bytes` held by each of `ranks` ranks [s].
 
@@ -97,27 +172,24 @@ def all_reduce_time_s(message_bytes: ArrayLike, ranks: ArrayLike, links: Links) 
     >>> float(all_reduce_time_s(8e9, 1, links))
     0.0
     """
-    size = np.asarray(message_bytes, dtype=float)
+    return all_reduce(ranks, links).at(message_bytes)
+
+
+def all_gather(ranks: ArrayLike, links: Links) -> Collective:
+    """`all_gather_time_s` for certain ranks and links, and messages of any size."""
     inside, domains = _spread(ranks, links.domain_size)
-    once = _crowded(size, inside, links)
-    shares = 2 * (inside - 1) / inside
-    one_shot = links.scale_up_latency_s + (inside - 1) * once / links.direct
-    two_shot = 2 * links.scale_up_latency_s + shares * once / links.direct
-    ring = (
-        links.ring_latency_s
-        + 2 * (inside - 1) * links.hop_latency_s
-        + _streamed((links.local_share + shares) * once / links.up, links)
+    several = inside > 1
+    beta = (links.local_share / 2 + (inside - 1) / inside) * _crowding(inside, links) / links.up
+    return Collective(
+        ring=Ring(
+            np.where(several, links.ring_latency_s + (inside - 1) * links.hop_latency_s, 0.0),
+            np.where(several, beta, 0.0),
+            links.ring_bulk_latency_s,
+        ),
+        across=None
+        if np.all(domains <= 1)
+        else Line((domains - 1) * links.scale_out_latency_s, (domains - 1) / domains / inside / links.out),
     )
-    across = (
-        2 * (domains - 1) * links.scale_out_latency_s
-        + 2 * (domains - 1) / domains * size / inside / links.out
-    )
-    fastest = np.minimum(np.minimum(one_shot, two_shot), ring)
-    if links.switch_reduces:
-        in_switch = links.switch_latency_s + (1 + 1 / inside) * size / links.switch
-        fastest = np.where(inside > 2, np.minimum(fastest, in_switch), fastest)
-    local = np.where(domains > 1, ring, fastest)
-    return np.where(inside > 1, local, 0.0) + np.where(domains > 1, across, 0.0)
 
 
 def all_gather_time_s(gathered_bytes: ArrayLike, ranks: ArrayLike, links: Links) -> Array:
@@ -130,30 +202,20 @@ def all_gather_time_s(gathered_bytes: ArrayLike, ranks: ArrayLike, links: Links)
     >>> float(all_gather_time_s(8e9, 8, links))
     0.07
     """
-    size = np.asarray(gathered_bytes, dtype=float)
-    inside, domains = _spread(ranks, links.domain_size)
-    local = (
-        links.ring_latency_s
-        + (inside - 1) * links.hop_latency_s
-        + _streamed(
-            (links.local_share / 2 + (inside - 1) / inside) * _crowded(size, inside, links) / links.up, links
-        )
-    )
-    across = (domains - 1) * (links.scale_out_latency_s + size / domains / inside / links.out)
-    return np.where(inside > 1, local, 0.0) + np.where(domains > 1, across, 0.0)
+    return all_gather(ranks, links).at(gathered_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Routed:
     """Tokens on their way to the ranks of their experts, or back. All arrays broadcast."""
 
-    tokens: ArrayLike
-    """That one rank sends."""
     per_token: ArrayLike
     """Experts of a token."""
-    bytes_per_token: ArrayLike
-    """Of one copy."""
     ranks: ArrayLike
+    tokens: ArrayLike = 1.0
+    """That one rank sends."""
+    bytes_per_token: ArrayLike = 1.0
+    """Of one copy."""
     group_limit: int | None = None
     """Domains that a token's experts lie in at most."""
     ranks_per_domain: ArrayLike | None = None
@@ -181,6 +243,12 @@ def expert_exchange_time_s(routed: Routed, links: Links, deduplicate: bool = Tru
     >>> round(float(expert_exchange_time_s(sent, h800, deduplicate=False)) * 1e6)  # DeepEP: 77 us
     77
     """
+    sent = np.asarray(routed.tokens, dtype=float) * np.asarray(routed.bytes_per_token, dtype=float)
+    return expert_exchange(routed, links, deduplicate).at(sent * routed.busiest)
+
+
+def expert_exchange(routed: Routed, links: Links, deduplicate: bool = True) -> Line:
+    """`expert_exchange_time_s` by f·T·b, the bytes of the busiest rank's tokens [B], each counted once."""
     r, k = np.asarray(routed.ranks, dtype=float), np.asarray(routed.per_token, dtype=float)
     own = routed.ranks_per_domain
     inside, domains = _spread(r, links.domain_size if own is None else own)
@@ -194,12 +262,9 @@ def expert_exchange_time_s(routed: Routed, links: Links, deduplicate: bool = Tru
         copies_out = k * remote
         copies_up = k * (1.0 - 1.0 / inside) / domains
         efficiency, start = links.expert_efficiency, links.expert_latency_s
-    sent = np.asarray(routed.tokens, dtype=float) * np.asarray(routed.bytes_per_token, dtype=float)
-    sent = sent * routed.busiest
-    up = copies_up * sent / (links.scale_up_bytes_per_s * efficiency)
-    out = copies_out * sent / links.out
+    slower = np.maximum(copies_up / (links.scale_up_bytes_per_s * efficiency), copies_out / links.out)
     latency = start + np.where(domains > 1, links.scale_out_latency_s, 0.0)
-    return np.where(r > 1, latency + np.maximum(up, out), 0.0)
+    return Line(np.where(r > 1, latency, 0.0), np.where(r > 1, slower, 0.0))
 
 
 def _spread(ranks: ArrayLike, domain_size: ArrayLike) -> tuple[Array, Array]:
@@ -208,14 +273,9 @@ def _spread(ranks: ArrayLike, domain_size: ArrayLike) -> tuple[Array, Array]:
     return np.minimum(r, domain_size), np.ceil(r / domain_size)
 
 
-def _crowded(size: Array, inside: Array, links: Links) -> Array:
-    """Bytes as they weigh on links that more than two ranks share."""
-    return size * (1.0 + links.contention * np.maximum(inside - 2.0, 0.0))
-
-
-def _streamed(seconds: Array, links: Links) -> Array:
-    """Link time of a ring: at half bandwidth, or later at full bandwidth."""
-    return np.minimum(2.0 * seconds, links.ring_bulk_latency_s + seconds)
+def _crowding(inside: Array, links: Links) -> Array:
+    """How much more a byte weighs on links that more than two ranks share."""
+    return 1.0 + links.contention * np.maximum(inside - 2.0, 0.0)
 
 
 def _distinct(places: Array, per_token: Array) -> Array:
@@ -223,36 +283,26 @@ def _distinct(places: Array, per_token: Array) -> Array:
     return places * (1.0 - (1.0 - 1.0 / places) ** per_token)
 
 
-def point_to_point_time_s(message_bytes: ArrayLike, crosses_domain: ArrayLike, links: Links) -> Array:
-    """One message between neighbouring pipeline stages [s]: latency + bytes / link (NCCL send and receive).
-
-    >>> links = Links(scale_up_bytes_per_s=100e9, scale_out_bytes_per_s=10e9, domain_size=8)
-    >>> float(point_to_point_time_s(1e9, False, links)), float(point_to_point_time_s(1e9, True, links))
-    (0.01, 0.1)
-    """
-    size = np.asarray(message_bytes, dtype=float)
-    return np.where(
-        crosses_domain,
-        links.scale_out_latency_s + size / links.out,
-        links.ring_latency_s + size / links.up,
-    )
-
-
 def stage_hops_time_s(
     message_bytes: ArrayLike, stages: ArrayLike, gpus_per_stage: ArrayLike, links: Links
 ) -> Array:
     """A message through all stages of a pipeline [s]; stages fill a domain before they cross to the next.
 
-    t = (pp − 1 − x)·t_up + x·t_out, with x = ceil(pp / max(floor(domain / stage), 1)) − 1 hops that
+    t = (pp − 1 − x)·(α_r + S/bw) + x·(α_o + S/bw_o), sends and receives between neighbours, of which
+    x = ceil(pp / max(floor(domain / stage), 1)) − 1
     leave a domain: a worker that straddles nodes pays for the slower link.
 
     >>> links = Links(scale_up_bytes_per_s=100e9, scale_out_bytes_per_s=10e9, domain_size=8)
     >>> [round(float(stage_hops_time_s(1e9, pp, 4, links)), 6) for pp in (1, 2, 4)]
     [0.0, 0.01, 0.12]
     """
+    return stage_hops(stages, gpus_per_stage, links).at(message_bytes)
+
+
+def stage_hops(stages: ArrayLike, gpus_per_stage: ArrayLike, links: Links) -> Line:
+    """`stage_hops_time_s` by the size of the message."""
     pp = np.asarray(stages, dtype=float)
     held = np.maximum(np.floor(links.domain_size / np.asarray(gpus_per_stage, dtype=float)), 1.0)
     out = np.ceil(pp / held) - 1.0
-    return (pp - 1.0 - out) * point_to_point_time_s(
-        message_bytes, False, links
-    ) + out * point_to_point_time_s(message_bytes, True, links)
+    up = pp - 1.0 - out
+    return Line(up * links.ring_latency_s + out * links.scale_out_latency_s, up / links.up + out / links.out)

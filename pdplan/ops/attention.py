@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -11,51 +12,72 @@ from pdplan.architecture.counts import AttentionCore, Matrix, RecurrentState
 from pdplan.architecture.mixers import Latent, Mixer
 from pdplan.formats import Formats
 from pdplan.laws.attention import attention_flop, cache_read_bytes, causal_pairs, mean_clipped_context
+from pdplan.laws.kernel import Counts
 from pdplan.laws.roofline import Array
-from pdplan.layout import Layout, Load
-from pdplan.ops.kinds import ACTIVATION_BYTES, SCORE_BYTES, Family, Op
-from pdplan.ops.products import gemm, joint_gemm, products
+from pdplan.layout import Layout, Load, Phases
+from pdplan.ops.kinds import ACTIVATION_BYTES, SCORE_BYTES, Family, Kernel, Op, Product, Work
+from pdplan.ops.products import gemm, joint_gemm, products, step_rows
 
 
-def mixer_ops(
-    mixer: Mixer, layers: float, hidden: int, formats: Formats, layout: Layout, load: Load
-) -> Iterator[Op]:
+def mixer_kernels(
+    mixer: Mixer, layers: float, hidden: int, formats: Formats, layout: Layout, phases: Phases
+) -> Iterator[Product | Kernel]:
     for together in products(mixer.matrices(hidden)):
         if isinstance(mixer, Latent) and together[0].name == "kv up":
-            yield from _latent_up_ops(mixer, together[0], layers, formats, layout, load)
+            yield from _latent_up(mixer, together[0], layers, formats, layout, phases)
         else:
-            yield joint_gemm(together, layers, formats, layout, load.rows)
+            yield joint_gemm(together, layers, formats, layout)
     for core in mixer.cores():
-        if load.has_prefill:
-            yield _prefill_core(core, layers, formats, layout, load)
-        if load.has_decode:
-            yield _decode_core(core, layers, formats, layout, load)
+        for phase, wanted, op in (
+            ("prefill", phases.prefill, _prefill_core),
+            ("decode", phases.decode, _decode_core),
+        ):
+            if wanted:
+                family = _family_of(phase, core)  # type: ignore[arg-type]
+                yield Kernel(
+                    family=family, layers=layers, op=partial(op, family, core, layers, formats, layout)
+                )
         if core.indexer is not None:
-            yield _indexer_op(core, layers, formats, layout, load)
+            yield Kernel(
+                family="indexer", layers=layers, op=partial(_indexer_op, core, layers, formats, layout)
+            )
     state = mixer.state()
     if state is not None:
-        if load.has_prefill:
-            yield _prefill_recurrence(state, layers, layout, load)
-        if load.has_decode:
-            yield _decode_recurrence(state, layers, layout, load)
+        if phases.prefill:
+            op = partial(_prefill_recurrence, state, layers, layout)
+            yield Kernel(family="prefill_recurrence", layers=layers, op=op)
+        if phases.decode:
+            op = partial(_decode_recurrence, state, layers, layout)
+            yield Kernel(family="decode_recurrence", layers=layers, op=op)
 
 
-def _latent_up_ops(
-    mixer: Latent, matrix: Matrix, layers: float, formats: Formats, layout: Layout, load: Load
-) -> Iterator[Op]:
+def _expanded_rows(load: Load) -> Work:
+    """Latents of prompts, and those of their cached prefix again."""
+    prompts = np.asarray(load.prefill_sequences, dtype=float)
+    rows = prompts * (np.asarray(load.prefill_tokens) + load.prefill_past)
+    return Work(rows=rows, inputs={"m": rows})
+
+
+def _decoded_rows(load: Load) -> Work:
+    """Queries of running sequences."""
+    rows = np.asarray(load.decode_sequences, dtype=float) * load.queries
+    return Work(rows=rows, inputs={"m": rows})
+
+
+def _latent_up(
+    mixer: Latent, matrix: Matrix, layers: float, formats: Formats, layout: Layout, phases: Phases
+) -> Iterator[Product]:
     """Up-projection of the latent: of the keys and values of prompts, of the queries and outputs else.
 
     The expanded form multiplies the latents of a prompt, and those of its cached prefix again; the absorbed
     form, of decodes and of sparse attention, multiplies queries before the core and its outputs after it,
     head by head: two products, of weights that engines widen to 16 bit for it.
     """
-    absorbed = load.rows
-    if load.has_prefill and mixer.indexer is None:
-        prompts = np.asarray(load.prefill_sequences, dtype=float)
-        expanded = prompts * (np.asarray(load.prefill_tokens) + load.prefill_past)
-        absorbed = np.asarray(load.decode_sequences, dtype=float) * load.queries
-        yield gemm(matrix, layers, formats, layout, expanded)
-        if not load.has_decode:
+    absorbed = step_rows
+    if phases.prefill and mixer.indexer is None:
+        absorbed = _decoded_rows
+        yield gemm(matrix, layers, formats, layout, _expanded_rows)
+        if not phases.decode:
             return
     heads = mixer.heads / np.minimum(layout.tp, mixer.heads)
     for name, width, depth in (
@@ -63,24 +85,21 @@ def _latent_up_ops(
         ("output up", mixer.v_head_dim, mixer.kv_lora_rank),
     ):
         each = heads * mixer.kv_lora_rank * float(width)
-        yield Op(
+        yield Product(
             name=f"{name} projection (absorbed)",
             family="gemm",
             dtype="bf16",
             layers=layers,
-            flop=2.0 * absorbed * each,
-            stored_bytes=np.asarray(each * ACTIVATION_BYTES),
-            activation_bytes=absorbed * heads * (mixer.kv_lora_rank + width) * ACTIVATION_BYTES,
-            rows=absorbed,
-            depth=np.asarray(float(depth)),
-            input_bytes=absorbed * heads * depth * ACTIVATION_BYTES,
-            inputs={
-                "m": absorbed,
-                "h": heads,
-                "c": mixer.kv_lora_rank,
-                "d": width,
-                "a": ACTIVATION_BYTES,
-            },
+            work=absorbed,
+            each=Counts(
+                flop=2.0 * each,
+                stored_bytes=each * ACTIVATION_BYTES,
+                activation_bytes=heads * (mixer.kv_lora_rank + width) * ACTIVATION_BYTES,
+                rows=1.0,
+                depth=float(depth),
+                input_bytes=heads * depth * ACTIVATION_BYTES,
+            ),
+            inputs={"h": heads, "c": mixer.kv_lora_rank, "d": width, "a": ACTIVATION_BYTES},
             counted={
                 "flop": "2*m*h*c*d",
                 "stored_bytes": "h*c*d*a",
@@ -97,13 +116,15 @@ def _reach(core: AttentionCore) -> float | None:
     return float(min(limits)) if limits else None
 
 
-def _kernel_of(phase: Literal["prefill", "decode"], core: AttentionCore) -> Family:
+def _family_of(phase: Literal["prefill", "decode"], core: AttentionCore) -> Family:
     """Which kernels serve a core: sparse gathers, one latent for all heads, or keys and values per head."""
     kind = "sparse" if core.top_k is not None else "mla" if core.latent else "attention"
     return f"{phase}_{kind}"  # type: ignore[return-value]
 
 
-def _prefill_core(core: AttentionCore, layers: float, formats: Formats, layout: Layout, load: Load) -> Op:
+def _prefill_core(
+    family: Family, core: AttentionCore, layers: float, formats: Formats, layout: Layout, load: Load
+) -> Op:
     sequences, new, past = (
         np.asarray(x, dtype=float) for x in (load.prefill_sequences, load.prefill_tokens, load.prefill_past)
     )
@@ -115,7 +136,7 @@ def _prefill_core(core: AttentionCore, layers: float, formats: Formats, layout: 
     kept = core.cached_elements / core.compression / np.minimum(layout.tp, core.cache_shards)
     return Op(
         name="attention core (prefill)",
-        family=_kernel_of("prefill", core),
+        family=family,
         dtype=formats.attention_arithmetic(),
         layers=layers,
         flop=attention_flop(pairs, heads, core.qk_dim, core.v_dim),
@@ -148,7 +169,9 @@ def _prefill_core(core: AttentionCore, layers: float, formats: Formats, layout: 
     )
 
 
-def _decode_core(core: AttentionCore, layers: float, formats: Formats, layout: Layout, load: Load) -> Op:
+def _decode_core(
+    family: Family, core: AttentionCore, layers: float, formats: Formats, layout: Layout, load: Load
+) -> Op:
     sequences = np.asarray(load.decode_sequences, dtype=float)
     c = core.compression
     entries = mean_clipped_context(
@@ -161,7 +184,7 @@ def _decode_core(core: AttentionCore, layers: float, formats: Formats, layout: L
     sharing = heads if core.cache_shards == 1 else core.heads / core.cache_shards
     return Op(
         name="attention core (decode)",
-        family=_kernel_of("decode", core),
+        family=family,
         dtype=formats.attention_arithmetic(),
         layers=layers,
         flop=attention_flop(pairs, heads, core.decode_qk_dim, core.decode_v_dim),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
+
+from pdplan.laws.kernel import Counts
 from pdplan.laws.roofline import Array
+from pdplan.layout import Load
 
 Family = Literal[
     "gemm",
@@ -96,6 +101,132 @@ class Message:
     """The arithmetic over `inputs` that gave `message_bytes`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a step gives products to do: arrays over layouts and loads."""
+
+    rows: Array
+    groups: Array | None = None
+    """Matrices touched, of a grouped product."""
+    passed: Array | None = None
+    """Rows of the input that are quantised; None: as many as are multiplied."""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    """The numbers that these were made of, by symbol."""
+
+    def counts(self, each: Counts) -> Counts:
+        """What so much work takes, from what one row and one matrix take: flop = rows · flop of a row."""
+        passed = self.rows if self.passed is None else self.passed
+        return Counts(
+            flop=self.rows * each.flop,
+            stored_bytes=each.stored_bytes if self.groups is None else self.groups * each.stored_bytes,
+            activation_bytes=self.rows * each.activation_bytes,
+            rows=None if each.rows is None else self.rows,
+            groups=self.groups,
+            depth=each.depth,
+            input_bytes=None if each.input_bytes is None else passed * each.input_bytes,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """A kernel whose counts grow with the rows of its work: what one row takes, which the layout decides."""
+
+    name: str
+    family: Family
+    dtype: str
+    layers: float
+    work: Callable[[Load], Work]
+    """Of a step; products of one function have their work in common."""
+    each: Counts
+    """FLOP and bytes of one row, stored bytes of one matrix; `rows` is 1, or None where no tile is filled."""
+    starts: float = 1.0
+    """As an op's."""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    counted: Mapping[str, str] = field(default_factory=dict)
+
+    def op(self, load: Load) -> Op:
+        """The kernel of one step, with the numbers that its counts were made of."""
+        work = self.work(load)
+        counts = work.counts(self.each)
+        return Op(
+            name=self.name,
+            family=self.family,
+            dtype=self.dtype,
+            layers=self.layers,
+            **{name: getattr(counts, name) for name in _COUNTS},
+            starts=self.starts,
+            inputs={**work.inputs, **self.inputs},
+            counted=self.counted,
+        )
+
+
+_COUNTS = ("flop", "stored_bytes", "activation_bytes", "rows", "groups", "depth", "input_bytes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """A kernel whose counts each load makes anew: attention, recurrent states."""
+
+    family: Family
+    layers: float
+    op: Callable[[Load], Op]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sending:
+    """A collective whose messages grow with a step's tokens: what one of them takes, see `Message`."""
+
+    name: str
+    exchange: Exchange
+    layers: float
+    carried: Literal["rows", "tokens", "outputs"]
+    """What of the load it carries."""
+    bytes_each: Array | float
+    ranks: Array
+    symbol: str = "m"
+    """Of what it carries, in `counted`."""
+    shared: Array | float = 1.0
+    """Ranks that send a share each of what is carried to experts."""
+    per_token: int = 0
+    group_limit: int | None = None
+    deduplicate: bool = False
+    busiest: Callable[[Load], Array] | None = None
+    """What the busiest rank is sent over the mean, in a step with running answers."""
+    spread: Array | None = None
+    mask: Array | None = None
+    uneven: bool = False
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    counted: str = ""
+
+    @cached_property
+    def size_each(self) -> Array:
+        """Bytes that one rank sends for each of what is carried: α–β laws are linear in them."""
+        return np.asarray(self.bytes_each / self.shared)
+
+    def message(self, load: Load) -> Message:
+        """The collective of one step, with the numbers that its size was made of."""
+        carried = getattr(load, self.carried)
+        routed = self.exchange == "expert_exchange"
+        return Message(
+            name=self.name,
+            exchange=self.exchange,
+            layers=self.layers,
+            message_bytes=np.asarray(self.bytes_each if routed else carried * self.bytes_each),
+            ranks=self.ranks,
+            tokens=carried / self.shared if routed else None,
+            per_token=self.per_token,
+            group_limit=self.group_limit,
+            deduplicate=self.deduplicate,
+            decode_tokens=None if self.busiest is None else load.decoded / self.shared,
+            busiest=1.0 if self.busiest is None else self.busiest(load),
+            spread=self.spread,
+            mask=self.mask,
+            uneven=self.uneven,
+            inputs={self.symbol: carried, **self.inputs},
+            counted=self.counted,
+        )
+
+
 Block = tuple[Literal["mixer", "feed_forward", "layers", "last", "hop"], int]
 """What an op or message belongs to: one of the stack's mixers or feed-forward blocks by its place there, all
 layers alike, the last stage of a pipeline, or the way from a stage to the next."""
@@ -103,17 +234,19 @@ layers alike, the last stage of a pipeline, or the way from a stage to the next.
 
 @dataclass(frozen=True, kw_only=True)
 class Forward:
-    """Every op and message of one forward step, and the block that each belongs to."""
+    """Every kernel and collective of one forward step, and the block that each belongs to."""
 
-    ops: list[Op] = field(default_factory=list)
-    messages: list[Message] = field(default_factory=list)
-    op_blocks: list[Block] = field(default_factory=list)
-    message_blocks: list[Block] = field(default_factory=list)
+    kernels: list[Product | Kernel] = field(default_factory=list)
+    sendings: list[Sending] = field(default_factory=list)
+    kernel_blocks: list[Block] = field(default_factory=list)
+    sending_blocks: list[Block] = field(default_factory=list)
 
-    def add(self, block: Block, ops: Iterable[Op], messages: Iterable[Message] = ()) -> None:
+    def add(
+        self, block: Block, kernels: Iterable[Product | Kernel], sendings: Iterable[Sending] = ()
+    ) -> None:
         for found, blocks, more in (
-            (self.ops, self.op_blocks, ops),
-            (self.messages, self.message_blocks, messages),
+            (self.kernels, self.kernel_blocks, kernels),
+            (self.sendings, self.sending_blocks, sendings),
         ):
             found.extend(more)  # type: ignore[arg-type]
             blocks += [block] * (len(found) - len(blocks))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,35 @@ from pdplan.architecture.counts import Matrix
 from pdplan.architecture.feed_forward import Experts
 from pdplan.architecture.stack import Stack
 from pdplan.formats import Formats
+from pdplan.laws.kernel import Counts
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load
-from pdplan.ops.kinds import ACTIVATION_BYTES, SUM_BYTES, Message, Op
+from pdplan.ops.kinds import ACTIVATION_BYTES, SUM_BYTES, Product, Sending, Work
 
 KERNELS = 4.0
 """Between the products of a layer: those whose starts the law of `elementwise` holds."""
+
+
+def step_rows(load: Load) -> Work:
+    """Rows of most products: the step's tokens."""
+    return Work(rows=load.rows, inputs={"m": load.rows})
+
+
+def output_rows(load: Load) -> Work:
+    """Rows of the LM head."""
+    return Work(rows=load.outputs, inputs={"m": load.outputs})
+
+
+def product_counts(k: Array | float, n: Array | float, weight_bytes: float) -> Counts:
+    """What one row takes of a product with a matrix of k · n, and what the matrix does."""
+    return Counts(
+        flop=2.0 * k * n,
+        stored_bytes=k * n * weight_bytes,
+        activation_bytes=(k + n) * ACTIVATION_BYTES,
+        rows=1.0,
+        depth=k,
+        input_bytes=k * ACTIVATION_BYTES,
+    )
 
 
 def shards(matrix: Matrix, layout: Layout) -> Array:
@@ -42,16 +65,14 @@ def products(matrices: Iterable[Matrix]) -> list[tuple[Matrix, ...]]:
     return [tuple(together) for together in found.values()]
 
 
-def joint_gemm(
-    together: Sequence[Matrix], layers: float, formats: Formats, layout: Layout, rows: Array
-) -> Op:
+def joint_gemm(together: Sequence[Matrix], layers: float, formats: Formats, layout: Layout) -> Product:
     """One product of an input with several matrices side by side: N = N_1/s_1 + N_2/s_2 + … on a rank.
 
     Each has its own share: a rank of 16 has a sixteenth of the query heads and one of 8 KV heads whole.
     """
     first, *others = together
     if not others:
-        return gemm(first, layers, formats, layout, rows)
+        return gemm(first, layers, formats, layout)
     if any((m.rows, m.part, m.split == "rows") != (first.rows, first.part, False) for m in together):
         raise ValueError(f"{first.joined}: joined matrices need one input, one format and whole rows")
     inputs: dict[str, Any] = {}
@@ -62,19 +83,14 @@ def joint_gemm(
         n = n + matrix.columns / inputs[sharing]
         sizes.append(f"{width}/{sharing}")
     columns = "+".join(sizes)
-    return Op(
+    return Product(
         name=f"{first.joined} projection",
         family="gemm",
         dtype=formats.arithmetic(first.part),
         layers=layers,
-        flop=2.0 * rows * k * n,
-        stored_bytes=np.asarray(k * n * formats.weight_bytes(first.part)),
-        activation_bytes=rows * (k + n) * ACTIVATION_BYTES,
-        rows=rows,
-        depth=k,
-        input_bytes=rows * k * ACTIVATION_BYTES,
-        inputs={"m": rows, "K": first.rows, **inputs}
-        | {"w": formats.weight_bytes(first.part), "a": ACTIVATION_BYTES},
+        work=step_rows,
+        each=product_counts(k, n, formats.weight_bytes(first.part)),
+        inputs={"K": first.rows, **inputs} | {"w": formats.weight_bytes(first.part), "a": ACTIVATION_BYTES},
         counted={
             "flop": f"2*m*K*({columns})",
             "stored_bytes": f"K*({columns})*w",
@@ -85,28 +101,29 @@ def joint_gemm(
     )
 
 
-def gemm(matrix: Matrix, layers: float, formats: Formats, layout: Layout, rows: Array) -> Op:
+def gemm(
+    matrix: Matrix,
+    layers: float,
+    formats: Formats,
+    layout: Layout,
+    work: Callable[[Load], Work] = step_rows,
+) -> Product:
     """One product y[m, n] = x[m, k] · W[k, n] of a rank, FLOP = 2 · m · k · n.
 
     bytes = k·n·w + traffic·m·(k + n)·a: weights once, inputs and outputs as far as they leave the chip
-    (`traffic` is the law's); w, a bytes per element. k or n is the rank's share.
+    (`traffic` is the law's); w, a bytes per element. k or n is the rank's share, m the rows of `work`.
     """
     sharing = shards(matrix, layout)
     k = matrix.rows / sharing if matrix.split == "rows" else float(matrix.rows)
     n = matrix.columns / sharing if matrix.split == "columns" else float(matrix.columns)
-    return Op(
+    return Product(
         name=f"{matrix.name} projection" if matrix.block == "attention" else f"{matrix.name} ({matrix.part})",
         family="gemm",
         dtype=formats.arithmetic(matrix.part),
         layers=layers,
-        flop=2.0 * rows * k * n,
-        stored_bytes=np.asarray(k * n * formats.weight_bytes(matrix.part)),
-        activation_bytes=rows * (k + n) * ACTIVATION_BYTES,
-        rows=rows,
-        depth=k,
-        input_bytes=rows * k * ACTIVATION_BYTES,
+        work=work,
+        each=product_counts(k, n, formats.weight_bytes(matrix.part)),
         inputs={
-            "m": rows,
             "K": matrix.rows,
             "N": matrix.columns,
             "s": sharing,
@@ -125,35 +142,35 @@ def gemm(matrix: Matrix, layers: float, formats: Formats, layout: Layout, rows: 
     )
 
 
-def all_reduce(
-    name: str, layers: float, tokens: Array, hidden: int, layout: Layout, mask: Array | None = None
-) -> Message:
-    return Message(
+def all_reduce(name: str, layers: float, hidden: int, layout: Layout, mask: Array | None = None) -> Sending:
+    return Sending(
         name=name,
         exchange="all_reduce",
         layers=layers,
-        message_bytes=tokens * hidden * ACTIVATION_BYTES,
+        carried="rows",
+        bytes_each=hidden * ACTIVATION_BYTES,
         ranks=layout.tp,
         mask=mask,
-        inputs={"m": tokens, "H": hidden, "a": ACTIVATION_BYTES},
+        inputs={"H": hidden, "a": ACTIVATION_BYTES},
         counted="m*H*a",
     )
 
 
-def norm_all_reduce(layers: float, tokens: Array, layout: Layout) -> Message:
+def norm_all_reduce(layers: float, layout: Layout) -> Sending:
     """A norm over all heads of q and of k needs the sums of squares of the other ranks' heads."""
-    return Message(
+    return Sending(
         name="QK-norm all-reduce",
         exchange="all_reduce",
         layers=layers,
-        message_bytes=tokens * 2.0 * SUM_BYTES,
+        carried="rows",
+        bytes_each=2.0 * SUM_BYTES,
         ranks=layout.tp,
-        inputs={"m": tokens, "w": SUM_BYTES},
+        inputs={"w": SUM_BYTES},
         counted="m*2*w",
     )
 
 
-def elementwise(stack: Stack, layout: Layout, tokens: Array) -> Op:
+def elementwise(stack: Stack, layout: Layout) -> Product:
     """Norms, residuals, rotary and activation functions: passes over the activations.
 
     Per layer: two fused residual norms (2 reads and 2 writes of the hidden state
@@ -183,17 +200,15 @@ def elementwise(stack: Stack, layout: Layout, tokens: Array) -> Op:
         if isinstance(block, Experts) and block.shared_intermediate_size and not block.latent_size
     )
     passes = 8.0 * stack.hidden_size + 3.0 * widths / stack.layers / layout.tp + 2.0 * heads / stack.layers
-    return Op(
+    return Product(
         name="norms, residuals, activations",
         family="elementwise",
         dtype="bf16",
         layers=stack.layers,
-        flop=np.zeros(()),
-        stored_bytes=np.zeros(()),
-        activation_bytes=tokens * passes * ACTIVATION_BYTES,
+        work=step_rows,
+        each=Counts(flop=0.0, stored_bytes=0.0, activation_bytes=passes * ACTIVATION_BYTES),
         starts=1.0 + joined / stack.layers / KERNELS,
         inputs={
-            "m": tokens,
             "H": stack.hidden_size,
             "V": widths,
             "U": heads,
@@ -210,34 +225,37 @@ def _shared(elements: float, most: int, layout: Layout) -> Array:
     return np.asarray(elements / np.minimum(layout.tp, most))
 
 
-def head_ops(stack: Stack, formats: Formats, layout: Layout, load: Load) -> list[Op]:
-    head = Matrix(
+def head(stack: Stack, formats: Formats, layout: Layout) -> Product:
+    matrix = Matrix(
         name="LM head", rows=stack.hidden_size, columns=stack.vocab_size, part="head", split="columns"
     )
-    return [gemm(head, 1, formats, layout, load.outputs)]
+    return gemm(matrix, 1, formats, layout, output_rows)
 
 
-def logits_message(stack: Stack, layout: Layout, load: Load) -> Message:
-    return Message(
+def logits_gather(stack: Stack, layout: Layout) -> Sending:
+    return Sending(
         name="logits all-gather",
         exchange="all_gather",
         layers=1,
-        message_bytes=load.outputs * stack.vocab_size * ACTIVATION_BYTES,
+        carried="outputs",
+        symbol="o",
+        bytes_each=stack.vocab_size * ACTIVATION_BYTES,
         ranks=layout.tp,
-        inputs={"o": load.outputs, "V": stack.vocab_size, "a": ACTIVATION_BYTES},
+        inputs={"V": stack.vocab_size, "a": ACTIVATION_BYTES},
         counted="o*V*a",
     )
 
 
-def hops_message(stack: Stack, layout: Layout, load: Load) -> Message:
+def stage_hops(stack: Stack, layout: Layout) -> Sending:
     """The hidden state on its way through all stages of a pipeline."""
-    return Message(
+    return Sending(
         name="pipeline hops",
         exchange="stage_hop",
         layers=1,
-        message_bytes=load.tokens * stack.hidden_size * ACTIVATION_BYTES / layout.tp,
+        carried="tokens",
+        bytes_each=stack.hidden_size * ACTIVATION_BYTES / layout.tp,
         ranks=layout.pp,
         spread=layout.tp * layout.dp,
-        inputs={"m": load.tokens, "H": stack.hidden_size, "a": ACTIVATION_BYTES, "tp": layout.tp},
+        inputs={"H": stack.hidden_size, "a": ACTIVATION_BYTES, "tp": layout.tp},
         counted="m*H*a/tp",
     )
