@@ -12,8 +12,8 @@ at ep > 1 is left to `fit_skew`. Left out are
     gives each token an expert of every group, the router allows four groups, so
     the tables show about half the experts (implied weight traffic is 0.6);
   * slices of fewer than 128 columns per rank, which no engine runs;
-  * ranks that see the tokens of more than 8 ranks, themselves included: over more, engines send a rank its own
-    tokens only, and sorting all of them takes longer there than the products;
+  * ranks that see the tokens of more than 8 ranks: over more, engines send a rank its own tokens
+    only, and sorting all of them takes longer there than the products;
   * of an engine's kernels for one configuration, all but the fastest (TensorRT-LLM
     is measured with two back ends, and picks);
   * kernels more than twice as slow as the fastest engine's for the same
@@ -161,8 +161,9 @@ def layer_counts(rows: Columns, weight_bytes: NDArray[Any]) -> tuple[Counts, Cou
 def touched_by_power_law(distribution: str, tokens: float, experts: int, per_token: int) -> float:
     """Experts that the collector's tokens meet: popularities x of density x^-alpha, rounded to whole tokens.
 
-    x lies in [1, 0.8·T], or in [0.01, 2] where there are fewer copies than experts; the collector draws it at
-    random, here its quantiles stand for the draw. Copies that rounding leaves go to the most popular, one each.
+    x lies in [1, 0.8·T], or in [0.01, 2] where there are fewer copies than experts; the collector draws it
+    at random, here its quantiles stand for the draw. Copies that rounding leaves go to the most popular,
+    one each.
     Other names than power laws: each token chooses by itself.
     Source: aiconfigurator, collector/helper.py (sample_power_law, power_law_logits_v3).
 
