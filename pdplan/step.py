@@ -97,6 +97,10 @@ class StepTime:
             total = total + seconds
         return total
 
+    def without_terms(self) -> StepTime:
+        """The same seconds, of no terms: those of all layouts of a search would fill its memory."""
+        return replace(self, totals_s=(self.total_s,), write=tuple, blocks=())
+
     def part_s(self, name: str) -> Array:
         """Sum over terms of their compute, memory, network or overhead part."""
         total: Array = np.zeros(())
