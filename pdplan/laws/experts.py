@@ -135,7 +135,7 @@ def busiest_rank_touched(ranks: ArrayLike, touched: ArrayLike, experts: ArrayLik
 
 
 REFERENCE_RANKS = 16.0
-"""The ranks that `exchange_imbalance` holds for: two nodes of eight."""
+"""The ranks that `rank_wait_s` holds for: two nodes of eight."""
 
 
 def last_rank_wait_s(wait_s: ArrayLike, ranks: ArrayLike) -> Array:
