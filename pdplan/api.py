@@ -203,8 +203,8 @@ def compare(
     if isinstance(files, str | PathLike):
         files = [files]
     if files:
-        return compare_files([str(f) for f in files], values, catalog or Catalog())
-    return compare_questions({}, values, catalog or Catalog())
+        return compare_files([str(f) for f in files], values, _entries(catalog))
+    return compare_questions({}, values, _entries(catalog))
 
 
 def fleet(
@@ -228,7 +228,7 @@ def fleet(
         if key not in known:
             raise InputError(f"unknown input '{key}' (known: {', '.join(sorted(known))})")
     flags = {key: Given(value, key) for key, value in inputs.items() if value is not None}
-    entries = catalog or Catalog()
+    entries = _entries(catalog)
     if isinstance(deployments, Mapping):
         asked = fleet_from(Document(path="fleet", data=_plain(deployments), text=""), entries, flags)
     else:
@@ -264,6 +264,14 @@ def _given(inputs: Mapping[str, Any], kind: Any) -> dict[str, Given]:
     return {key: Given(value, key) for key, value in inputs.items() if value is not None}
 
 
+def _entries(catalog: Catalog | None) -> Catalog:
+    if catalog is None:
+        return Catalog()
+    if not isinstance(catalog, Catalog):
+        raise InputError(f"catalog: {catalog!r} is no pdplan.Catalog; write pdplan.Catalog([folder])")
+    return catalog
+
+
 def _asked(
     question: Question | File | None,
     world: World | None,
@@ -277,7 +285,7 @@ def _asked(
             raise InputError(f"{what}: a Question needs its World beside it, and no other inputs")
         return question, world
     values = _merged(question, inputs, QuestionInputs)
-    asked = question_from(values, catalog or Catalog(), needs_load=what == "recommend")
+    asked = question_from(values, _entries(catalog), needs_load=what == "recommend")
     return asked.question, asked.world
 
 
@@ -290,7 +298,7 @@ def _deployment(
     inputs: Mapping[str, Any],
     catalog: Catalog | None,
 ) -> Deployment:
-    values, entries = _given(inputs, DeploymentInputs), catalog or Catalog()
+    values, entries = _given(inputs, DeploymentInputs), _entries(catalog)
     if isinstance(plan, Recommendation):
         raise InputError("plan: this is a recommendation; give its answer, found.best, or another plan")
     if isinstance(plan, Candidate):

@@ -160,3 +160,10 @@ def test_what_is_no_input_is_told_as_one(call, words):
 def test_one_input_may_stand_without_a_list():
     found = pdplan.recommend(**FEW)
     assert pdplan.break_even(found, inputs="rate").turns == pdplan.break_even(found, inputs=["rate"]).turns
+
+
+def test_a_folder_in_place_of_a_catalog_is_told_how_to_become_one() -> None:
+    with pytest.raises(
+        pdplan.InputError, match=r"'mine' is no pdplan.Catalog; write pdplan\.Catalog\(\[folder\]\)"
+    ):
+        pdplan.recommend(model="llama-3.1-8b", hardware="h100", rate=1, isl=100, osl=10, catalog="mine")  # type: ignore[arg-type]

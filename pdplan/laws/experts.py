@@ -78,7 +78,7 @@ def expert_slots(experts: ArrayLike, redundant: ArrayLike, ranks: ArrayLike) -> 
 
     S = ⌈(E + redundant)/r⌉ · r
 
-    What is left over beside one place for each expert holds copies of the busiest.
+    What is left over beside one place for each expert holds copies: of the busiest, where asked for.
 
     >>> [int(expert_slots(256, extra, ranks)) for extra, ranks in ((0, 32), (32, 32), (0, 72), (0, 320))]
     [256, 288, 288, 320]
