@@ -163,7 +163,6 @@ def test_one_input_may_stand_without_a_list():
 
 
 def test_a_folder_in_place_of_a_catalog_is_told_how_to_become_one() -> None:
-    with pytest.raises(
-        pdplan.InputError, match=r"'mine' is no pdplan.Catalog; write pdplan\.Catalog\(\[folder\]\)"
-    ):
-        pdplan.recommend(model="llama-3.1-8b", hardware="h100", rate=1, isl=100, osl=10, catalog="mine")  # type: ignore[arg-type]
+    asked = {"model": "llama-3.1-8b", "hardware": "h100", "rate": 1, "isl": 100, "osl": 10}
+    with pytest.raises(pdplan.InputError, match=r"'mine' is no pdplan\.Catalog; write pdplan\.Catalog"):
+        pdplan.recommend(**asked, catalog="mine")  # type: ignore[arg-type]
