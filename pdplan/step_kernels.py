@@ -1,23 +1,22 @@
-"""Kernels of a step: products with one law and one work are timed in one call, others one by one."""
+"""Kernels of a step: products of one law and one work are timed at once, attention cores one by one."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from pdplan.formats import peak_type
-from pdplan.laws.kernel import Counts, Rates, kernel_time
+from pdplan.laws.kernel import Counted, Counts, KernelTime, Rates, kernel_time
 from pdplan.laws.roofline import Array, Roofline
-from pdplan.layout import Load
+from pdplan.layout import Load, Phases
 from pdplan.ops import Kernel, Op, Product
 from pdplan.setting import Setting
-from pdplan.terms import Term, Timed
+from pdplan.terms import Place, Term
 
 PROMPT_MLA = "prefill_mla"
 """The family of MLA over prompts."""
@@ -25,7 +24,7 @@ ROOM = 1 << 12
 """Numbers of one count that are worked on at a time: 32 KB, as much as stays near a processor."""
 
 
-def law_of(setting: Setting, kernel: Product | Op) -> tuple[Roofline, Rates]:
+def law_of(setting: Setting, kernel: Product | Kernel | Op) -> tuple[Roofline, Rates]:
     """The law of a kernel's family and number type, and what the data sheet allows that type."""
     return setting.constants.roofline(kernel.family, kernel.dtype), Rates(
         peak_flop_per_s=setting.formats.peaks[peak_type(kernel.dtype)],
@@ -33,146 +32,149 @@ def law_of(setting: Setting, kernel: Product | Op) -> tuple[Roofline, Rates]:
     )
 
 
-def in_fp8_blocks(kernel: Product | Op) -> bool:
+def in_fp8_blocks(kernel: Product | Kernel | Op) -> bool:
     """Whether the operation is block-scaled FP8 products, of linear layers or of experts."""
     return kernel.family in ("gemm", "experts") and kernel.dtype == "fp8-block"
 
 
-def running_s(setting: Setting, kernel: Product | Op, prompts: bool, law_s: Array, flop: ArrayLike) -> Array:
-    """A kernel's seconds without its start: its law's, or what its FLOP take at the most that it reaches.
+class Pace(NamedTuple):
+    """What kernels of one law take in the steps of an engine."""
 
-    Engines may run block-scaled FP8 products of prompts by kernels made for few tokens.
-    """
-    limit = setting.constants.engine.prompt_fp8_flop_per_s
-    if prompts and in_fp8_blocks(kernel) and math.isfinite(limit):
-        return np.maximum(law_s, np.asarray(flop) / limit)
-    return law_s
+    law: Roofline
+    rates: Rates
+    slower: float
+    """Seconds of a kernel over those of its law, its start apart."""
+    start_s: float
+    most_flop_per_s: float
+    """Engines may run block-scaled FP8 products of prompts by kernels made for few tokens."""
+
+    def time(self, counts: Counted, factor: Array, start_s: Array) -> KernelTime:
+        """T = factor · t_running + start over all layers, t_running without any start; parts of one layer."""
+        each, compute, memory = kernel_time(counts, self.rates, self.law)
+        running = each - self.law.overhead_s
+        if math.isfinite(self.most_flop_per_s):
+            running = np.maximum(running, np.asarray(counts.flop) / self.most_flop_per_s)
+        return KernelTime(factor * running + start_s, compute, memory)
 
 
-def kernel_term(op: Op, seconds: Sequence[Array], start: Array) -> Term:
-    """The term of a kernel from its seconds over all layers: total, compute, memory; start included."""
-    total, compute, memory = seconds
-    return Term(
-        name=op.name,
-        total_s=total,
-        compute_s=compute,
-        memory_s=memory,
-        network_s=np.zeros(()),
-        overhead_s=np.asarray(start),
-        source=op,
+def pace_of(setting: Setting, kernel: Product | Kernel, phases: Phases) -> Pace:
+    """Of kernels of this one's law, in steps with these phases."""
+    law, rates = law_of(setting, kernel)
+    engine = setting.constants.engine
+    limited = phases.prefill and in_fp8_blocks(kernel)
+    return Pace(
+        law=law,
+        rates=rates,
+        slower=engine.kernel_time_factor * (engine.prompt_mla_factor if kernel.family == PROMPT_MLA else 1.0),
+        start_s=law.overhead_s * engine.kernel_overhead_share,
+        most_flop_per_s=engine.prompt_fp8_flop_per_s if limited else math.inf,
     )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class One:
-    """A kernel that is timed by itself."""
+class _Timed(NamedTuple):
+    """Seconds of some kernels along a leading axis, and what they were made with."""
 
-    setting: Setting
-    prompts: bool
-    place: int
+    total_s: Array
+    """Over all layers."""
+    compute_s: Array
+    """Of one layer, as the law says; so memory."""
+    memory_s: Array
+    factor: Array
+    start_s: Array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class KernelGroup(ABC):
+    """Kernels of one law, each with its place in the step."""
+
+    pace: Pace
+    places: tuple[Place, ...]
+
+    def totals_s(self, load: Load) -> list[Array]:
+        """Seconds of each in a step, over all layers."""
+        return [total for timed in self._timed(load) for total in timed.total_s]
+
+    def terms(self, load: Load) -> Iterator[Term]:
+        """The same with what they are made of."""
+        each = (one for timed in self._timed(load) for one in zip(*timed, strict=True))
+        for place, op, timed in zip(self.places, self._ops(load), each, strict=True):
+            total, compute, memory, factor, start = timed
+            yield Term(
+                name=op.name,
+                total_s=total,
+                compute_s=factor * compute,
+                memory_s=factor * memory,
+                overhead_s=start,
+                source=op,
+                place=place,
+            )
+
+    @abstractmethod
+    def _ops(self, load: Load) -> list[Op]: ...
+
+    @abstractmethod
+    def _timed(self, load: Load) -> Iterator[_Timed]: ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OneKernel(KernelGroup):
+    """A kernel that is timed by itself: each load makes its counts anew."""
+
     kernel: Kernel
 
-    def times(self, load: Load) -> Iterator[Timed]:
+    def _ops(self, load: Load) -> list[Op]:
+        return [self.kernel.op(load)]
+
+    def _timed(self, load: Load) -> Iterator[_Timed]:
         op = self.kernel.op(load)
-        law, rates = law_of(self.setting, op)
-        each, compute, memory = kernel_time(op, rates, law)
-        engine = self.setting.constants.engine
-        slower = op.layers * engine.kernel_time_factor
-        if op.family == PROMPT_MLA:
-            slower = slower * engine.prompt_mla_factor
-        start = op.layers * law.overhead_s * engine.kernel_overhead_share * op.starts
-        total = slower * running_s(self.setting, op, self.prompts, each - law.overhead_s, op.flop) + start
-        yield Timed(
-            (self.place,),
-            (total,),
-            lambda _: kernel_term(op, (total, slower * compute, slower * memory), np.asarray(start)),
-        )
-
-
-class _Stack(NamedTuple):
-    """Products along a leading axis, and what each counts in a step."""
-
-    each: Counts
-    slower: Array
-    starts_s: Array
+        factor = np.asarray(op.layers * self.pace.slower)
+        start_s = np.asarray(op.layers * op.starts * self.pace.start_s)
+        time = self.pace.time(op, factor, start_s)
+        yield _Timed(*(part[None] for part in (*time, factor, start_s)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Together:
-    """Products with one law and one work, each with its place among the step's terms."""
+class Products(KernelGroup):
+    """Products of one work: a table of what one row of each takes, which the work of a load multiplies."""
 
-    setting: Setting
-    prompts: bool
-    law: Roofline
-    rates: Rates
-    shape: tuple[int, ...]
-    """Of layouts."""
-    places: tuple[int, ...]
     members: tuple[Product, ...]
-    stacks: dict[int, _Stack] = field(default_factory=dict, init=False)
-    """Of the members, by the axes that results have."""
+    table: Array
+    """Columns by products by layouts."""
 
-    def times(self, load: Load) -> Iterator[Timed]:
-        work = self.members[0].work(load)
-        if len(self.members) > 1 and np.size(work.rows) * len(self.members) > ROOM:
-            for one in self._apart:
-                yield from one.times(load)
-            return
-        stack = self._stack(max(np.ndim(work.rows), len(self.shape)))
-        counts = work.counts(stack.each)
-        each, compute, memory = kernel_time(counts, self.rates, self.law)
-        alone = each - self.law.overhead_s
-        running = running_s(self.setting, self.members[0], self.prompts, alone, counts.flop)
-        totals = stack.slower * running + stack.starts_s
+    def _ops(self, load: Load) -> list[Op]:
+        return [product.op(load) for product in self.members]
 
-        def term(index: int) -> Term:
-            parts = (stack.slower[index] * part[index] for part in (compute, memory))
-            return kernel_term(self.members[index].op(load), (totals[index], *parts), stack.starts_s[index])
-
-        yield Timed(self.places, list(totals), term)
-
-    @cached_property
-    def _apart(self) -> list[Together]:
-        each = zip(self.places, self.members, strict=True)
-        return [replace(self, places=(place,), members=(member,)) for place, member in each]
-
-    def _stack(self, axes: int) -> _Stack:
-        """The products for results of so many axes, of which those of layouts are the last."""
-        if axes not in self.stacks:
-            first, law = self.members[0], self.law
-            counts = [m.each for m in self.members]
-
-            def stacked(values: list[Any]) -> Array:
-                return _stacked(values, self.shape, axes)
-
-            def asked_for(constant: float, values: list[Any]) -> Array | None:
-                """None where the law has no such term, or no product has what it is of."""
-                if not constant or all(x is None for x in values):
-                    return None
-                return stacked([0.0 if x is None else x for x in values])
-
-            moved = asked_for(law.activation_traffic, [c.activation_bytes for c in counts])
+    def _timed(self, load: Load) -> Iterator[_Timed]:
+        work, rows = self.members[0].work(load), self.members[0].each.rows
+        columns, members, *layouts = self.table.shape
+        # Results have the axes of loads before those of layouts.
+        between = (1,) * (np.ndim(work.rows) - len(layouts))
+        table = self.table.reshape(columns, members, *between, *layouts)
+        together = max(ROOM // max(np.size(work.rows), 1), 1)
+        for first in range(0, members, together):
+            flop, stored, activations, depth, passed, factor, start_s = table[:, first : first + together]
             each = Counts(
-                flop=stacked([c.flop for c in counts]),
-                stored_bytes=stacked([c.stored_bytes for c in counts]),
-                activation_bytes=0.0 if moved is None else moved,
-                rows=first.each.rows,
-                depth=asked_for(law.depth_s, [c.depth for c in counts]),
-                input_bytes=asked_for(law.input_traffic, [c.input_bytes for c in counts]),
+                flop=flop,
+                stored_bytes=stored,
+                activation_bytes=activations,
+                rows=rows,
+                depth=depth,
+                input_bytes=passed,
             )
-            engine = self.setting.constants.engine
-            start = law.overhead_s * engine.kernel_overhead_share
-            slower = [m.layers * engine.kernel_time_factor for m in self.members]
-            starts = [m.layers * m.starts * start for m in self.members]
-            self.stacks[axes] = _Stack(each, stacked(slower), stacked(starts))
-        return self.stacks[axes]
+            yield _Timed(*self.pace.time(work.counts(each), factor, start_s), factor, start_s)
 
 
-def _stacked(values: list[Any], shape: tuple[int, ...], axes: int) -> Array:
-    """Numbers or arrays over layouts side by side, along an axis before `axes` others."""
-    if not any(isinstance(x, np.ndarray) for x in values):
-        return np.array(values, dtype=float).reshape(len(values), *(1,) * axes)
-    found = np.empty((len(values), *shape))
-    for index, value in enumerate(values):
-        found[index] = value
-    return found.reshape(len(values), *(1,) * (axes - len(shape)), *shape)
+def side_by_side(pace: Pace, members: Sequence[tuple[Place, Product]], layouts: tuple[int, ...]) -> Products:
+    """Products of one work; `layouts` is the shape of arrays over them."""
+    rows = []
+    for _, product in members:
+        each, layers = product.each, product.layers
+        counts = each.flop, each.stored_bytes, each.activation_bytes, each.depth, each.input_bytes
+        factor, start_s = layers * pace.slower, layers * product.starts * pace.start_s
+        rows.append([0.0 if x is None else x for x in (*counts, factor, start_s)])
+    table = np.empty((len(rows[0]), len(rows), *layouts))
+    for at, row in enumerate(rows):
+        for column, value in enumerate(row):
+            table[column, at] = value
+    places, products = zip(*members, strict=True)
+    return Products(pace=pace, places=places, members=products, table=table)

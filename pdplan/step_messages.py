@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +22,7 @@ from pdplan.laws.experts import last_rank_wait_s
 from pdplan.laws.roofline import Array
 from pdplan.layout import Load
 from pdplan.ops import Message, Sending
-from pdplan.terms import Term, Timed
+from pdplan.terms import Place, Term
 
 
 def happens(sending: Sending) -> bool:
@@ -32,17 +31,8 @@ def happens(sending: Sending) -> bool:
     return bool((several if sending.mask is None else several & sending.mask).any())
 
 
-Law = Callable[[Sequence[Sending], Load], list[Array]]
-"""Seconds of collectives under a load, of one kind over the same ranks."""
-
-
-class _Counted(NamedTuple):
-    """How a collective counts in a step: times the seconds of its law, and what it waits for besides."""
-
-    size: int
-    """Which of the group's."""
-    times: Array
-    wait_s: Array | None
+Law = Callable[[Load], Callable[[Sending], Array]]
+"""What a load makes of collectives of one kind over the same ranks: seconds by their size."""
 
 
 def law_key(sending: Sending) -> tuple[object, ...]:
@@ -51,47 +41,44 @@ def law_key(sending: Sending) -> tuple[object, ...]:
     return sending.exchange, id(sending.ranks), *experts
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Alike:
-    """Collectives of one law, each with its place among the step's terms."""
+def _size_key(sending: Sending) -> tuple[object, ...]:
+    """As `law_key`, for collectives of one size: what is equal by chance is evaluated twice."""
+    each = sending.bytes_each
+    return sending.carried, id(each) if isinstance(each, np.ndarray) else each
 
-    law: Law
-    places: tuple[int, ...]
-    members: tuple[Sending, ...]
-    sizes: tuple[Sending, ...]
-    """One of each size."""
-    counted: tuple[_Counted, ...]
 
-    def times(self, load: Load) -> Iterator[Timed]:
-        seconds = self.law(self.sizes, load)
-        totals = [
-            own.times * seconds[own.size]
-            if own.wait_s is None
-            else own.times * seconds[own.size] + own.wait_s
-            for own in self.counted
+class _Member(NamedTuple):
+    """A collective, how often the seconds of its law count, and what it waits for besides."""
+
+    sending: Sending
+    size: object
+    times: Array
+    wait_s: Array | None
+
+
+class Collectives:
+    """Collectives of one law, each with its place in the step."""
+
+    def __init__(self, members: Sequence[tuple[Place, Sending]], constants: Constants) -> None:
+        self.places = tuple(place for place, _ in members)
+        self._law = _law(members[0][1], constants.links)
+        self._members = [_Member(s, _size_key(s), *_times(s, constants.engine)) for _, s in members]
+        self._sizes = {member.size: member.sending for member in self._members}
+
+    def totals_s(self, load: Load) -> list[Array]:
+        """Seconds of each in a step, over all layers."""
+        seconds_of = self._law(load)
+        each = {size: seconds_of(sending) for size, sending in self._sizes.items()}
+        return [
+            m.times * each[m.size] if m.wait_s is None else m.times * each[m.size] + m.wait_s
+            for m in self._members
         ]
-        yield Timed(self.places, totals, lambda i: _term(self.members[i].message(load), totals[i]))
 
-
-def alike(sendings: list[tuple[int, Sending]], constants: Constants) -> Alike:
-    """Collectives of one law, by their places."""
-    members = tuple(sending for _, sending in sendings)
-    sizes: dict[object, Sending] = {}
-    counted = []
-    for sending in members:
-        each = sending.bytes_each
-        # As in `law_key`: what is equal by chance is evaluated twice.
-        key = (sending.carried, id(each) if isinstance(each, np.ndarray) else each)
-        sizes.setdefault(key, sending)
-        times, wait = _times(sending, constants.engine)
-        counted.append(_Counted(list(sizes).index(key), times, wait))
-    return Alike(
-        law=_law(members[0], constants.links),
-        places=tuple(place for place, _ in sendings),
-        members=members,
-        sizes=tuple(sizes.values()),
-        counted=tuple(counted),
-    )
+    def terms(self, load: Load) -> Iterator[Term]:
+        """The same with what they are made of."""
+        for place, member, total in zip(self.places, self._members, self.totals_s(load), strict=True):
+            name, message = member.sending.name, member.sending.message(load)
+            yield Term(name=name, total_s=total, network_s=total, source=message, place=place)
 
 
 def _times(sending: Sending, engine: Engine) -> tuple[Array, Array | None]:
@@ -114,24 +101,24 @@ def _law(sending: Sending, links: Links) -> Law:
         law: Line | Collective = stage_hops(sending.ranks, sending.spread, links)
     else:
         law = (all_reduce if sending.exchange == "all_reduce" else all_gather)(sending.ranks, links)
-    return lambda sizes, load: [law.at(s.size_each * getattr(load, s.carried)) for s in sizes]
+    return lambda load: lambda s: law.at(s.size_each * getattr(load, s.carried))
 
 
 def _exchange_law(sending: Sending, links: Links) -> Law:
     low, bulk = _exchange_lines(sending, links)
 
-    def seconds(sizes: Sequence[Sending], load: Load) -> list[Array]:
+    def of_load(load: Load) -> Callable[[Sending], Array]:
         busiest = 1.0 if sending.busiest is None else sending.busiest(load)
         decoded = None if sending.busiest is None else load.decoded * busiest
         carried = load.tokens * busiest
-        return [
-            _exchange_s(low, bulk, None if decoded is None else s.size_each * decoded, s.size_each * carried)[
-                0
-            ]
-            for s in sizes
-        ]
 
-    return seconds
+        def seconds(s: Sending) -> Array:
+            alone = None if decoded is None else s.size_each * decoded
+            return _exchange_s(low, bulk, alone, s.size_each * carried)[0]
+
+        return seconds
+
+    return of_load
 
 
 def _exchange_lines(message: Message | Sending, links: Links) -> tuple[Line, Line | None]:
@@ -168,16 +155,3 @@ def takes_bulk_kernels(message: Message, links: Links) -> Array:
     each = message.message_bytes * message.busiest
     decoded = None if message.decode_tokens is None else message.decode_tokens * each
     return _exchange_s(*_exchange_lines(message, links), decoded, message.tokens * each)[1]
-
-
-def _term(message: Message, total: Array) -> Term:
-    none = np.zeros(())
-    return Term(
-        name=message.name,
-        total_s=total,
-        compute_s=none,
-        memory_s=none,
-        network_s=total,
-        overhead_s=none,
-        source=message,
-    )

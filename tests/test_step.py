@@ -350,12 +350,3 @@ def test_kernels_timed_together_take_what_each_takes_alone(
                 happens = True if message.mask is None else message.mask
                 assert np.allclose(term.total_s, message.layers * each * happens, rtol=1e-12, atol=0)
         assert np.allclose(step.total_s, sum(t.total_s for t in step.terms), rtol=1e-12, atol=0)
-
-
-def test_a_step_without_its_terms_takes_as_long() -> None:
-    """A search keeps the seconds of thousands of layouts, for pipelines by stage, too."""
-    step = step_time(setting("deepseek-r1"), Layout(tp=8, pp=[1, 2]), prefill_load(1.0, 2048.0))
-    bare = step.without_terms()
-    assert bare.terms == ()
-    assert bare.total_s == pytest.approx(step.total_s, rel=1e-15)
-    assert bare.slowest_s() == pytest.approx(step.slowest_s(), rel=1e-15)

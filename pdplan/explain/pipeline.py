@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import zip_longest
 
 from pdplan.architecture.stages import Stage, stages_of, whole
 from pdplan.explain.builder import Builder, Quantity, number
@@ -50,8 +49,9 @@ def write_stages(
     if step.earlier_s is None or stages < 2:
         return None
     sums: dict[Block, Quantity] = {}
-    for block in dict.fromkeys(step.blocks):
-        parts = [q for q, own in zip_longest(written, step.blocks) if own == block and q and q.value > 0]
+    blocks = [term.place and term.place.block for term in step.terms]
+    for block in filter(None, dict.fromkeys(blocks)):
+        parts = [q for q, own in zip(written, blocks, strict=True) if own == block and q and q.value > 0]
         if parts:
             kind = _NAMES[block[0]]
             sums[block] = b.total(

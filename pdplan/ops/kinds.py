@@ -168,6 +168,7 @@ class Kernel:
     """A kernel whose counts each load makes anew: attention, recurrent states."""
 
     family: Family
+    dtype: str
     layers: float
     op: Callable[[Load], Op]
 

@@ -196,7 +196,6 @@ def prefill_choices(fitting: Candidates, workload: Workload) -> PrefillChoices:
         time_s=np.broadcast_to(service.time_s, shape),
         interval_s=np.broadcast_to(service.interval_s, shape),
         prompts=np.broadcast_to(service.prompts, shape),
-        step=service.step.without_terms(),
     )
     return PrefillChoices(candidates=chosen, service=service)
 
