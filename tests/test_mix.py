@@ -26,7 +26,7 @@ from pdplan.question import Choices, Question
 from pdplan.report.machine import render_json
 from pdplan.report.recommendation import recommendation_report
 from pdplan.search import recommend
-from pdplan.search.programme import Column, Option, Programme, ranges_of, solve
+from pdplan.search.fleets.programme import Column, Option, Programme, ranges_of, solve
 
 HARDWARE = ("h100", "l40s")
 PRICES = {"h100": 3.0, "l40s": 1.1}

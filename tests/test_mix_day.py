@@ -17,8 +17,8 @@ from pdplan.plan import Colocated, Mixed, Part, PoolPlan, plan_of
 from pdplan.report.day import day_report
 from pdplan.report.machine import render_json
 from pdplan.search import recommend
-from pdplan.search.day import Day, DayPlan, plan_day
-from pdplan.search.mixed_schedule import schedule_mix
+from pdplan.search.days.day import Day, DayPlan, plan_day
+from pdplan.search.days.mixed_schedule import schedule_mix
 from pdplan.search.objective import build_objective
 from tests.test_mix import PRICES, SERVING, single_gpu, stocked
 from tests.test_mix_commands import SCHEMAS

@@ -27,7 +27,7 @@ from pdplan.report.fleet import fleet_report
 from pdplan.report.parts import margin
 from pdplan.report.recommendation import recommendation_report
 from pdplan.report.render import FORMATS, render
-from pdplan.search.fleet_plan import plan_fleet
+from pdplan.search.fleets.fleet_plan import plan_fleet
 from tests import made_up
 
 SCHEMAS = Path(pdplan.__file__).parent / "report" / "schemas"

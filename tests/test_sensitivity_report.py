@@ -16,9 +16,9 @@ from pdplan.report.render import FORMATS, render
 from pdplan.report.sensitivity import quantity_words
 from pdplan.report.tornado import Bar, draw_bars
 from pdplan.report.why import Why
-from pdplan.search.breakeven import BreakEven, Looked, Turn
-from pdplan.search.sensitivity import End, Sensitivity, Swing
-from pdplan.search.varied import VariedInput
+from pdplan.search.what_if.breakeven import BreakEven, Looked, Turn
+from pdplan.search.what_if.sensitivity import End, Sensitivity, Swing
+from pdplan.search.what_if.varied import VariedInput
 from tests import made_up
 from tests.test_report import SUFFIX, same_version, valid
 

@@ -76,7 +76,7 @@ def recommend(
     if found.best and (sensitivity or path):
         from pdplan.errors import InputError
         from pdplan.report.why import Why
-        from pdplan.search.why import explore
+        from pdplan.search.what_if.why import explore
 
         try:
             with working("varying inputs"):

@@ -18,8 +18,8 @@ from pdplan.report.contract import (
 from pdplan.report.parts import notes_block
 from pdplan.report.recommendation import wanted_words
 from pdplan.report.words import counted, per_cent, percentile_name, plan_words, serving_words
-from pdplan.search.day import DayPlan
-from pdplan.search.series import Schedule
+from pdplan.search.days.day import DayPlan
+from pdplan.search.days.series import Schedule
 from pdplan.units import format_duration, format_money, format_rate
 
 MAX_ROWS = 48

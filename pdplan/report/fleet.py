@@ -28,7 +28,7 @@ from pdplan.report.words import (
     slo_words,
     workload_words,
 )
-from pdplan.search.fleet_plan import Assigned, FleetInfeasible, FleetPlan
+from pdplan.search.fleets.fleet_plan import Assigned, FleetInfeasible, FleetPlan
 from pdplan.units import format_duration, format_money, format_percent
 
 WIDE_GAP = 0.01

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from pdplan.report.why import Why
-    from pdplan.search.sensitivity import Sensitivity
+    from pdplan.search.what_if.sensitivity import Sensitivity
 
 LESS, MORE = COLOURS["disaggregated"], COLOURS["colocated"]
 

@@ -17,16 +17,16 @@ from pdplan.compose import World, kv_precision_for
 from pdplan.laws.roofline import Array
 from pdplan.plan import Plan, Serving
 from pdplan.question import Choices, Question
-from pdplan.search.candidates import (
+from pdplan.search.limits import Limits, limits_of
+from pdplan.search.modes.pairs import least_prefill
+from pdplan.search.objective import Objective, build_objective, tpot_limit_s
+from pdplan.search.workers.candidates import (
     Candidates,
     DecodeChoices,
     PrefillChoices,
     WorkerLimits,
 )
-from pdplan.search.limits import Limits, limits_of
-from pdplan.search.objective import Objective, build_objective, tpot_limit_s
-from pdplan.search.pairs import least_prefill
-from pdplan.search.worker_types import WorkerTypes
+from pdplan.search.workers.worker_types import WorkerTypes
 from pdplan.uncertainty import slo_on
 from pdplan.workload import NO_SPECULATION, Slo
 
