@@ -350,3 +350,13 @@ def test_kernels_timed_together_take_what_each_takes_alone(
                 happens = True if message.mask is None else message.mask
                 assert np.allclose(term.total_s, message.layers * each * happens, rtol=1e-12, atol=0)
         assert np.allclose(step.total_s, sum(t.total_s for t in step.terms), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(("model", "dtype"), [("deepseek-v3.2", "fp8"), ("minimax-m3", "bf16")])
+def test_an_indexer_multiplies_in_the_type_that_it_keeps_its_keys_in(model: str, dtype: str) -> None:
+    """DSA scores in FP8 (DeepSeek-V3.2, section 2.1); MiniMax M3 keeps and scores 16-bit keys."""
+    of = setting(model, "bf16" if model == "minimax-m3" else "fp8")
+    terms = step_time(of, Layout(tp=8), prefill_load(1.0, 4096.0)).terms
+    indexers = [t.source for t in terms if isinstance(t.source, Op) and t.source.family == "indexer"]
+    assert indexers
+    assert {op.dtype for op in indexers} == {dtype}

@@ -19,7 +19,6 @@ OBJECTIVE = "the SLO"
 PLAN = "the plan"
 COUNTED = "counted from the architecture"
 IDEAL = "ideal limit"
-FORMAT = "definition of the number format"
 ENGINE_FORMAT = "activations travel in 16 bit between kernels (pdplan.ops)"
 
 

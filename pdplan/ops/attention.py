@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from pdplan.architecture.counts import AttentionCore, Matrix, RecurrentState
+from pdplan.architecture.counts import AttentionCore, Indexer, Matrix, RecurrentState
 from pdplan.architecture.mixers import Latent, Mixer
 from pdplan.formats import Formats
 from pdplan.laws.attention import attention_flop, cache_read_bytes, causal_pairs, mean_clipped_context
@@ -43,7 +43,7 @@ def mixer_kernels(
         if core.indexer is not None:
             yield Kernel(
                 family="indexer",
-                dtype=_indexer_dtype(formats),
+                dtype=_indexer_dtype(core.indexer, formats),
                 layers=layers,
                 op=partial(_indexer_op, core, layers, formats, layout),
             )
@@ -226,8 +226,8 @@ def _decode_core(
     )
 
 
-def _indexer_dtype(formats: Formats) -> str:
-    return "fp8" if "fp8" in formats.peaks else "bf16"
+def _indexer_dtype(indexer: Indexer, formats: Formats) -> str:
+    return indexer.flop_dtype if indexer.flop_dtype in formats.peaks else "bf16"
 
 
 def _indexer_op(core: AttentionCore, layers: float, formats: Formats, layout: Layout, load: Load) -> Op:
@@ -248,7 +248,7 @@ def _indexer_op(core: AttentionCore, layers: float, formats: Formats, layout: La
     return Op(
         name="sparse-attention indexer",
         family="indexer",
-        dtype=_indexer_dtype(formats),
+        dtype=_indexer_dtype(indexer, formats),
         layers=layers,
         flop=2.0 * pairs * indexer.heads * indexer.dim + 0.0 * layout.tp,
         stored_bytes=read * indexer.cached_elements * indexer.cache_bytes_per_element,
