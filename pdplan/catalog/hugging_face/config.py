@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pdplan.catalog.hf_blocks import run_lengths
-from pdplan.catalog.hf_families import BY_ARCHITECTURE, READERS
-from pdplan.catalog.hf_fields import Fields
-from pdplan.catalog.hf_llama_to_kimi import plain
-from pdplan.catalog.hf_quantization import storages
-from pdplan.catalog.hf_shape import Reader, Shape
-from pdplan.catalog.hf_variants import UNSAID
+from pdplan.catalog.hugging_face.blocks import run_lengths
+from pdplan.catalog.hugging_face.families import BY_ARCHITECTURE, READERS
+from pdplan.catalog.hugging_face.fields import Fields
+from pdplan.catalog.hugging_face.llama_to_kimi import plain
+from pdplan.catalog.hugging_face.quantization import storages
+from pdplan.catalog.hugging_face.shape import Reader, Shape
+from pdplan.catalog.hugging_face.variants import UNSAID
 from pdplan.errors import InputError, quoted_list
 
 _NOT_PLAIN = re.compile(

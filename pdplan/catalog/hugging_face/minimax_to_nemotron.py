@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pdplan.catalog.hf_blocks import (
+from pdplan.catalog.hugging_face.blocks import (
     Block,
     Pair,
     block,
@@ -15,8 +15,8 @@ from pdplan.catalog.hf_blocks import (
     head_dim,
     shared_width,
 )
-from pdplan.catalog.hf_fields import Fields
-from pdplan.catalog.hf_shape import Shape, depth_of, layer_kinds, sparse_layers
+from pdplan.catalog.hugging_face.fields import Fields
+from pdplan.catalog.hugging_face.shape import Shape, depth_of, layer_kinds, sparse_layers
 
 
 def minimax_m2(fields: Fields) -> Shape:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pdplan.catalog.hf_blocks import (
+from pdplan.catalog.hugging_face.blocks import (
     Block,
     Pair,
     block,
@@ -14,8 +14,8 @@ from pdplan.catalog.hf_blocks import (
     latent,
     shared_width,
 )
-from pdplan.catalog.hf_fields import Fields
-from pdplan.catalog.hf_shape import (
+from pdplan.catalog.hugging_face.fields import Fields
+from pdplan.catalog.hugging_face.shape import (
     Shape,
     depth_of,
     layer_kinds,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pdplan.catalog.hf_blocks import Pair, dense, experts, grouped_query
-from pdplan.catalog.hf_fields import Fields
-from pdplan.catalog.hf_shape import Shape, depth_of, stepped_layers
+from pdplan.catalog.hugging_face.blocks import Pair, dense, experts, grouped_query
+from pdplan.catalog.hugging_face.fields import Fields
+from pdplan.catalog.hugging_face.shape import Shape, depth_of, stepped_layers
 
 
 def qwen2_moe(fields: Fields) -> Shape:

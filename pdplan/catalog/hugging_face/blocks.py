@@ -1,11 +1,11 @@
-"""Blocks shared by the families of hf_families: plain dicts in the schema of pdplan.architecture."""
+"""Blocks shared by the families of `families`: plain dicts in the schema of pdplan.architecture."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from pdplan.catalog.hf_fields import Fields
+from pdplan.catalog.hugging_face.fields import Fields
 
 Block = dict[str, Any]
 Pair = tuple[Block | None, Block | None]

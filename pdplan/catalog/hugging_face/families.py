@@ -1,14 +1,14 @@
 """Which model_type of config.json goes to which reader.
 
-One small reader per family is in hf_llama_to_kimi, hf_minimax_to_nemotron or hf_experts; dense
-families that differ from Llama in a few traits are a table in hf_variants; what they share is in
-hf_blocks and hf_shape.
+One small reader per family is in llama_to_kimi, minimax_to_nemotron or experts; dense
+families that differ from Llama in a few traits are a table in variants; what they share is in
+blocks and shape.
 """
 
 from __future__ import annotations
 
-from pdplan.catalog.hf_experts import ernie4_5_moe, granitemoe, hunyuan_v1_moe, olmoe, qwen2_moe
-from pdplan.catalog.hf_llama_to_kimi import (
+from pdplan.catalog.hugging_face.experts import ernie4_5_moe, granitemoe, hunyuan_v1_moe, olmoe, qwen2_moe
+from pdplan.catalog.hugging_face.llama_to_kimi import (
     deepseek,
     deepseek_v4,
     gpt_oss,
@@ -21,7 +21,7 @@ from pdplan.catalog.hf_llama_to_kimi import (
     qwen3_5,
     qwen3_moe,
 )
-from pdplan.catalog.hf_minimax_to_nemotron import (
+from pdplan.catalog.hugging_face.minimax_to_nemotron import (
     gemma4,
     glm4_moe,
     mimo_v2,
@@ -31,8 +31,8 @@ from pdplan.catalog.hf_minimax_to_nemotron import (
     nemotron_nas,
     step3,
 )
-from pdplan.catalog.hf_shape import Reader
-from pdplan.catalog.hf_variants import VARIANTS, reader_of
+from pdplan.catalog.hugging_face.shape import Reader
+from pdplan.catalog.hugging_face.variants import VARIANTS, reader_of
 
 READERS: dict[str, Reader] = {
     "llama": plain,

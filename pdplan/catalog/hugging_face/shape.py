@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from pdplan.catalog.hf_blocks import Block, Pair
-from pdplan.catalog.hf_fields import Fields
+from pdplan.catalog.hugging_face.blocks import Block, Pair
+from pdplan.catalog.hugging_face.fields import Fields
 
 
 @dataclass(kw_only=True)

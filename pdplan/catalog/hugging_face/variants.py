@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pdplan.catalog.hf_blocks import dense, grouped_query
-from pdplan.catalog.hf_fields import Fields
-from pdplan.catalog.hf_shape import Reader, Shape, window_of, windowed_layers
+from pdplan.catalog.hugging_face.blocks import dense, grouped_query
+from pdplan.catalog.hugging_face.fields import Fields
+from pdplan.catalog.hugging_face.shape import Reader, Shape, window_of, windowed_layers
 
 
 @dataclass(frozen=True, kw_only=True)
