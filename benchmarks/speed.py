@@ -42,7 +42,7 @@ import typer, pdplan.cli.app, pdplan.inputs, pdplan.search, pdplan.report.recomm
 from pdplan.catalog.store import Catalog
 from pdplan.inputs import given, question_from
 from pdplan.report.recommendation import recommendation_report
-from pdplan.report.render import render
+from pdplan.report.formats.render import render
 from pdplan.search import recommend
 from pdplan.search.space import spaces
 asked = question_from(given(dict(model="deepseek-r1", hardware=HARDWARE, isl="4k", osl="1k", rate=20,

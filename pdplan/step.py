@@ -59,9 +59,10 @@ def _in_turn(setting: Setting, layout: Layout, load: Load) -> StepTime:
     timed = [
         each for group in prepared.groups for each in zip(group.places, group.totals_s(load), strict=True)
     ]
+    timed.sort(key=lambda each: each[0].number)  # a sum's last digit hangs on its order, not on groups
     earlier, last = stage_times(setting, layout, load, timed) if prepared.pipelines else (None, None)
     return StepTime(
-        total_s=sum((seconds for _, seconds in timed), start=_engine_s(setting, load)),
+        total_s=sum((seconds for _, seconds in timed), start=np.zeros(())) + _engine_s(setting, load),
         write=lambda: _terms(setting, layout, load),
         operations=prepared.operations,
         stages=layout.pp,

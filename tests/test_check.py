@@ -29,8 +29,8 @@ from pdplan.errors import InputError, NoPriceError
 from pdplan.goodput import goodput_requests_per_s, highest_rate
 from pdplan.plan import PROBLEMS, Colocated, Disaggregated, PoolPlan
 from pdplan.report.check import check_json, check_report
-from pdplan.report.check_ci import render_github, render_junit
-from pdplan.report.render import render
+from pdplan.report.formats.check_ci import render_github, render_junit
+from pdplan.report.formats.render import render
 from pdplan.workload import Slo, Workload
 
 ROOT = Path(__file__).parents[1]

@@ -18,8 +18,8 @@ from pdplan.catalog.store import Catalog
 from pdplan.cli.app import app
 from pdplan.files import read_yaml
 from pdplan.report.check import check_report
-from pdplan.report.check_ci import render_github, render_junit
-from pdplan.report.render import render
+from pdplan.report.formats.check_ci import render_github, render_junit
+from pdplan.report.formats.render import render
 
 RUNNER = CliRunner()
 SCHEMAS = Path(pdplan.__file__).parent / "report" / "schemas"

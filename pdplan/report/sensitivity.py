@@ -9,7 +9,7 @@ from typing import Any
 
 from pdplan.report.blocks import Block, Bullets, Cell, Paragraph, Table, Verbatim, table
 from pdplan.report.contract import candidate_json, record
-from pdplan.report.tornado import BOTH, LESS, MORE, Bar, draw_bars
+from pdplan.report.pictures.tornado import BOTH, LESS, MORE, Bar, draw_bars
 from pdplan.report.words import per_cent, short_plan
 from pdplan.search.what_if.answers import Counted
 from pdplan.search.what_if.sensitivity import FARTHEST, End, Sensitivity, Swing

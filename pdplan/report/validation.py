@@ -28,7 +28,7 @@ from pdplan.measured.predict import Predictions
 from pdplan.measured.run import Run
 from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, Verbatim, table
 from pdplan.report.contract import header
-from pdplan.report.scatter import Cloud, clouds, terminal_scatter
+from pdplan.report.pictures.scatter import Cloud, clouds, terminal_scatter
 from pdplan.report.words import counted
 
 COLUMNS: dict[str, Callable[[Run], Any]] = {

@@ -16,7 +16,7 @@ from pdplan.laws.roofline import Array
 from pdplan.measured.accuracy import Residuals, natural_order
 from pdplan.measured.run import Run
 from pdplan.report.blocks import Block
-from pdplan.report.plots import framed, log_ticks, tick_text
+from pdplan.report.pictures.plots import framed, log_ticks, tick_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,7 +90,7 @@ def draw_scatters(
     panels: Mapping[str, Sequence[Cloud]], path: Path, by: str, blocks: Sequence[Block]
 ) -> None:
     """Draw one panel a title into a file; its ending says in which format. InputError where it cannot be."""
-    from pdplan.report.drawing import write_picture
+    from pdplan.report.pictures.drawing import write_picture
 
     shown = {name: groups for name, groups in panels.items() if groups}
     if not shown:
@@ -122,7 +122,7 @@ def _figure(shown: Mapping[str, Sequence[Cloud]], title: str) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    from pdplan.report.drawing import FAINT, RULE
+    from pdplan.report.pictures.drawing import FAINT, RULE
 
     figure = Figure(figsize=(5.4 * len(shown), 5.6), layout="constrained")
     names = list(dict.fromkeys(g.name for groups in shown.values() for g in groups))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pdplan.report.drawing import FAINT, RULE, write_picture
 from pdplan.report.front import X_TITLE, front_report, limits_words, spread_points, subject_words, y_title
-from pdplan.report.plots import log_ticks
+from pdplan.report.pictures.drawing import FAINT, RULE, write_picture
+from pdplan.report.pictures.plots import log_ticks
 from pdplan.report.words import engine_title, workload_words
 from pdplan.search.front import MODES, Front
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pdplan.report.breakeven import break_even_blocks
-from pdplan.report.drawing import FAINT, INK, RULE, write_picture
-from pdplan.report.pictures import COLOURS
+from pdplan.report.pictures.drawing import FAINT, INK, RULE, write_picture
+from pdplan.report.pictures.fronts import COLOURS
 from pdplan.report.sensitivity import amount_title, amount_words, quantity_words, sensitivity_blocks
 from pdplan.report.words import short_plan
 
