@@ -48,7 +48,7 @@ def write_step(
     )
     rest = iter(parts)
     written = [next(rest) if number(t.total_s) != 0 else None for t in step.terms]
-    stages = write_stages(b, sources, step, written, dict(known), title)
+    stages = write_stages(writer, step, written, title)
     return StepLines(total=total) if stages is None else replace(stages, total=total)
 
 
