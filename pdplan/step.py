@@ -155,7 +155,8 @@ class _Prepared(NamedTuple):
 
 @lru_cache(maxsize=32)
 def _prepared(setting: Setting, layout: Layout, phases: Phases) -> _Prepared:
-    found = forward(setting.stack, setting.formats, layout, phases, routing_of(setting))
+    fused = bool(setting.constants.engine.fused_norms)
+    found = forward(setting.stack, setting.formats, layout, phases, routing_of(setting), fused)
     shape = np.broadcast_shapes(
         *(np.shape(x) for x in (layout.tp, layout.pp, layout.dp, layout.ep, layout.redundant))
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,6 +12,7 @@ import numpy as np
 from pdplan.efficiency import Constants, Engine
 from pdplan.laws.collectives import (
     Collective,
+    Habit,
     Line,
     Links,
     Routed,
@@ -48,7 +50,7 @@ class _Counted(NamedTuple):
 def law_key(sending: Sending) -> tuple[object, ...]:
     """Equal for collectives of one law; arrays are taken as equal where they are one."""
     experts = sending.per_token, sending.group_limit, sending.deduplicate, id(sending.spread), sending.busiest
-    return sending.exchange, id(sending.ranks), *experts
+    return sending.exchange, id(sending.ranks), sending.quantised, *experts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,7 +88,7 @@ def alike(sendings: list[tuple[int, Sending]], constants: Constants) -> Alike:
         times, wait = _times(sending, constants.engine)
         counted.append(_Counted(list(sizes).index(key), times, wait))
     return Alike(
-        law=_law(members[0], constants.links),
+        law=_law(members[0], constants),
         places=tuple(place for place, _ in sendings),
         members=members,
         sizes=tuple(sizes.values()),
@@ -106,15 +108,43 @@ def _times(sending: Sending, engine: Engine) -> tuple[Array, Array | None]:
     return layers, layers * waits if np.any(waits) else None
 
 
-def _law(sending: Sending, links: Links) -> Law:
+def _law(sending: Sending, constants: Constants) -> Law:
+    links = constants.links
     if sending.exchange == "expert_exchange":
         return _exchange_law(sending, links)
     if sending.exchange == "stage_hop":
         assert sending.spread is not None
         law: Line | Collective = stage_hops(sending.ranks, sending.spread, links)
+    elif sending.exchange == "all_gather":
+        law = all_gather(sending.ranks, links)
+    elif constants.engine.one_shot_tokens:
+        return lambda sizes, load: [_chosen(s, constants).at(_bytes(s, load)) for s in sizes]
     else:
-        law = (all_reduce if sending.exchange == "all_reduce" else all_gather)(sending.ranks, links)
-    return lambda sizes, load: [law.at(s.size_each * getattr(load, s.carried)) for s in sizes]
+        law = all_reduce(sending.ranks, links)
+    return lambda sizes, load: [law.at(_bytes(s, load)) for s in sizes]
+
+
+def _bytes(sending: Sending, load: Load) -> Array:
+    return np.asarray(sending.size_each * getattr(load, sending.carried))
+
+
+def _chosen(sending: Sending, constants: Constants) -> Collective:
+    """All-reduces by the habit of an engine that chooses them by tokens and bytes."""
+    return all_reduce(
+        sending.ranks, constants.links, habit_of(constants.engine, sending.size_each, sending.quantised)
+    )
+
+
+def habit_of(engine: Engine, token_bytes: Array, quantised: bool) -> Habit | None:
+    """How an engine chooses an all-reduce of so many bytes a token; None where it takes the fastest."""
+    if not engine.one_shot_tokens:
+        return None
+    small, large = engine.small_group_library_bytes, engine.large_group_library_bytes
+    return Habit(
+        one_shot_bytes=engine.one_shot_tokens * token_bytes,
+        small_group_bytes=math.inf if quantised else small,
+        large_group_bytes=math.inf if quantised else large,
+    )
 
 
 def _exchange_law(sending: Sending, links: Links) -> Law:
