@@ -105,7 +105,8 @@ class _Prepared(NamedTuple):
 
 @lru_cache(maxsize=32)
 def _prepared(setting: Setting, layout: Layout, phases: Phases) -> _Prepared:
-    found = forward(setting.stack, setting.formats, layout, phases, routing_of(setting))
+    fused = bool(setting.constants.engine.fused_norms)
+    found = forward(setting.stack, setting.formats, layout, phases, routing_of(setting), fused)
     kernels = list(zip(found.kernels, found.kernel_blocks, strict=True))
     sendings = [
         (sending, block)

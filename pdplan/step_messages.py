@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 from pdplan.efficiency import Constants, Engine
 from pdplan.laws.collectives import (
     Collective,
+    Habit,
     Line,
     Links,
     Routed,
@@ -31,14 +33,14 @@ def happens(sending: Sending) -> bool:
     return bool((several if sending.mask is None else several & sending.mask).any())
 
 
-Law = Callable[[Load], Callable[[Sending], Array]]
-"""What a load makes of collectives of one kind over the same ranks: seconds by their size."""
+Law = Callable[[Load], list[Array]]
+"""Seconds under a load of collectives of one kind over the same ranks, one of each size."""
 
 
 def law_key(sending: Sending) -> tuple[object, ...]:
     """Equal for collectives of one law; arrays are taken as equal where they are one."""
     experts = sending.per_token, sending.group_limit, sending.deduplicate, id(sending.spread), sending.busiest
-    return sending.exchange, id(sending.ranks), *experts
+    return sending.exchange, id(sending.ranks), sending.quantised, *experts
 
 
 def _size_key(sending: Sending) -> tuple[object, ...]:
@@ -47,11 +49,11 @@ def _size_key(sending: Sending) -> tuple[object, ...]:
     return sending.carried, id(each) if isinstance(each, np.ndarray) else each
 
 
-class _Member(NamedTuple):
-    """A collective, how often the seconds of its law count, and what it waits for besides."""
+class _Counted(NamedTuple):
+    """How a collective counts in a step: times the seconds of its law, and what it waits for besides."""
 
-    sending: Sending
-    size: object
+    size: int
+    """Which of the group's."""
     times: Array
     wait_s: Array | None
 
@@ -60,25 +62,28 @@ class Collectives:
     """Collectives of one law, each with its place in the step."""
 
     def __init__(self, members: Sequence[tuple[Place, Sending]], constants: Constants) -> None:
-        self.places = tuple(place for place, _ in members)
-        self._law = _law(members[0][1], constants.links)
-        self._members = [_Member(s, _size_key(s), *_times(s, constants.engine)) for _, s in members]
-        self._sizes = {member.size: member.sending for member in self._members}
+        self.places, self._sendings = zip(*members, strict=True)
+        sizes = {_size_key(sending): sending for sending in self._sendings}
+        number = {key: at for at, key in enumerate(sizes)}
+        self._law = _law(list(sizes.values()), constants)
+        self._counted = [
+            _Counted(number[_size_key(sending)], *_times(sending, constants.engine))
+            for sending in self._sendings
+        ]
 
     def totals_s(self, load: Load) -> list[Array]:
         """Seconds of each in a step, over all layers."""
-        seconds_of = self._law(load)
-        each = {size: seconds_of(sending) for size, sending in self._sizes.items()}
+        each = self._law(load)
         return [
-            m.times * each[m.size] if m.wait_s is None else m.times * each[m.size] + m.wait_s
-            for m in self._members
+            own.times * each[own.size] if own.wait_s is None else own.times * each[own.size] + own.wait_s
+            for own in self._counted
         ]
 
     def terms(self, load: Load) -> Iterator[Term]:
         """The same with what they are made of."""
-        for place, member, total in zip(self.places, self._members, self.totals_s(load), strict=True):
-            name, message = member.sending.name, member.sending.message(load)
-            yield Term(name=name, total_s=total, network_s=total, source=message, place=place)
+        for place, sending, total in zip(self.places, self._sendings, self.totals_s(load), strict=True):
+            message = sending.message(load)
+            yield Term(name=message.name, total_s=total, network_s=total, source=message, place=place)
 
 
 def _times(sending: Sending, engine: Engine) -> tuple[Array, Array | None]:
@@ -93,32 +98,53 @@ def _times(sending: Sending, engine: Engine) -> tuple[Array, Array | None]:
     return layers, layers * waits if np.any(waits) else None
 
 
-def _law(sending: Sending, links: Links) -> Law:
-    if sending.exchange == "expert_exchange":
-        return _exchange_law(sending, links)
-    if sending.exchange == "stage_hop":
-        assert sending.spread is not None
-        law: Line | Collective = stage_hops(sending.ranks, sending.spread, links)
+def _law(sizes: Sequence[Sending], constants: Constants) -> Law:
+    """Of collectives that differ in their size alone."""
+    first, links = sizes[0], constants.links
+    if first.exchange == "expert_exchange":
+        return _exchange_law(sizes, links)
+    laws: list[Line | Collective]
+    if first.exchange == "stage_hop":
+        assert first.spread is not None
+        laws = [stage_hops(first.ranks, first.spread, links)] * len(sizes)
+    elif first.exchange == "all_gather":
+        laws = [all_gather(first.ranks, links)] * len(sizes)
     else:
-        law = (all_reduce if sending.exchange == "all_reduce" else all_gather)(sending.ranks, links)
-    return lambda load: lambda s: law.at(s.size_each * getattr(load, s.carried))
+        habits = [habit_of(constants.engine, s.size_each, s.quantised) for s in sizes]
+        laws = [all_reduce(first.ranks, links, habit) for habit in habits]
+    return lambda load: [
+        law.at(s.size_each * getattr(load, s.carried)) for law, s in zip(laws, sizes, strict=True)
+    ]
 
 
-def _exchange_law(sending: Sending, links: Links) -> Law:
-    low, bulk = _exchange_lines(sending, links)
+def habit_of(engine: Engine, token_bytes: Array, quantised: bool) -> Habit | None:
+    """How an engine chooses an all-reduce of so many bytes a token; None where it takes the fastest."""
+    if not engine.one_shot_tokens:
+        return None
+    small, large = engine.small_group_library_bytes, engine.large_group_library_bytes
+    return Habit(
+        one_shot_bytes=engine.one_shot_tokens * token_bytes,
+        small_group_bytes=math.inf if quantised else small,
+        large_group_bytes=math.inf if quantised else large,
+    )
 
-    def of_load(load: Load) -> Callable[[Sending], Array]:
-        busiest = 1.0 if sending.busiest is None else sending.busiest(load)
-        decoded = None if sending.busiest is None else load.decoded * busiest
+
+def _exchange_law(sizes: Sequence[Sending], links: Links) -> Law:
+    first = sizes[0]
+    low, bulk = _exchange_lines(first, links)
+
+    def seconds(load: Load) -> list[Array]:
+        busiest = 1.0 if first.busiest is None else first.busiest(load)
+        decoded = None if first.busiest is None else load.decoded * busiest
         carried = load.tokens * busiest
+        return [
+            _exchange_s(low, bulk, None if decoded is None else s.size_each * decoded, s.size_each * carried)[
+                0
+            ]
+            for s in sizes
+        ]
 
-        def seconds(s: Sending) -> Array:
-            alone = None if decoded is None else s.size_each * decoded
-            return _exchange_s(low, bulk, alone, s.size_each * carried)[0]
-
-        return seconds
-
-    return of_load
+    return seconds
 
 
 def _exchange_lines(message: Message | Sending, links: Links) -> tuple[Line, Line | None]:

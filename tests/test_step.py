@@ -72,7 +72,8 @@ def test_shared_experts_run_beside_the_routed_ones() -> None:
     assert float(np.asarray(terms["gate+up (dense)"].overhead_s)) > 0.0
     between = terms["norms, residuals, activations"].source
     assert isinstance(between, Op)
-    assert between.starts == pytest.approx((4 * 61 + 58) / (4 * 61))
+    # vLLM's compiler puts the two norms of a layer into the all-reduces before them.
+    assert between.starts == pytest.approx((2 * 61 + 58) / (4 * 61))
 
 
 def test_an_exchange_may_take_longer_than_its_kernel() -> None:

@@ -83,9 +83,9 @@ class Sources:
         origin = self.setting.constants.origin(family, dtype)
         return Quantity(float(value), unit, f"{family} constants: {described(origin)}")
 
-    def link(self, value: float, unit: str) -> Quantity:
-        """A constant of the collectives."""
-        origin = self.setting.constants.origin("links", "")
+    def link(self, value: float, unit: str, family: str = "links") -> Quantity:
+        """A constant of the collectives; of an engine's own all-reduces, family "all_reduce"."""
+        origin = self.setting.constants.origin(family, "")
         return Quantity(float(value), unit, f"collective constants: {described(origin)}")
 
     def engine(self, name: str, unit: str = "") -> Quantity:

@@ -11,16 +11,21 @@ import numpy as np
 
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, build_network, build_setting, kv_precision_for
-from pdplan.efficiency import as_built, benchmark_settings, engine_constants
+from pdplan.efficiency import (
+    as_built,
+    benchmark_settings,
+    engine_constants,
+)
 from pdplan.errors import InputError, PdplanError
 from pdplan.evaluate import Economics, evaluate_colocated, evaluate_disaggregated, pool_memory
 from pdplan.laws.roofline import Array
 from pdplan.laws.speculation import long_answer_acceptance
 from pdplan.layout import Layout
+from pdplan.link_constants import with_all_reduces, with_fused_all_reduces
 from pdplan.measured.maturity import tuning_factor
 from pdplan.measured.run import Run
 from pdplan.measured.runs import group_runs
-from pdplan.measured.servers import engine_settings, loop_settings, node_bytes_per_s, published_share, served_weights
+from pdplan.measured.servers import all_reduce_kernels, engine_settings, loop_settings, node_bytes_per_s, published_share, served_weights
 from pdplan.plan import Metrics, PoolPlan, Serving
 from pdplan.pools import Pool
 from pdplan.step import Setting
@@ -139,6 +144,11 @@ def run_group(
         if weights := served_weights(first):
             formats = replace(formats, checkpoint=replace(formats.checkpoint, **weights))
         links = built.constants.links
+        where = hardware, world.accelerator(hardware).generation
+        if kernels := all_reduce_kernels(first):
+            links = with_all_reduces(links, *where, kernels)
+        if engine.fused_norms:
+            links = with_fused_all_reduces(links, *where)
         if role == "decode" and (reached := node_bytes_per_s(first)) is not None:
             links = replace(links, scale_out_bytes_per_s=reached)
         constants = replace(built.constants, engine=engine, links=links)

@@ -95,6 +95,8 @@ class Message:
     """Where the collective happens at all (layouts differ)."""
     uneven: bool = False
     """Carries the tokens of a step with decodes to experts or back: all ranks wait for the last one."""
+    quantised: bool = False
+    """Of an all-reduce: whether its kernel may quantise the sum besides, for the products that read it."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
     """The numbers that `message_bytes` was made of, by symbol, for `explain`."""
     counted: str = ""
@@ -139,7 +141,7 @@ class Product:
     """Of a step; products of one function have their work in common."""
     each: Counts
     """FLOP and bytes of one row, stored bytes of one matrix; `rows` is 1, or None where no tile is filled."""
-    starts: float = 1.0
+    starts: Array | float = 1.0
     """As an op's."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
     counted: Mapping[str, str] = field(default_factory=dict)
@@ -196,6 +198,7 @@ class Sending:
     spread: Array | None = None
     mask: Array | None = None
     uneven: bool = False
+    quantised: bool = False
     inputs: Mapping[str, Any] = field(default_factory=dict)
     counted: str = ""
 
@@ -223,6 +226,7 @@ class Sending:
             spread=self.spread,
             mask=self.mask,
             uneven=self.uneven,
+            quantised=self.quantised,
             inputs={self.symbol: carried, **self.inputs},
             counted=self.counted,
         )
