@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pdplan.formats import peak_type
-from pdplan.laws.kernel import Counted, Counts, KernelTime, Rates, kernel_time
+from pdplan.laws.kernel import Counts, KernelTime, Rates, kernel_time
 from pdplan.laws.roofline import Array, Roofline
 from pdplan.layout import Load, Phases
 from pdplan.ops import Kernel, Op, Product
@@ -48,7 +48,7 @@ class Pace(NamedTuple):
     most_flop_per_s: float
     """Engines may run block-scaled FP8 products of prompts by kernels made for few tokens."""
 
-    def time(self, counts: Counted, factor: Array, start_s: Array) -> KernelTime:
+    def time(self, counts: Counts, factor: Array, start_s: Array) -> KernelTime:
         """T = factor · t_running + start over all layers, t_running without any start; parts of one layer."""
         each, compute, memory = kernel_time(counts, self.rates, self.law)
         running = each - self.law.overhead_s
