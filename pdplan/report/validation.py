@@ -255,7 +255,7 @@ def _intervals(runs: Sequence[Run], inside: Inside, fitted: Array) -> list[Block
             f"{np.count_nonzero(fitted):,} of {fitted.size:,} runs took part in the fit of constants and "
             "error bars: the errors above are partly in-sample"
         )
-    title = "Measurements inside the 80 % interval, and by which factor it reaches to each side"
+    title = "Measurements inside the 80 % interval, and how far it reaches to each side"
     return [table(title, heads, rows), Paragraph(words)]
 
 
