@@ -29,6 +29,7 @@ from pdplan.measured.servers import all_reduce_kernels, engine_settings, loop_se
 from pdplan.plan import Metrics, PoolPlan, Serving
 from pdplan.pools import Pool
 from pdplan.step import Setting
+from pdplan.uncertainty import LOADED
 from pdplan.workload import Slo, Speculation, Workload
 
 
@@ -46,7 +47,14 @@ class Predictions:
     ttft_mean_s: Array
     ttft_median_s: Array
     total_tok_per_s_per_gpu: Array
+    pool_load: Array
+    """What the busiest pool has to do, as a share of what it can."""
     reasons: list[str] = field(default_factory=list)
+
+    @property
+    def loaded(self) -> Array:
+        """Where a pool is, and errors are wide."""
+        return np.asarray(self.pool_load >= LOADED)
 
     @property
     def missed(self) -> int:
@@ -59,7 +67,7 @@ def predict(runs: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None
 
     `engines` stands in for constants/engines.yaml: other constants for cross-validation or calibration.
     """
-    found = np.full((4, len(runs)), np.nan)
+    found = np.full((5, len(runs)), np.nan)
     reasons = [""] * len(runs)
     waiting = list(group_runs(runs, by_length=False))
     while waiting:
@@ -78,12 +86,13 @@ def predict(runs: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None
         for i, share in zip(index, load, strict=True):
             if share > 1.0:
                 reasons[i] = _beyond(share)
-    tpot, ttft, median, rate = found
+    tpot, ttft, median, rate, pool_load = found
     return Predictions(
         tpot_mean_s=tpot,
         ttft_mean_s=ttft,
         ttft_median_s=median,
         total_tok_per_s_per_gpu=rate,
+        pool_load=pool_load,
         reasons=reasons,
     )
 
@@ -232,13 +241,15 @@ def run_metrics(group: list[Run], case: RunGroup) -> Metrics:
 def _predict_group(
     group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None, drafted: int | None = None
 ) -> tuple[Array, Array]:
-    """TPOT, mean and median TTFT and tokens/s/GPU of each run; its rate over the highest it can carry."""
+    """TPOT, mean and median TTFT, tokens/s/GPU and the load of the busiest pool of each run; its rate over the
+    highest it can carry."""
     case, first = run_group(group, catalog, engines, drafted), group[0]
     metrics = run_metrics(group, case)
     generation = case.world.accelerator(first.hardware).generation
     share = published_share(group, benchmark_settings(first.source, first.engine, generation, engines))
+    busiest = np.max(np.broadcast_arrays(*metrics.utilisation.values()), axis=0)
     if first.open_loop:
-        load = np.max(np.broadcast_arrays(*metrics.utilisation.values()), axis=0)
+        load = busiest
         throughput = metrics.total_tok_per_s_per_gpu / np.maximum(load, 1.0)
     else:
         load = np.zeros(())
@@ -249,6 +260,7 @@ def _predict_group(
         np.where(beyond, np.nan, metrics.ttft_mean_s),
         np.where(beyond, np.nan, metrics.ttft_p50_s),
         throughput,
+        busiest,
     )
     shape = (len(group),)
     return np.stack([np.broadcast_to(part, shape) for part in parts]), np.broadcast_to(load, shape)
