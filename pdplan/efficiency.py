@@ -294,8 +294,8 @@ def _lineage(generation: str, document: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def as_built(engine: Engine, build: str, document: Mapping[str, Any] | None = None) -> Engine:
-    """The engine as a named build of it: starts times a factor, seconds a sequence added, a limit of what FP8
-    products of prompts reach, prompts started operation by operation.
+    """The engine as a named build of it: starts times a factor, seconds a sequence and an exchange added, a
+    limit of what FP8 products of prompts reach, prompts started operation by operation.
 
     `build` is one of the document's `builds`, or empty for the engine of today.
     """
@@ -312,6 +312,7 @@ def as_built(engine: Engine, build: str, document: Mapping[str, Any] | None = No
     return replace(
         engine,
         sequence_overhead_s=engine.sequence_overhead_s + more.get("added_sequence_overhead_s", 0.0),
+        rank_wait_s=engine.rank_wait_s + more.get("added_rank_wait_s", 0.0),
         kernel_overhead_share=engine.kernel_overhead_share * more.get("kernel_start_factor", 1.0),
         prompt_fp8_flop_per_s=more.get("prompt_fp8_flop_per_s", engine.prompt_fp8_flop_per_s),
     )
