@@ -286,8 +286,8 @@ _BUILT = (
 
 
 def as_built(engine: Engine, build: str, document: Mapping[str, Any] | None = None) -> Engine:
-    """The engine as a named build of it: starts times a factor, seconds a sequence added, a limit of what FP8
-    products of prompts reach, prompts started operation by operation.
+    """The engine as a named build of it: starts times a factor, seconds a sequence and an exchange added, a
+    limit of what FP8 products of prompts reach, prompts started operation by operation.
 
     `build` is one of the document's `builds`, or empty for the engine of today.
     """
@@ -304,6 +304,7 @@ def as_built(engine: Engine, build: str, document: Mapping[str, Any] | None = No
     return replace(
         engine,
         sequence_overhead_s=engine.sequence_overhead_s + more.get("added_sequence_overhead_s", 0.0),
+        rank_wait_s=engine.rank_wait_s + more.get("added_rank_wait_s", 0.0),
         kernel_overhead_share=engine.kernel_overhead_share * more.get("kernel_start_factor", 1.0),
         **{name: more.get(name, getattr(engine, name)) for name in _BUILT},
     )

@@ -19,7 +19,7 @@ from pdplan.efficiency import (
 from pdplan.errors import InputError, PdplanError
 from pdplan.evaluate import Economics, evaluate_colocated, evaluate_disaggregated, pool_memory
 from pdplan.laws.roofline import Array
-from pdplan.laws.speculation import long_answer_acceptance
+from pdplan.laws.speculation import acceptance_of_tokens, long_answer_tokens
 from pdplan.layout import Layout
 from pdplan.link_constants import with_all_reduces, with_fused_all_reduces
 from pdplan.measured.maturity import tuning_factor
@@ -169,8 +169,8 @@ def run_group(
     if first.speculates:
         drafts = first.drafted or drafted or int(engine.mtp_drafted)
         growth = bench.pop("acceptance_per_doubling", 0.0)
-        acceptance = float(long_answer_acceptance(engine.mtp_acceptance, growth, first.osl))
-        speculation = Speculation(drafted=drafts, acceptance=acceptance)
+        tokens = float(long_answer_tokens(drafts, engine.mtp_acceptance, growth, first.osl))
+        speculation = Speculation(drafted=drafts, acceptance=acceptance_of_tokens(drafts, tokens))
     workload = Workload(
         isl=_number_or_array([run.mean_isl for run in group]),
         osl=_number_or_array([run.mean_osl for run in group]),
