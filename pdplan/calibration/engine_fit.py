@@ -38,8 +38,8 @@ SEQUENCES = ("vllm", "sglang", "trtllm")
 """Engines with a sequence overhead of their own; the others take vLLM's."""
 OLD, DEEPGEMM, CUTLASS = "trtllm-1.1", "trtllm-1.1-deepgemm", "trtllm-1.1-cutlass"
 STARTING = (
-    *(DEEPGEMM, CUTLASS, "trtllm-cutlass", "sglang-0.5.5-mi355x", "sglang-0.5.5-gb200"),
-    *("sglang-0.5.5-cdna3", "sglang-0.5.7-cdna3"),
+    *(DEEPGEMM, CUTLASS, "trtllm-cutlass", "sglang-0.5.5-mi355x", "sglang-0.5.5-blackwell"),
+    *("sglang-0.5.5-cdna3", "sglang-0.5.7-cdna3", "sglang-flashinfer-drafts"),
 )
 """Builds whose kernels start so many times as long."""
 FEW_TOKENS = "sglang-fp8-blackwell"
