@@ -160,10 +160,14 @@ def first_step_s(pool: Pool, workload: Workload, running: ArrayLike, tpot_s: Arr
 
 
 def handover_tokens(pool: Pool) -> float:
-    """Tokens that each other sequence of a busy decode worker gets while a request is handed over: h·E."""
-    speculation = pool.speculation
+    """Tokens that each other sequence of a busy decode worker gets while a request is handed over: h·E.
+
+    Of a worker that drafts, s·h·E: its steps are longer, and a share s of them does.
+    """
+    speculation, engine = pool.speculation, pool.setting.constants.engine
     each = tokens_per_step(speculation.drafted, speculation.acceptance)
-    return float(pool.setting.constants.engine.handover_steps * each)
+    share = engine.drafting_handover_share if speculation.drafted else 1.0
+    return float(engine.handover_steps * share * each)
 
 
 def draft_step_s(pool: Pool, workload: Workload, running: ArrayLike) -> Array:
