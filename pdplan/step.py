@@ -97,6 +97,16 @@ class StepTime:
             total = total + seconds
         return total
 
+    @property
+    def own_share(self) -> Array:
+        """Share that an attention rank spends on its own tokens: all but experts and messages."""
+        shared: Array = np.zeros(())
+        for term in self.terms:
+            source = term.source
+            if isinstance(source, Message) or (isinstance(source, Op) and source.family == "experts"):
+                shared = shared + term.total_s
+        return np.asarray(1.0 - shared / self.total_s)
+
     def without_terms(self) -> StepTime:
         """The same seconds, of no terms: those of all layouts of a search would fill its memory."""
         return replace(self, totals_s=(self.total_s,), write=tuple, blocks=())

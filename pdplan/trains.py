@@ -89,3 +89,16 @@ def step_under_way(work: ArrayLike) -> Array:
     """
     a = np.asarray(work, dtype=float)
     return np.asarray(a / (a + np.exp(-a)))
+
+
+def rank_lag(ranks: ArrayLike, prompts: ArrayLike, spread: ArrayLike) -> Array:
+    """How much longer than the mean the longest of r ranks is, of k prompts each, as a share.
+
+    Lengths that spread evenly over s of their mean: s/2·(r − 1)/(r + 1), exact for one prompt a rank; of
+    several the sums spread less, by √k.
+
+    >>> [round(float(rank_lag(r, k, 0.2)), 4) for r, k in ((1, 1), (8, 1), (8, 4))]
+    [0.0, 0.0778, 0.0389]
+    """
+    r = np.asarray(ranks, dtype=float)
+    return np.asarray(np.asarray(spread) / 2.0 * (r - 1.0) / (r + 1.0) / np.sqrt(prompts))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pdplan.closed_loop import shared_steps_s
-from pdplan.trains import Steps, gated_prompt_s, train_prompts
+from pdplan.trains import Steps, gated_prompt_s, rank_lag, train_prompts
 
 SHORTEST = 0.8
 """Of the longest answer: lengths are uniform between."""
@@ -87,3 +87,14 @@ def test_waits_grow_with_the_requests_and_are_never_less_than_the_own_step() -> 
     waits = [at_prefill_s(n, 60.0, one) for n in (1, 16, 256, 1024, 4096)]
     assert waits[0] == pytest.approx(0.12, rel=0.01)
     assert waits == sorted(waits)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "prompts", "within"), [(2, 1, 0.02), (8, 1, 0.02), (8, 4, 0.35), (32, 2, 0.35)]
+)
+def test_the_longest_rank_is_as_long_as_drawn(ranks: int, prompts: int, within: float) -> None:
+    draw = np.random.default_rng(1).uniform(SHORTEST, 1.0, (20_000, ranks, prompts)).mean(axis=2)
+    longest = draw.max(axis=1).mean() / draw.mean() - 1.0
+    spread = (1.0 - SHORTEST) / (0.5 + SHORTEST / 2.0)
+    # Sums of several lengths are nearer to normal, whose largest lies farther out.
+    assert float(rank_lag(ranks, prompts, spread)) == pytest.approx(longest, rel=within)

@@ -152,8 +152,8 @@ def _of_group(group: list[Run], case: RunGroup) -> dict[str, Array]:
         "beside": float(colocated and bool(engine.mixes_prefill)) * tokens,
         "handover": handover * (not counted),
         "drafting": float(group[0].engine == DRAFTING and group[0].speculates),
-        "prompts": 1.0 + np.minimum(held * share, fits - 1.0),
-        "burst": np.where(one_convoy, 0.0, workload.burst_share * ahead) * mean,
+        "prompts": (1.0 + np.minimum(held * share, fits - 1.0)) * (1.0 + service.lag),
+        "burst": np.where(one_convoy, 0.0, workload.burst_share * ahead) * mean * (1.0 + service.lag),
         "cold": np.array([float((run.settings or {}).get("cold", 0.0)) for run in group])
         * workload.burst_share
         * mean,
