@@ -82,6 +82,8 @@ DEVIATIONS = {
     ("trainium3", "scaleup_GBps_per_gpu_per_dir"),
     # The row counts a bridge pair, but gives PCIe bandwidth; aiconfigurator 0.12.0: 8 GPUs on PCIe.
     ("h100-pcie", "scaleup_domain"),
+    # The row has a card alone; PCIe servers hold several.
+    ("a10", "scaleup_domain"),
 }
 
 # Column of hardware.csv, path in the catalog, factor to the catalog's unit.

@@ -122,6 +122,7 @@ def validation_report(
         "inside_80_percent_interval": {q: _plain(v) for q, v in inside.shares().items()},
         "inside_80_percent_interval_of_new_rows": {q: _plain(v) for q, v in inside.shares(~fitted).items()},
         "reasons": reasons,
+        "assumed": predictions.assumed,
         "repeated_ids": twice,
     }
     records = tuple(
@@ -135,6 +136,7 @@ def validation_report(
         *_blocks(runs, names, groups, everything, regret, missed),
         *_intervals(inside, fitted),
         *([Bullets(title="Not predicted, or in part", items=_reasons(counts))] if reasons else []),
+        *([Bullets(title="Assumed", items=tuple(predictions.assumed))] if predictions.assumed else []),
         *([Paragraph(f"{_repeated(twice)} stands on several lines: each is counted")] if twice else []),
     ]
     if plotted:
