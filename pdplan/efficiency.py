@@ -89,6 +89,9 @@ class Engine:
     """1: where ranks gather, the tokens of prompts come by an all-reduce, and so do the experts' sums."""
     prompt_fp8_flop_per_s: float = math.inf
     """Most that block-scaled FP8 products of a step with prompts reach, linear layers' and experts'."""
+    preempts: float = 0.0
+    """1: sequences get memory as they grow, and the newest gives way where there is none; 0: they are let in
+    only where their whole answer fits."""
     partial_ep: float = 1.0
     """1: experts may be spread over a part of the ranks; 0: over all of them or none."""
 
@@ -346,11 +349,14 @@ def engine_file() -> dict[str, Any]:
 def _scopes(
     kernels: Mapping[str, Any], accelerator: str, generation: str
 ) -> list[tuple[str, Mapping[str, Any]]]:
-    """Blocks that apply, nearest first: accelerator, generation, what that inherits from, defaults."""
+    """Blocks that apply, nearest first: accelerator, another of the same chip, generation, what that inherits
+    from, defaults."""
     scopes: list[tuple[str, Mapping[str, Any]]] = []
-    own = (kernels.get("accelerators") or {}).get(accelerator)
-    if own:
-        scopes.append((f"measured on {accelerator}", own))
+    measured = kernels.get("accelerators") or {}
+    own = measured.get(accelerator, {})
+    for name in (accelerator, own.get("inherits")):
+        if measured.get(name, {}).keys() - {"inherits"}:
+            scopes.append((f"measured on {name}", measured[name]))
     generations = kernels.get("generations") or {}
     seen: set[str] = set()
     current: str | None = generation

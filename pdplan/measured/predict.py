@@ -307,8 +307,11 @@ def _pool(setting: Setting, plans: list[PoolPlan], speculation: Speculation = NO
 
 
 def _within_memory(pool: Pool, workload: Workload) -> Pool:
-    """The batch that memory holds. A measured run did fit: where not even two sequences a server seem to,
-    what the tool knows of the engine's memory is wrong there, and no limit is set."""
+    """The batch that memory holds: of sequences at their full length, or, under an engine that preempts, at their
+    mean one (a plan keeps to the full length). A measured run did fit: where not even two sequences a server
+    seem to, what the tool knows of the engine's memory is wrong there, and no limit is set."""
+    if pool.setting.constants.engine.preempts:  # sequences of all ages: half of their answers is there
+        workload = replace(workload, osl=workload.osl / 2.0)
     held = pool_memory(pool, workload).max_sequences
     enough = held >= 2.0 * pool.micro_batches_per_worker
     if workload.concurrency is None:

@@ -37,7 +37,7 @@ WEIGHTS = {
 """Formats of weights by setting: the part of a checkpoint (`Checkpoint`) that it is of."""
 SETTINGS = (
     *("held_up_to_steps", "queued_steps", "balanced_steps", "batched_steps", "batched_tokens"),
-    *("step_tokens", "worker_prompts", "cold", "drafted", "date", "rounds"),
+    *("step_tokens", "worker_prompts", "cold", "drafted", "date", "rounds", "kv_precision"),
     *("rank_batch", "worker_batch", "padded_batch", "prefill_dp", "prefill_ep", "decode_dp", "decode_ep"),
     *("experts_over_all", "attention_dp", "dp_ignored", "build", "convoys"),
     *("prefill_workers", "prefill_size", "decode_workers", "decode_size"),
@@ -83,6 +83,7 @@ def as_served(run: Run) -> Run:
         run,
         drafted=run.drafted or int(found.get("drafted", 0)),
         date=run.date or found.get("date", ""),
+        kv_precision=found.get("kv_precision", "auto") if run.kv_precision == "auto" else run.kv_precision,
         decode=replace(decode, max_batch=min(given) if given else None),
         prefill=prefill,
         gpus=gpus,
