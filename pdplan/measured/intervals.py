@@ -39,9 +39,7 @@ def grounds_of(run: Run, calibration: Calibration | None = None) -> tuple[Ground
     """What the prediction of a run stands on: where it prefills, where it decodes."""
     sender = run.prefill.hardware if run.prefill else run.hardware
     first, last = (
-        Ground(
-            model=run.model, hardware=name, engine=run.engine, mode=run.mode, calibration=calibration
-        )
+        Ground(model=run.model, hardware=name, engine=run.engine, mode=run.mode, calibration=calibration)
         for name in (sender, run.hardware)
     )
     return first, last
@@ -63,9 +61,7 @@ class Inside:
         return {quantity: self.share(quantity, where) for quantity in self.counts}
 
 
-def inside_intervals(
-    runs: Sequence[Run], found: Residuals, calibration: Calibration | None = None
-) -> Inside:
+def inside_intervals(runs: Sequence[Run], found: Residuals, calibration: Calibration | None = None) -> Inside:
     """Which measurements lie inside the 80 % interval of their prediction."""
     ones = np.ones(len(runs))
     counts, inside = {}, {}

@@ -103,7 +103,9 @@ def _run(row: dict[str, str]) -> Run:
     gpus = own if decode.gpus != _product(sizes) else _integer(row, "gpus", own)
     concurrency, rate = (_number(row, name, math.nan) for name in ("concurrency", "rate"))
     if math.isnan(concurrency) == math.isnan(rate):
-        raise ValueError("give either concurrency or rate" + (", not both" if concurrency == concurrency else ""))
+        raise ValueError(
+            "give either concurrency or rate" + (", not both" if concurrency == concurrency else "")
+        )
     if concurrency == 0 or rate == 0:
         raise ValueError(f"{'rate' if rate == 0 else 'concurrency'} is 0; expected more")
     return Run(
