@@ -84,6 +84,9 @@ DEVIATIONS = {
     ("h100-pcie", "scaleup_domain"),
     # The row has a card alone; PCIe servers hold several.
     ("a10", "scaleup_domain"),
+    # The rows count all 24 ports of the chip; three of them leave the server (docs.habana.ai).
+    ("gaudi2", "scaleup_GBps_per_gpu_per_dir"),
+    ("gaudi3", "scaleup_GBps_per_gpu_per_dir"),
 }
 
 # Column of hardware.csv, path in the catalog, factor to the catalog's unit.
