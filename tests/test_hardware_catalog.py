@@ -75,6 +75,9 @@ ROW_OF = {
 }
 
 # Where the catalog leaves the fact collection, with the better source.
+ADDED = {"h200-nvl", "l40"}
+"""Entries that the fact collection does not have."""
+
 DEVIATIONS = {
     # AWS Neuron documentation, Trn2: EFAv3 3200 Gb/s per instance of 16; the row is marked unverified.
     ("trainium2", "scaleout_Gbps_per_gpu"),
@@ -108,7 +111,7 @@ COLUMNS = [
 
 def test_the_catalog_holds_what_was_promised() -> None:
     assert len(CATALOG) >= 36
-    assert set(CATALOG) == set(ROW_OF)
+    assert set(CATALOG) - ADDED == set(ROW_OF)
 
 
 @pytest.mark.parametrize("stem", CATALOG)
