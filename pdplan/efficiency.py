@@ -103,6 +103,9 @@ class Engine:
     """From this message on such an engine takes the library's all-reduce over up to four ranks,"""
     large_group_library_bytes: float = math.inf
     """and over more, unless the sum is quantised in the same kernel."""
+    preempts: float = 0.0
+    """1: sequences get memory as they grow, and the newest gives way where there is none; 0: they are let in
+    only where their whole answer fits."""
     partial_ep: float = 1.0
     """1: experts may be spread over a part of the ranks; 0: over all of them or none."""
 

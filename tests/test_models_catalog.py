@@ -18,6 +18,7 @@ ENTRIES = sorted((ROOT / "models_catalog").glob("*.yaml"))
 CONFIGS = [ROOT.parent / "shared" / "models", Path(__file__).parent / "hf_configs"]
 ADDED_BY_HAND = {
     "hugging_face_ids",
+    "aliases",
     "source",
     "date",
     "checkpoints",

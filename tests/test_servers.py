@@ -89,7 +89,9 @@ def test_runs_that_lost_their_label_or_date_get_it_back() -> None:
     assert as_served(lost).speculates
     assert not as_served(replace(lost, engine_version="1.2.0rc6.post2")).speculates
     assert as_served(run(date="", engine_version="0.5.9")).date == "2026-03-15"
+    assert as_served(run(date="", engine_version="lmsysorg/sglang:v0.5.12-cu130")).date == "2026-05-22"
     assert as_served(run(engine_version="0.5.9")).date == "2026-03-25"
+    assert as_served(run(date="", source="mine", engine_version="0.5.9")).date == ""
 
 
 def test_layouts_of_the_first_tables_are_those_that_their_scripts_chose() -> None:

@@ -53,7 +53,7 @@ def validate(
 
         picture = picture_path(plot, "--plot")
     catalog = flags.catalog()
-    table = read_runs(Path(runs))
+    table = read_runs(Path(runs), catalog)
     own = read_calibration(flags.values["calibration"]) if flags.values.get("calibration") else None
     with working("predicting"):
         found = predict(table, catalog, own.document if own else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,12 +11,15 @@ from typing import Any
 import numpy as np
 
 from pdplan.catalog.store import Catalog
-from pdplan.compose import World, build_network, build_setting, kv_precision_for
-from pdplan.efficiency import (
-    as_built,
-    benchmark_settings,
-    engine_constants,
+from pdplan.compose import (
+    NetworkSpec,
+    World,
+    build_network,
+    build_setting,
+    default_bandwidth,
+    kv_precision_for,
 )
+from pdplan.efficiency import as_built, benchmark_settings, engine_constants, engine_file
 from pdplan.errors import InputError, PdplanError
 from pdplan.evaluate import Economics, evaluate_colocated, evaluate_disaggregated, pool_memory
 from pdplan.laws.roofline import Array
@@ -25,7 +29,14 @@ from pdplan.link_constants import with_all_reduces, with_fused_all_reduces
 from pdplan.measured.maturity import tuning_factor
 from pdplan.measured.run import Run
 from pdplan.measured.runs import group_runs
-from pdplan.measured.servers import all_reduce_kernels, engine_settings, loop_settings, node_bytes_per_s, published_share, served_weights
+from pdplan.measured.servers import (
+    all_reduce_kernels,
+    engine_settings,
+    loop_settings,
+    node_bytes_per_s,
+    published_share,
+    served_weights,
+)
 from pdplan.plan import Metrics, PoolPlan, Serving
 from pdplan.pools import Pool
 from pdplan.step import Setting
@@ -34,6 +45,7 @@ from pdplan.workload import Slo, Speculation, Workload
 
 
 NO_SPECULATION = Speculation()
+GENERIC_ENGINE = "generic"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +62,8 @@ class Predictions:
     pool_load: Array
     """What the busiest pool has to do, as a share of what it can."""
     reasons: list[str] = field(default_factory=list)
+    assumed: list[str] = field(default_factory=list)
+    """What was taken for something that is not known; one line each."""
 
     @property
     def loaded(self) -> Array:
@@ -67,6 +81,7 @@ def predict(runs: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None
 
     `engines` stands in for constants/engines.yaml: other constants for cross-validation or calibration.
     """
+    runs, assumed = _of_known_engines(runs, engine_file() if engines is None else engines)
     found = np.full((5, len(runs)), np.nan)
     reasons = [""] * len(runs)
     waiting = list(group_runs(runs, by_length=False))
@@ -94,7 +109,20 @@ def predict(runs: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None
         total_tok_per_s_per_gpu=rate,
         pool_load=pool_load,
         reasons=reasons,
+        assumed=assumed,
     )
+
+
+def _of_known_engines(runs: list[Run], document: Mapping[str, Any]) -> tuple[list[Run], list[str]]:
+    """Runs of engines without constants as runs of the generic one, and what to say of that."""
+    known = document["engines"]
+    unknown = Counter(run.engine for run in runs if run.engine not in known)
+    said = [
+        f"{name}: an engine without constants, taken as {GENERIC_ENGINE} in {count:,} run{'s' * (count > 1)} "
+        f"(known: {', '.join(known)})"
+        for name, count in sorted(unknown.items())
+    ]
+    return [run if run.engine in known else replace(run, engine=GENERIC_ENGINE) for run in runs], said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +156,8 @@ def run_group(
         prices={},
         constants=engines,
     )
+    if first.prefill is not None and default_bandwidth(world, sender, first.hardware) is None:
+        world = replace(world, network=_within_server(world, sender, first.hardware))
     generation = world.accelerator(first.hardware).generation
     bench = benchmark_settings(first.source, first.engine, generation, engines)
     kv_precision = kv_precision_for(first.kv_precision, first.precision, first.engine, engines)
@@ -266,6 +296,14 @@ def _predict_group(
     return np.stack([np.broadcast_to(part, shape) for part in parts]), np.broadcast_to(load, shape)
 
 
+def _within_server(world: World, *names: str) -> NetworkSpec:
+    """The link inside a server, for accelerators of which no other is known: a measured run did have one."""
+    links = [world.accelerator(name).scale_up for name in names]
+    return NetworkSpec(
+        bandwidth_bytes_per_s=min((x.bandwidth_bytes_per_s.value for x in links if x), default=None)
+    )
+
+
 def _number_or_array(lengths: list[float]) -> Any:
     return lengths[0] if len(set(lengths)) == 1 else np.asarray(lengths)
 
@@ -288,8 +326,11 @@ def _pool(setting: Setting, plans: list[PoolPlan], speculation: Speculation = NO
 
 
 def _within_memory(pool: Pool, workload: Workload) -> Pool:
-    """The batch that memory holds. A measured run did fit: where not even two sequences a server seem to,
-    what the tool knows of the engine's memory is wrong there, and no limit is set."""
+    """The batch that memory holds: of sequences at their full length, or, under an engine that preempts, at their
+    mean one (a plan keeps to the full length). A measured run did fit: where not even two sequences a server
+    seem to, what the tool knows of the engine's memory is wrong there, and no limit is set."""
+    if pool.setting.constants.engine.preempts:  # sequences of all ages: half of their answers is there
+        workload = replace(workload, osl=workload.osl / 2.0)
     held = pool_memory(pool, workload).max_sequences
     enough = held >= 2.0 * pool.micro_batches_per_worker
     if workload.concurrency is None:
@@ -301,4 +342,6 @@ def _within_memory(pool: Pool, workload: Workload) -> Pool:
 def _within_slots(pool: Pool, group: list[Run]) -> Pool:
     """The batch that the server was started with, where its script says so."""
     slots = [math.inf if run.decode.max_batch is None else run.decode.max_batch for run in group]
-    return replace(pool, max_batch=np.minimum(pool.max_batch, np.maximum(slots, pool.micro_batches_per_worker)))
+    return replace(
+        pool, max_batch=np.minimum(pool.max_batch, np.maximum(slots, pool.micro_batches_per_worker))
+    )

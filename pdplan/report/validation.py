@@ -123,6 +123,7 @@ def validation_report(
         "inside_80_percent_interval_of_new_rows": {q: _plain(v) for q, v in inside.shares(~fitted).items()},
         "reach_of_80_percent_interval": {q: _plain(inside.usual_reach(q)) for q in QUANTITIES},
         "reasons": reasons,
+        "assumed": predictions.assumed,
         "repeated_ids": twice,
     }
     records = tuple(
@@ -136,6 +137,7 @@ def validation_report(
         *_blocks(runs, names, groups, everything, regret, missed),
         *_intervals(runs, inside, fitted),
         *([Bullets(title="Not predicted, or in part", items=_reasons(counts))] if reasons else []),
+        *([Bullets(title="Assumed", items=tuple(predictions.assumed))] if predictions.assumed else []),
         *([Paragraph(f"{_repeated(twice)} stands on several lines: each is counted")] if twice else []),
     ]
     if plotted:
