@@ -59,6 +59,11 @@ class Engine:
     handover_steps: float = 0.0
     """Steps of a busy decode worker that a request waits for besides its first one: between steps the worker
     hears of it, makes room, sees that its cache is there."""
+    drafting_handover_share: float = 1.0
+    """Of these steps, those that a worker which drafts takes: its steps last longer and give more tokens."""
+    keeps_order: float = 0.0
+    """1 where prompts are dealt out to attention ranks in the order of their coming when a step starts, 0
+    where they go to ranks at random."""
     mtp_drafted: float = 1.0
     mtp_acceptance: float = 0.7
     kernel_overhead_share: Any = 1.0

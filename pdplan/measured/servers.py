@@ -117,6 +117,8 @@ def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: 
     if any("handover_tokens_per_s" in s for s in each):
         reached = np.array([s.get("handover_tokens_per_s", np.inf) for s in each])
         found["handover_s"] = np.array([run.mean_isl for run in runs]) / reached
+    if runs[0].prefill is not None:
+        found["isl_spread"] = runs[0].length_spread / (1.0 - runs[0].length_spread / 2.0)
     if not runs[0].length_spread and all(s.get("convoys", 1) for s in each):
         whole = np.maximum(np.floor(tokens / np.array([run.mean_isl for run in runs])), 1.0)
         found["convoy_prompts"] = bench.get("convoy_prompts", whole)
