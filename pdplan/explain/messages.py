@@ -188,7 +188,7 @@ def _all_reduce(writer: Writer, message: Message, group: str, size: Quantity, ea
 
     used = used | {
         "alpha": own(links.scale_up_latency_s, "s"),
-        "delta": own(links.two_shot_rank_latency_s, "s"),
+        "alpha_2": own(links.two_shot_rank_latency_s, "s"),
         "r": inside,
         "S": size,
         "eta_d": own(links.direct_efficiency),
@@ -196,7 +196,7 @@ def _all_reduce(writer: Writer, message: Message, group: str, size: Quantity, ea
     }
     for symbol, name, expression in (
         ("t_1", "one-shot", f"alpha+{crowd}(r-1)*S/(eta_d*U)"),
-        ("t_2", "two-shot", f"alpha+delta*r+{crowd}2*(r-1)/r*S/(eta_d*U)"),
+        ("t_2", "two-shot", f"alpha+alpha_2*r+{crowd}2*(r-1)/r*S/(eta_d*U)"),
     ):
         found[symbol] = writer.line(group, symbol, name, expression, used_in(expression, used), "s")
     if links.switch_reduces and inside.value > 2:

@@ -200,7 +200,7 @@ def all_reduce_time_s(
 
     Inside a domain the fastest of (c = 1 + contention·(r−2))
       one-shot: α + c·(r−1)·S / bw_d           (every rank reads every other; small messages)
-      two-shot: α + δ·r + c·2(r−1)/r·S / bw_d  (each reduces a share, then all read it)
+      two-shot: α + α_2·r + c·2(r−1)/r·S / bw_d  (each reduces a share, then all read it)
       ring:     α_r + 2(r−1)·h + min(2x, α_b + x),  x = c·(λ + 2(r−1)/r)·S / bw
       in-switch: α_s + (1 + 1/r)·S / bw_s      (r > 2, where the switch can add: a rank's message
                                                goes out once, and its share of the sum comes and goes)
