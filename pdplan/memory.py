@@ -19,7 +19,7 @@ from pdplan.laws.experts import expert_slots
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout
 from pdplan.ops import shards
-from pdplan.setting import Setting
+from pdplan.step.setting import Setting
 
 T = TypeVar("T")
 VECTOR_BYTES = 2.0  # norms and biases stay in BF16 in every published checkpoint

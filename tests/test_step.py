@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pdplan import step_kernels
 from pdplan.architecture.counts import Matrix
 from pdplan.calibration import elementwise
 from pdplan.catalog.store import Catalog
@@ -22,7 +21,8 @@ from pdplan.ops import Message, Op
 from pdplan.ops.products import joint_gemm
 from pdplan.plan import Serving
 from pdplan.step import Setting, StepTime, step_time
-from pdplan.step_kernels import law_of
+from pdplan.step import kernels as step_kernels
+from pdplan.step.kernels import law_of
 
 CATALOG = Catalog()
 BUILD = "sglang-fp8-blackwell"

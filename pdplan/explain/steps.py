@@ -15,7 +15,7 @@ from pdplan.explain.sources import Sources, described
 from pdplan.explain.writer import Known, Writer
 from pdplan.ops import Message, Op
 from pdplan.step import BINDING_TERMS, Overlapped, StepTime, Term
-from pdplan.step_messages import takes_bulk_kernels
+from pdplan.step.messages import takes_bulk_kernels
 
 
 def write_step(

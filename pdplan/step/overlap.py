@@ -13,8 +13,8 @@ from pdplan.laws.overlap import HalfLayers, two_batch_time_s
 from pdplan.laws.roofline import Array
 from pdplan.layout import Load
 from pdplan.ops import Block, Kernel, Product, Sending
-from pdplan.setting import Setting
-from pdplan.terms import Overlapped, Place, StepTime, Term, Turn
+from pdplan.step.setting import Setting
+from pdplan.step.terms import Overlapped, Place, StepTime, Term, Turn
 
 
 def turn_of(member: Product | Kernel | Sending, block: Block, routed: bool) -> Turn | None:

@@ -15,26 +15,12 @@ import numpy as np
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load, Phases
 from pdplan.ops import Product, Sending, forward
-from pdplan.setting import Setting, routing_of
-from pdplan.step_kernels import PROMPT_MLA, KernelGroup, OneKernel, in_fp8_blocks, pace_of, side_by_side
-from pdplan.step_messages import Collectives, happens, law_key
-from pdplan.step_overlap import expert_layers, in_two_batches, turn_of
-from pdplan.step_stages import block_shares, engine_shares, stage_times
-from pdplan.terms import BINDING_TERMS, Overlapped, Place, StepTime, Term
-
-__all__ = [
-    "BINDING_TERMS",
-    "PROMPT_MLA",
-    "Overlapped",
-    "Setting",
-    "StepTime",
-    "Term",
-    "block_shares",
-    "engine_shares",
-    "in_fp8_blocks",
-    "routing_of",
-    "step_time",
-]
+from pdplan.step.kernels import KernelGroup, OneKernel, pace_of, side_by_side
+from pdplan.step.messages import Collectives, happens, law_key
+from pdplan.step.overlap import expert_layers, in_two_batches, turn_of
+from pdplan.step.setting import Setting, routing_of
+from pdplan.step.stages import stage_times
+from pdplan.step.terms import Place, StepTime, Term
 
 LAUNCHES = {"prefill_recurrence": 8.0, "indexer": 4.0}
 """Operations that one op stands for: a chunked scan (convolution, gates, norm, sums, products in and

@@ -15,8 +15,8 @@ from pdplan.laws.kernel import Counts, KernelTime, Rates, kernel_time
 from pdplan.laws.roofline import Array, Roofline
 from pdplan.layout import Load, Phases
 from pdplan.ops import Kernel, Op, Product
-from pdplan.setting import Setting
-from pdplan.terms import Place, Term
+from pdplan.step.setting import Setting
+from pdplan.step.terms import Place, Term
 
 PROMPT_MLA = "prefill_mla"
 """The family of MLA over prompts."""

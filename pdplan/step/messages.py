@@ -24,7 +24,7 @@ from pdplan.laws.experts import last_rank_wait_s
 from pdplan.laws.roofline import Array
 from pdplan.layout import Load
 from pdplan.ops import Message, Sending
-from pdplan.terms import Place, Term
+from pdplan.step.terms import Place, Term
 
 
 def happens(sending: Sending) -> bool:

@@ -73,6 +73,16 @@ class StepTime:
     def terms(self) -> tuple[Term, ...]:
         return self.write()
 
+    @property
+    def own_share(self) -> Array:
+        """Share that an attention rank spends on its own tokens: all but experts and messages."""
+        shared: Array = np.zeros(())
+        for term in self.terms:
+            source = term.source
+            if isinstance(source, Message) or (isinstance(source, Op) and source.family == "experts"):
+                shared = shared + term.total_s
+        return np.asarray(1.0 - shared / self.total_s)
+
     def slowest_s(self, after_s: ArrayLike = 0.0) -> Array:
         """What the slowest stage takes for its part, `after_s` more on the last one [s]."""
         if self.earlier_s is None or self.last_s is None:

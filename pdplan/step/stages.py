@@ -13,8 +13,8 @@ from pdplan.efficiency import Engine
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load
 from pdplan.ops import Block
-from pdplan.setting import Setting
-from pdplan.terms import Place
+from pdplan.step.setting import Setting
+from pdplan.step.terms import Place
 
 
 def block_shares(everything: Stage, stage: Stage, stages: int) -> dict[Block, float]:
