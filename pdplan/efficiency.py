@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from pdplan.documents.files import read_yaml
 from pdplan.errors import UnknownNameError
-from pdplan.files import read_yaml
 from pdplan.kernel_file import CONSTANTS_DIRECTORY as CONSTANTS_DIRECTORY
 from pdplan.kernel_file import Provenance as Provenance
 from pdplan.kernel_file import provenance_of, scopes_of

@@ -13,8 +13,8 @@ from pdplan.calibration.engine_file import with_values, write_values
 from pdplan.calibration.engine_parts import doubtful, running_sequences
 from pdplan.calibration.engine_ttft import TTFT
 from pdplan.catalog.store import Catalog
+from pdplan.documents.files import read_yaml
 from pdplan.efficiency import CONSTANTS_DIRECTORY, Engine, as_built, benchmark_settings, engine_constants
-from pdplan.files import read_yaml
 from pdplan.laws.experts import busiest_rank_factor, busiest_rank_touched, expected_touched_experts
 from pdplan.measured.maturity import tuning_factor
 from pdplan.measured.predict import predict

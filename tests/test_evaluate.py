@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pdplan.compose import NetworkSpec, build_pool, evaluate_plan
 from pdplan.plan import Colocated, Disaggregated, Metrics, Plan, PoolPlan
-from pdplan.pools import decode_tpot_s, first_step_s, pool_tpot_s
+from pdplan.serving.pools import decode_tpot_s, first_step_s, pool_tpot_s
 from pdplan.workload import Slo, Speculation, Workload
 
 LLAMA = "llama-3.1-70b"

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdplan import files
+from pdplan.documents import files
+from pdplan.documents.files import parse_json, parse_yaml, read_json, read_text, read_yaml, write_atomic
 from pdplan.errors import InputError
-from pdplan.files import parse_json, parse_yaml, read_json, read_text, read_yaml, write_atomic
 
 
 def refused(call, *arguments):

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 import pdplan
 from pdplan.catalog.store import Catalog
 from pdplan.cli.app import run
+from pdplan.documents.files import Document
 from pdplan.errors import InputError
-from pdplan.files import Document
 from pdplan.goodput import goodput_requests_per_s
 from pdplan.inputs.fleets import AskedFleet, fleet_from, read_fleet
 from pdplan.plan import Colocated, PoolPlan, Serving, role_of

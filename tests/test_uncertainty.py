@@ -32,10 +32,10 @@ from pdplan.calibration.left_out import WithoutTables, maker_folds
 from pdplan.catalog.store import Catalog
 from pdplan.cli.app import run as run_pdplan
 from pdplan.compose import evaluate_plan
+from pdplan.documents.files import read_yaml
 from pdplan.efficiency import CONSTANTS_DIRECTORY, LinkSpeeds, resolve_constants
 from pdplan.efficiency import Case as EngineCase
 from pdplan.evaluate import judged, meets
-from pdplan.files import read_yaml
 from pdplan.plan import Colocated, Disaggregated, PoolPlan
 from pdplan.question import Question
 from pdplan.search import recommend

@@ -16,8 +16,9 @@ from typing import Literal
 from pdplan.architecture.model import Model
 from pdplan.calibrated import LeftOut, SourceFile
 from pdplan.catalog.store import Catalog
+from pdplan.documents.files import Document, parse_yaml
+from pdplan.documents.validation import validate
 from pdplan.errors import InputError
-from pdplan.files import Document, parse_yaml
 from pdplan.inputs.consistency import pool_findings
 from pdplan.inputs.given import Findings, Given, Values, given_in
 from pdplan.inputs.names import precision_from
@@ -35,7 +36,6 @@ from pdplan.measured.readers.result import Result
 from pdplan.measured.run import Run
 from pdplan.measured.runs import parse_runs
 from pdplan.plan import PoolPlan
-from pdplan.validation import validate
 
 STRICT = {"extra": "forbid"}
 MODES = ("colocated", "disaggregated")
