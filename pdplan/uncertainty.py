@@ -11,8 +11,8 @@ that factor for every ground that cross-validation could stand on:
                     hidden
     engine          an engine that did not: each engine left out
 
-Where several things are new at once, their widenings add up in the logarithm: q = q_run · Π max(q_k/q_run, 1)
-above the median, with min below it. That they add up is an assumption; each of them is measured.
+Where several things are new at once, what they add to the errors is taken as independent: with d the distance
+of a quantile from the median of `run` in the logarithm, d² = d_run² + Σ max(d_k² − d_run², 0), on each side.
 Between the quantiles of the file, log q is linear in the standard normal quantile of the probability.
 
 These are quantiles of plain runs. Errors of some classes of runs are so many times as wide, in the
@@ -333,14 +333,15 @@ def _log_quantiles(quantity: str, mode: str, unknown: tuple[str, ...]) -> tuple[
     document = _file()
     levels = np.array(document["levels"])
     base = _logs(document, "run", mode, quantity)
-    wide = base.copy()
-    for kind in unknown:
-        more = _logs(document, kind, mode, quantity) - base
-        wide += np.where(
-            levels > 0.5, np.maximum(more, 0.0), np.where(levels < 0.5, np.minimum(more, 0.0), 0.0)
-        )
-    # Several widenings at once may cross each other: quantiles never fall.
     middle = int(np.searchsorted(levels, 0.5))
+    side = np.sign(levels - 0.5)
+    known = np.abs(base - base[middle])
+    square = known**2
+    for kind in unknown:
+        off = side * (_logs(document, kind, mode, quantity) - base[middle])
+        square += np.maximum(np.maximum(off, 0.0) ** 2 - known**2, 0.0)
+    wide = base[middle] + side * np.sqrt(square)
+    # Quantiles of several kinds may cross each other: they never fall.
     wide[middle:] = np.maximum.accumulate(wide[middle:])
     wide[: middle + 1] = np.minimum.accumulate(wide[: middle + 1][::-1])[::-1]
     return np.array([NormalDist().inv_cdf(float(p)) for p in levels]), wide

@@ -31,7 +31,8 @@ FASTER = [
 ]
 MODELS = [
     ("deepseek-r1", "fp8", 8), ("deepseek-r1", "fp4", 8), ("gpt-oss-120b", "fp4", 2), ("glm-5", "fp8", 8),
-    ("kimi-k2.5", "int4", 8), ("llama-3.3-70b", "fp8", 4), ("qwen3-235b-a22b", "fp8", 8),
+    ("kimi-k2.5", "int4", 8), ("llama-3.3-70b", "fp8", 4), ("llama-3.3-70b", "fp4", 4),
+    ("qwen3-235b-a22b", "fp8", 8),
 ]  # fmt: skip
 BYTES = {"fp8": 1.0, "fp4": 0.5625, "int4": 0.5625}
 

@@ -28,13 +28,13 @@ def forward(
     layout: Layout,
     phases: Phases,
     routing: Routing,
-    norms_fused: bool = False,
+    fused_ranks: float = 0.0,
 ) -> Forward:
     """Every kernel and collective of one forward step of one worker, before its load is known.
 
     A step runs all layers, stage after stage where there are pipeline stages, so
     pp appears only in its hops; the caller hands over the load of one micro-batch. Norms may be fused with
-    all-reduces of decodes; those of prompts are too large for such kernels.
+    all-reduces of decodes over up to `fused_ranks`; those of prompts are too large for such kernels.
     """
     found = Forward()
     hidden = stack.hidden_size
@@ -57,7 +57,7 @@ def forward(
     if stack.projections:
         joint = Matrix(name="draft input", rows=2 * hidden, columns=hidden, part="dense")
         found.add(("layers", 0), [gemm(joint, stack.projections, formats, layout)])
-    found.add(("layers", 0), [elementwise(stack, layout, norms_fused and not phases.prefill)])
+    found.add(("layers", 0), [elementwise(stack, layout, 0.0 if phases.prefill else fused_ranks)])
     found.add(("last", 0), [head(stack, formats, layout)], [logits_gather(stack, layout)])
     found.add(("hop", 0), [], [stage_hops(stack, layout)])
     return found

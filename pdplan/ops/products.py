@@ -180,14 +180,14 @@ def norm_all_reduce(layers: float, layout: Layout) -> Sending:
     )
 
 
-def elementwise(stack: Stack, layout: Layout, norms_fused: bool = False) -> Product:
+def elementwise(stack: Stack, layout: Layout, fused_ranks: float = 0.0) -> Product:
     """Norms, residuals, rotary and activation functions: passes over the activations.
 
     Per layer: two fused residual norms (2 reads and 2 writes of the hidden state
     each), the activation function (2 reads, 1 write of its width), and where there is
     attention, rotary embedding and the write to the cache (q, k and v read and written): four kernels. One
     more adds what shared experts give to the sum of the routed ones. Norms that are fused with all-reduces
-    start no kernels, where there are any.
+    start no kernels: of groups of up to `fused_ranks`, which is as far as such kernels reach.
     """
     widths = sum(
         count * block.intermediate_size * (block.per_token if isinstance(block, Experts) else 1)
@@ -210,7 +210,7 @@ def elementwise(stack: Stack, layout: Layout, norms_fused: bool = False) -> Prod
         for block, count in stack.feed_forwards
         if isinstance(block, Experts) and block.shared_intermediate_size and not block.latent_size
     )
-    fused = np.where(layout.tp > 1, NORMS, 0.0) if norms_fused else 0.0
+    fused = np.where((layout.tp > 1) & (layout.tp <= fused_ranks), NORMS, 0.0)
     passes = 8.0 * stack.hidden_size + 3.0 * widths / stack.layers / layout.tp + 2.0 * heads / stack.layers
     return Product(
         name="norms, residuals, activations",

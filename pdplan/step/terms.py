@@ -101,16 +101,6 @@ class StepTime:
             return np.asarray(total)
         return np.maximum(total, micro_batches * self.slowest_s(after_s))
 
-    @property
-    def own_share(self) -> Array:
-        """Share that an attention rank spends on its own tokens: all but experts and messages."""
-        shared: Array = np.zeros(())
-        for term in self.terms:
-            source = term.source
-            if isinstance(source, Message) or (isinstance(source, Op) and source.family == "experts"):
-                shared = shared + term.total_s
-        return np.asarray(1.0 - shared / self.total_s)
-
     def part_s(self, name: str) -> Array:
         """Sum over terms of their compute, memory, network or overhead part."""
         total: Array = np.zeros(())

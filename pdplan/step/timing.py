@@ -91,8 +91,9 @@ class _Prepared(NamedTuple):
 
 @lru_cache(maxsize=32)
 def _prepared(setting: Setting, layout: Layout, phases: Phases) -> _Prepared:
-    fused = bool(setting.constants.engine.fused_norms)
-    found = forward(setting.stack, setting.formats, layout, phases, routing_of(setting), fused)
+    constants = setting.constants
+    reach = constants.links.domain_size if constants.engine.fused_norms else 0
+    found = forward(setting.stack, setting.formats, layout, phases, routing_of(setting), reach)
     kernels = list(zip(found.kernels, found.kernel_blocks, strict=True))
     sendings = [
         (sending, block)
