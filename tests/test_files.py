@@ -291,6 +291,7 @@ def test_writing_where_one_cannot(tmp_path):
 def test_writing_to_a_device():
     if os.path.exists("/dev/null"):
         write_atomic("/dev/null", "x")
+        assert stat.S_ISCHR(os.stat("/dev/null").st_mode)  # written to, and not replaced by a file
 
 
 def test_a_link_to_nowhere_says_where_it_leads(tmp_path):
