@@ -16,7 +16,7 @@ from pdplan.efficiency import Case, as_built, case_constants
 from pdplan.laws.collectives import all_reduce_time_s
 from pdplan.laws.experts import busiest_rank_factor, last_rank_wait_s
 from pdplan.laws.kernel import kernel_time
-from pdplan.layout import Layout, decode_load, mixed_load, prefill_load
+from pdplan.layout import Layout, Load, decode_load, mixed_load, prefill_load
 from pdplan.ops import Message, Op
 from pdplan.ops.products import joint_gemm
 from pdplan.plan import Serving
@@ -361,3 +361,13 @@ def test_an_indexer_multiplies_in_the_type_that_it_keeps_its_keys_in(model: str,
     indexers = [t.source for t in terms if isinstance(t.source, Op) and t.source.family == "indexer"]
     assert indexers
     assert {op.dtype for op in indexers} == {dtype}
+
+
+def test_a_step_that_is_kept_keeps_no_terms() -> None:
+    """A search keeps the seconds of thousands of layouts: with tables and terms it took three times the
+    memory. Terms are made when somebody reads them, of what was asked, and sum up to the step."""
+    step = step_time(setting("deepseek-r1"), Layout(tp=8, pp=[1, 2]), prefill_load(1.0, 2048.0))
+    held = {type(cell.cell_contents) for cell in step.write.__closure__ or ()}
+    assert held == {Setting, Layout, Load}
+    assert "terms" not in vars(step)
+    assert sum(t.total_s for t in step.terms) == pytest.approx(step.total_s, rel=1e-12)
