@@ -65,6 +65,17 @@ def test_scripts_say_how_many_tokens_a_run_drafts() -> None:
     assert as_served(run()).drafted == 0
 
 
+def test_the_first_image_for_mxfp4_is_a_build() -> None:
+    pool = PoolPlan(hardware="mi355x", workers=1, tp=8)
+    two = run(mode="disaggregated", hardware="mi355x", precision="fp4", prefill=pool, decode=pool)
+    assert as_served(replace(two, date="2026-02-28")).build == "sglang-mori-fp4"
+    assert as_served(replace(two, date="2026-03-01")).build == ""
+    document = engine_file()
+    today = engine_constants("sglang", "cdna4", document)
+    first = as_built(today, "sglang-mori-fp4", document)
+    assert first.kernel_overhead_share > today.kernel_overhead_share
+
+
 def test_the_cache_has_the_format_of_the_script() -> None:
     # dsr1_fp8_mi355x.sh: kv-cache-dtype fp8_e4m3 from pull request 865 (2026-03-05) on; a table may say so.
     amd = run(hardware="mi355x", date="2026-03-04")
