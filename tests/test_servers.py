@@ -46,7 +46,9 @@ def test_the_interval_of_polls_depends_on_the_load_as_the_script_says() -> None:
     assert server_settings(run(concurrency=16.0))["held_up_to_steps"] == 30
     four = PoolPlan(hardware="b200", workers=1, tp=4)
     found = server_settings(run(concurrency=64.0, decode=four))
-    assert found == {"held_up_to_steps": 10, "step_tokens": 8192, "build": "sglang-fp8-blackwell"}
+    all_reduces = {"all_reduce": "sglang-0.5.12", "fused_norms": 1, "one_shot_tokens": 128}
+    started = {"held_up_to_steps": 10, "step_tokens": 8192, "build": "sglang-fp8-blackwell"}
+    assert found == started | all_reduces
 
 
 def test_a_date_before_the_warm_up_means_a_cold_start() -> None:
@@ -105,7 +107,9 @@ def test_runs_that_lost_their_label_or_date_get_it_back() -> None:
     assert as_served(lost).speculates
     assert not as_served(replace(lost, engine_version="1.2.0rc6.post2")).speculates
     assert as_served(run(date="", engine_version="0.5.9")).date == "2026-03-15"
+    assert as_served(run(date="", engine_version="lmsysorg/sglang:v0.5.12-cu130")).date == "2026-05-22"
     assert as_served(run(engine_version="0.5.9")).date == "2026-03-25"
+    assert as_served(run(date="", source="mine", engine_version="0.5.9")).date == ""
 
 
 def test_layouts_of_the_first_tables_are_those_that_their_scripts_chose() -> None:

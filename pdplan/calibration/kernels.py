@@ -25,6 +25,7 @@ MODULES = ("gemm", "experts", "elementwise", "attention", "recurrence", "collect
 """Each has `SOURCES` and `fit(tables) -> list[Block]`."""
 
 INHERITS = {
+    "cdna2": "cdna3",
     "blackwell-rtx": "blackwell",
     "cdna4": "cdna3",
     "cdna5": "cdna4",
@@ -32,6 +33,9 @@ INHERITS = {
     "rubin": "blackwell",
 }
 """Generations whose missing constants are nearer to another generation's than to the defaults."""
+
+SAME_CHIP = {"h20-3e": "h20"}
+"""Accelerators without tables that are another with more memory, and so its ridge."""
 
 ABOUT = (
     "How far kernels stand from the data sheet, by accelerator, family and arithmetic type.",
@@ -103,12 +107,10 @@ def render(blocks: Sequence[Block], sources: Mapping[str, Mapping[str, str]]) ->
         "sources": {key: dict(sources[key]) for key in sorted(used)},
         "defaults": _families([b for b in blocks if b.scope == "defaults"]),
     }
-    for scope in ("generations", "accelerators"):
-        names = {b.name for b in blocks if b.scope == scope}
-        if scope == "generations":
-            names |= set(INHERITS)
+    for scope, inherits in (("generations", INHERITS), ("accelerators", SAME_CHIP)):
+        names = {b.name for b in blocks if b.scope == scope} | set(inherits)
         document[scope] = {
-            name: ({"inherits": INHERITS[name]} if scope == "generations" and name in INHERITS else {})
+            name: ({"inherits": inherits[name]} if name in inherits else {})
             | _families([b for b in blocks if b.scope == scope and b.name == name])
             for name in sorted(names)
         }
