@@ -39,7 +39,7 @@ SEQUENCES = ("vllm", "sglang", "trtllm")
 OLD, DEEPGEMM, CUTLASS = "trtllm-1.1", "trtllm-1.1-deepgemm", "trtllm-1.1-cutlass"
 STARTING = (
     *(DEEPGEMM, CUTLASS, "trtllm-cutlass", "sglang-0.5.5-mi355x", "sglang-0.5.5-blackwell"),
-    *("sglang-0.5.5-cdna3", "sglang-0.5.7-cdna3", "sglang-flashinfer-drafts"),
+    *("sglang-0.5.5-cdna3", "sglang-0.5.7-cdna3", "sglang-flashinfer-drafts", "sglang-mori-fp4"),
 )
 """Builds whose kernels start so many times as long."""
 FEW_TOKENS = "sglang-fp8-blackwell"
