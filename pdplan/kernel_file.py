@@ -36,12 +36,15 @@ def kernel_file() -> dict[str, Any]:
 
 
 def scopes_of(accelerator: str, generation: str) -> list[tuple[str, Mapping[str, Any]]]:
-    """Blocks that apply, nearest first: accelerator, generation, what that inherits from, defaults."""
+    """Blocks that apply, nearest first: accelerator, another of the same chip, generation, what that inherits
+    from, defaults."""
     kernels = kernel_file()
     scopes: list[tuple[str, Mapping[str, Any]]] = []
-    own = (kernels.get("accelerators") or {}).get(accelerator)
-    if own:
-        scopes.append((f"measured on {accelerator}", own))
+    measured = kernels.get("accelerators") or {}
+    own = measured.get(accelerator, {})
+    for name in (accelerator, own.get("inherits")):
+        if measured.get(name, {}).keys() - {"inherits"}:
+            scopes.append((f"measured on {name}", measured[name]))
     generations = kernels.get("generations") or {}
     seen: set[str] = set()
     current: str | None = generation
