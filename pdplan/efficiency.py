@@ -59,6 +59,11 @@ class Engine:
     handover_steps: float = 0.0
     """Steps of a busy decode worker that a request waits for besides its first one: between steps the worker
     hears of it, makes room, sees that its cache is there."""
+    drafting_handover_share: float = 1.0
+    """Of these steps, those that a worker which drafts takes: its steps last longer and give more tokens."""
+    keeps_order: float = 0.0
+    """1 where prompts are dealt out to attention ranks in the order of their coming when a step starts, 0
+    where they go to ranks at random."""
     mtp_drafted: float = 1.0
     mtp_acceptance: float = 0.7
     kernel_overhead_share: Any = 1.0
@@ -98,6 +103,9 @@ class Engine:
     """From this message on such an engine takes the library's all-reduce over up to four ranks,"""
     large_group_library_bytes: float = math.inf
     """and over more, unless the sum is quantised in the same kernel."""
+    preempts: float = 0.0
+    """1: sequences get memory as they grow, and the newest gives way where there is none; 0: they are let in
+    only where their whole answer fits."""
     partial_ep: float = 1.0
     """1: experts may be spread over a part of the ranks; 0: over all of them or none."""
 
@@ -286,8 +294,8 @@ _BUILT = (
 
 
 def as_built(engine: Engine, build: str, document: Mapping[str, Any] | None = None) -> Engine:
-    """The engine as a named build of it: starts times a factor, seconds a sequence added, a limit of what FP8
-    products of prompts reach, prompts started operation by operation.
+    """The engine as a named build of it: starts times a factor, seconds a sequence and an exchange added, a
+    limit of what FP8 products of prompts reach, prompts started operation by operation.
 
     `build` is one of the document's `builds`, or empty for the engine of today.
     """
@@ -304,6 +312,7 @@ def as_built(engine: Engine, build: str, document: Mapping[str, Any] | None = No
     return replace(
         engine,
         sequence_overhead_s=engine.sequence_overhead_s + more.get("added_sequence_overhead_s", 0.0),
+        rank_wait_s=engine.rank_wait_s + more.get("added_rank_wait_s", 0.0),
         kernel_overhead_share=engine.kernel_overhead_share * more.get("kernel_start_factor", 1.0),
         **{name: more.get(name, getattr(engine, name)) for name in _BUILT},
     )

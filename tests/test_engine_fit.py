@@ -128,12 +128,18 @@ def test_starts_shrink_with_the_months_since_a_models_release() -> None:
 def test_an_older_build_adds_what_the_file_says_and_nothing_else() -> None:
     today = engine_constants("trtllm", "blackwell")
     blocks = DOCUMENT["builds"]
-    more = blocks["trtllm-1.1"]["added_sequence_overhead_s"]["value"]
+    more, later = (
+        blocks["trtllm-1.1"][f"added_{name}_s"]["value"] for name in ("sequence_overhead", "rank_wait")
+    )
     times = blocks["trtllm-1.1-deepgemm"]["kernel_start_factor"]["value"]
     assert as_built(today, "") == today
     old, deepgemm = as_built(today, "trtllm-1.1"), as_built(today, "trtllm-1.1-deepgemm")
     habit = {name: blocks["trtllm-1.1"][name]["value"] for name in ALL_REDUCE_HABIT}
-    assert old == replace(today, sequence_overhead_s=today.sequence_overhead_s + more, **habit)
+    seconds = {
+        "sequence_overhead_s": today.sequence_overhead_s + more,
+        "rank_wait_s": today.rank_wait_s + later,
+    }
+    assert old == replace(today, **seconds, **habit)
     assert deepgemm == replace(old, kernel_overhead_share=today.kernel_overhead_share * times)
     run = replace(made_up_runs()[0], engine="trtllm")
     found = predict([run, replace(run, build="trtllm-1.1")], Catalog(), DOCUMENT).tpot_mean_s

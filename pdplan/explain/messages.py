@@ -11,7 +11,7 @@ from pdplan.explain.writer import Writer, used_in
 from pdplan.laws.experts import REFERENCE_RANKS, last_rank_wait_s
 from pdplan.ops import Message
 from pdplan.step import BINDING_TERMS, Term
-from pdplan.step_messages import takes_bulk_kernels
+from pdplan.step.messages import takes_bulk_kernels
 
 _UNITS = {
     "m": "tokens",
