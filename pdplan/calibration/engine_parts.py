@@ -175,7 +175,7 @@ def _decode_load(pool: Pool, workload: Workload, each: Array) -> Any:
 
 
 def _split(step: StepTime) -> dict[str, Array]:
-    """Seconds of a step by part, and how many collectives it waits for."""
+    """Seconds of a step by part, and how many collectives it waits for, each as one over 16 ranks."""
     found: dict[str, Array] = dict.fromkeys(
         ("kernels", *OF_PROMPTS, "starts", "messages", "uneven", "collectives", "exchanged"),
         np.zeros(()),
@@ -196,7 +196,7 @@ def _split(step: StepTime) -> dict[str, Array]:
             if source.uneven:
                 found["uneven"] = found["uneven"] + happens * last_rank_wait_s(1.0, source.ranks)
             if source.exchange != "stage_hop":
-                found["collectives"] = found["collectives"] + happens
+                found["collectives"] = found["collectives"] + happens * last_rank_wait_s(1.0, source.ranks)
             if source.exchange == "expert_exchange":
                 found["exchanged"] = found["exchanged"] + happens
     return found
