@@ -51,18 +51,8 @@ class Economics:
 
 def pool_memory(pool: Pool, workload: Workload) -> MemoryBudget:
     """Memory of one worker of the pool, requests at their full length."""
-    setting = pool.setting
-    draft = setting.draft if pool.speculation.drafted else None
-    context = workload.isl + workload.osl
-    return memory_budget(
-        setting.stack,
-        setting.formats,
-        setting.constants.engine,
-        setting.usable_bytes,
-        pool.layout,
-        context,
-        draft,
-    )
+    drafts = bool(pool.speculation.drafted)
+    return memory_budget(pool.setting, pool.layout, workload.isl + workload.osl, drafts)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,7 @@ def train_prompts(each: ArrayLike, away_s: ArrayLike, prompt_s: ArrayLike) -> Ar
         q = √(max(n − T/S − 1, 0)² + g²),  1/g² = 1/(1.3·d/(1 − d)³)² + 1/(0.04·n·d)
 
     >>> [round(float(q), 2) for q in train_prompts(64.0, [639.0, 127.0, 57.2, 0.0], 1.0)]
-    [0.16, 1.1, 6.01, 63.0]
+    [0.17, 1.11, 6.01, 63.02]
     """
     n, away, prompt = (np.asarray(x, dtype=float) for x in (each, away_s, prompt_s))
     away, prompt = np.maximum(away, 0.0), np.maximum(prompt, 1e-12)

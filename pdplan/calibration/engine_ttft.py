@@ -34,7 +34,6 @@ COLD = (
     ("benchmarks", "inferencex sglang", AMD, "cold_start_s"),
     ("benchmarks", "inferencex trtllm", "cold_start_s"),
 )
-CONVOY = ("benchmarks", "aiconfigurator-sweep", "convoy_prompts")
 CONVOYS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 """The wait of convoys is computed for these numbers of prompts and interpolated between."""
 
