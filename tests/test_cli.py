@@ -89,7 +89,7 @@ def test_help_needs_no_heavy_module():
         ("pdplan compare --hardware h100,b2", ["h100,b200"]),
         ("pdplan calibrate --engine sg", ["sglang"]),
         ("pdplan fleet --format j", ["json"]),
-        ("pdplan hardware show h2", ["h20", "h20-3e", "h200"]),
+        ("pdplan hardware show h2", ["h20", "h20-3e", "h200", "h200-nvl"]),
         ("pdplan models show gpt-oss-1", ["gpt-oss-120b"]),
     ],
 )  # fmt: skip

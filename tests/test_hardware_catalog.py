@@ -75,6 +75,9 @@ ROW_OF = {
 }
 
 # Where the catalog leaves the fact collection, with the better source.
+ADDED = {"h200-nvl", "l40"}
+"""Entries that the fact collection does not have."""
+
 DEVIATIONS = {
     # AWS Neuron documentation, Trn2: EFAv3 3200 Gb/s per instance of 16; the row is marked unverified.
     ("trainium2", "scaleout_Gbps_per_gpu"),
@@ -82,6 +85,11 @@ DEVIATIONS = {
     ("trainium3", "scaleup_GBps_per_gpu_per_dir"),
     # The row counts a bridge pair, but gives PCIe bandwidth; aiconfigurator 0.12.0: 8 GPUs on PCIe.
     ("h100-pcie", "scaleup_domain"),
+    # The row has a card alone; PCIe servers hold several.
+    ("a10", "scaleup_domain"),
+    # The rows count all 24 ports of the chip; three of them leave the server (docs.habana.ai).
+    ("gaudi2", "scaleup_GBps_per_gpu_per_dir"),
+    ("gaudi3", "scaleup_GBps_per_gpu_per_dir"),
 }
 
 # Column of hardware.csv, path in the catalog, factor to the catalog's unit.
@@ -103,7 +111,7 @@ COLUMNS = [
 
 def test_the_catalog_holds_what_was_promised() -> None:
     assert len(CATALOG) >= 36
-    assert set(CATALOG) == set(ROW_OF)
+    assert set(CATALOG) - ADDED == set(ROW_OF)
 
 
 @pytest.mark.parametrize("stem", CATALOG)

@@ -48,6 +48,7 @@ def predictions(tpot: list[float], rate: list[float]) -> Predictions:
         ttft_mean_s=nothing,
         ttft_median_s=nothing,
         total_tok_per_s_per_gpu=np.array(rate),
+        pool_load=nothing,
         reasons=[""] * len(tpot),
     )
 
@@ -60,6 +61,34 @@ def test_lengths_are_means_and_gpus_follow_from_the_layout(tmp_path: Path) -> No
     assert (run.mean_isl, run.mean_osl, run.gpus) == (921.6, 921.6, 4)
     # By hand: 16·(921.6 + 921.6)/(0.13 + 0.0109·920.6)/4
     assert run.measured_tok_per_s_per_gpu == pytest.approx(725.3, rel=1e-3)
+
+
+def test_a_run_is_what_it_is_however_its_table_writes_it(tmp_path: Path) -> None:
+    """Rules know runs by the catalog's names: another spelling must find the same rules."""
+    plain = {"model": "deepseek-r1", "hardware": "b200", "engine": "sglang", "precision": "fp4"}
+    spelled = {
+        "model": "amd/DeepSeek-R1-0528-MXFP4", "hardware": "b200-dgxc-slurm", "engine": "dynamo-sglang",
+        "precision": "NVFP4", "spec": "None", "mode": "agg", "source": "InferenceMAX", "date": "20260301",
+    }  # fmt: skip
+    runs = read_runs(table(tmp_path, plain, spelled), Catalog())
+    assert runs[0].settings
+    assert runs[0].settings == runs[1].settings
+    assert runs[0].fingerprint == runs[1].fingerprint
+
+
+def test_an_engine_without_constants_is_predicted_as_the_generic_one_and_said(tmp_path: Path) -> None:
+    runs = read_runs(table(tmp_path, {}, {"engine": "lmdeploy"}, {"engine": "generic"}))
+    found = predict(runs, Catalog())
+    assert found.tpot_mean_s[1] == found.tpot_mean_s[2] > 0
+    assert [line.partition(":")[0] for line in found.assumed] == ["lmdeploy"]
+
+
+def test_two_pools_of_cards_without_a_known_network_send_over_their_server(tmp_path: Path) -> None:
+    """rtx-pro-6000 has no scale-out link in the catalog, and a measured run did send its caches."""
+    prefill = {"mode": "disaggregated", "prefill_workers": "1", "prefill_tp": "4", "prefill_dp": "1"}
+    found = predict(read_runs(table(tmp_path, {"hardware": "rtx-pro-6000", **prefill})), Catalog())
+    assert found.reasons == [""]
+    assert found.tpot_mean_s[0] > 0
 
 
 def test_sizes_that_a_dump_multiplied_are_divided(tmp_path: Path) -> None:
@@ -251,9 +280,9 @@ def test_seven_runs_are_no_choice() -> None:
 def test_intervals_hold_the_prediction(tmp_path: Path) -> None:
     runs = read_runs(table(tmp_path, {}))
     found = predict(runs, Catalog())
-    bars = interval("tpot", runs, found.tpot_mean_s)
+    bars = interval("tpot", runs, found.tpot_mean_s, found.loaded)
     assert bars.low[0] < found.tpot_mean_s[0] < bars.high[0]
-    assert inside_intervals(runs, residuals(runs, found)).share("tpot") in (0.0, 1.0)
+    assert inside_intervals(runs, residuals(runs, found), found.loaded).share("tpot") in (0.0, 1.0)
 
 
 # ------------------------------------------------------------------------ the command

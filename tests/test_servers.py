@@ -46,7 +46,9 @@ def test_the_interval_of_polls_depends_on_the_load_as_the_script_says() -> None:
     assert server_settings(run(concurrency=16.0))["held_up_to_steps"] == 30
     four = PoolPlan(hardware="b200", workers=1, tp=4)
     found = server_settings(run(concurrency=64.0, decode=four))
-    assert found == {"held_up_to_steps": 10, "step_tokens": 8192, "build": "sglang-fp8-blackwell"}
+    all_reduces = {"all_reduce": "sglang-0.5.12", "fused_norms": 1, "one_shot_tokens": 128}
+    started = {"held_up_to_steps": 10, "step_tokens": 8192, "build": "sglang-fp8-blackwell"}
+    assert found == started | all_reduces
 
 
 def test_a_date_before_the_warm_up_means_a_cold_start() -> None:
@@ -65,6 +67,16 @@ def test_scripts_say_how_many_tokens_a_run_drafts() -> None:
     assert as_served(run()).drafted == 0
 
 
+def test_the_cache_has_the_format_of_the_script() -> None:
+    # dsr1_fp8_mi355x.sh: kv-cache-dtype fp8_e4m3 from pull request 865 (2026-03-05) on; a table may say so.
+    amd = run(hardware="mi355x", date="2026-03-04")
+    assert as_served(amd).kv_precision == "auto"
+    assert as_served(replace(amd, date="2026-03-05")).kv_precision == "fp8"
+    assert as_served(replace(amd, date="2026-03-05", kv_precision="bf16")).kv_precision == "bf16"
+    assert as_served(replace(amd, engine="atom")).kv_precision == "fp8"
+    assert as_served(run()).kv_precision == "auto"
+
+
 def test_what_a_script_has_not_stays_the_engine_s_default() -> None:
     # dsr1_fp8_mi355x.sh holds prompts and takes 196,608 tokens a step; glm5_fp8_mi355x.sh has neither flag.
     assert server_settings(run(hardware="mi355x"))["step_tokens"] == 196608
@@ -77,7 +89,9 @@ def test_runs_that_lost_their_label_or_date_get_it_back() -> None:
     assert as_served(lost).speculates
     assert not as_served(replace(lost, engine_version="1.2.0rc6.post2")).speculates
     assert as_served(run(date="", engine_version="0.5.9")).date == "2026-03-15"
+    assert as_served(run(date="", engine_version="lmsysorg/sglang:v0.5.12-cu130")).date == "2026-05-22"
     assert as_served(run(engine_version="0.5.9")).date == "2026-03-25"
+    assert as_served(run(date="", source="mine", engine_version="0.5.9")).date == ""
 
 
 def test_layouts_of_the_first_tables_are_those_that_their_scripts_chose() -> None:

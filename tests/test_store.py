@@ -89,6 +89,50 @@ def test_a_model_by_name_and_hugging_face_id(shipped, name):
     assert Catalog().model(name).name == "deep-1"
 
 
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        # as InferenceX's tables and scripts write them
+        ("dsr1", "deepseek-r1"),
+        ("gptoss", "gpt-oss-120b"),
+        ("minimaxm2.5", "minimax-m2.5"),
+        ("kimik2.5", "kimi-k2.5"),
+        ("glm5", "glm-5"),
+        ("qwen3.5", "qwen3.5-397b-a17b"),
+        # as their publishers, and those who quantise them, do
+        ("deepseek-ai/DeepSeek-R1-0528", "deepseek-r1"),
+        ("amd/DeepSeek-R1-0528-MXFP4-Preview", "deepseek-r1"),
+        ("amd/Kimi-K2.5-MXFP4", "kimi-k2.5"),
+        ("meta-llama/Meta-Llama-3.1-8B-Instruct", "llama-3.1-8b"),
+        ("Qwen/Qwen3-235B-A22B-Thinking-2507-FP8", "qwen3-235b-a22b"),
+        ("LLAMA3.1_70B", "llama-3.1-70b"),
+    ],
+)
+def test_a_model_by_what_tables_and_publishers_call_it(name, entry):
+    assert Catalog().model(name).name == entry
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100"),  # as nvidia-smi prints it
+        ("NVIDIA A100-SXM4-40GB", "a100-sxm-40gb"),
+        ("AMD Instinct MI300X OAM", "mi300x"),
+        ("gb300-nv", "gb300"),  # machines of InferenceX
+        ("h200-dgxc-slurm", "h200"),
+        ("mi325x-amds", "mi325x"),
+    ],
+)
+def test_an_accelerator_by_what_drivers_and_tables_call_it(name, entry):
+    assert Catalog().accelerator(name).name == entry
+
+
+@pytest.mark.parametrize("name", ["kimi-k9", "deepseek", "Qwen3", "llama-3.1", "gemma"])
+def test_a_family_is_no_model(name):
+    with pytest.raises(UnknownNameError):
+        Catalog().model(name)
+
+
 def test_a_file_may_have_another_name_than_its_entry(shipped):
     assert Catalog().model("tiny").name == "tiny"
     assert Catalog().model("acme-ai/tiny").name == "tiny"
@@ -110,7 +154,7 @@ def test_suggestions_over_names_and_aliases(shipped):
         Catalog().accelerator("x100-sxn")
     assert caught.value.suggestions[0] == "x100-sxm"
     with pytest.raises(UnknownNameError) as caught:
-        Catalog().model("deep1")
+        Catalog().model("deeep1")
     assert "deep-1" in [s.casefold() for s in caught.value.suggestions]
 
 

@@ -134,4 +134,6 @@ class Model:
     """Norm vectors of a layer with mixer and feed-forward block; a layer with one of them has half."""
     other_parameters: Extent = 0
     """Parameters off the text path that `published` counts (vision tower)."""
+    aliases: tuple[str, ...] = ()
+    """Other names, that are no Hugging Face ids."""
     notes: tuple[str, ...] = field(default=())

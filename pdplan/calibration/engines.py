@@ -34,8 +34,8 @@ def held_out_predictions(
 ) -> Predictions:
     """Each run predicted with constants fitted without any run of its group."""
     names = np.array([group(r) for r in data.runs])
-    fields = ("tpot_mean_s", "ttft_mean_s", "ttft_median_s", "total_tok_per_s_per_gpu")
-    table = {f: np.full(len(data.runs), np.nan) for f in fields}
+    fields = ("tpot_mean_s", "ttft_mean_s", "ttft_median_s", "total_tok_per_s_per_gpu", "pool_load")
+    table: dict[str, Any] = {f: np.full(len(data.runs), np.nan) for f in fields}
     for name in sorted(set(names)):
         out = np.flatnonzero(names == name)
         _, without = fit(data, document, names != name)
@@ -72,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--cross-validate", action="store_true", help="leave out each model, each accelerator"
     )
     options = parser.parse_args(arguments)
-    catalog, runs = Catalog(), read_runs(options.runs)
+    catalog = Catalog()
+    runs = read_runs(options.runs, catalog)
     path = CONSTANTS_DIRECTORY / "engines.yaml"
     document = dict(read_yaml(path).data)
     data = sample(runs, catalog, document)

@@ -14,6 +14,7 @@ at ep > 1 is left to `fit_skew`. Left out are
   * slices of fewer than 128 columns per rank, which no engine runs;
   * ranks that see the tokens of more than 8 ranks: over more, engines send a rank its own tokens
     only, and sorting all of them takes longer there than the products;
+  * an engine's kernels that were timed with another back end than it runs (`OTHER_BACK_END`);
   * of an engine's kernels for one configuration, all but the fastest (TensorRT-LLM
     is measured with two back ends, and picks);
   * kernels more than twice as slow as the fastest engine's for the same
@@ -93,6 +94,11 @@ UNTUNED = 2.0
 LEAST_ROWS = 300
 """Fewer measurements than this make no entry."""
 
+OTHER_BACK_END = {("b300", "trtllm", "fp4"), ("gb300", "trtllm", "fp4")}
+"""On SM 103 the tables of TensorRT-LLM hold CUTLASS kernels alone (no moe_torch_flow_min_latency), with twice
+the overhead of those of its own that it runs there as on SM 100: TRTLLMGenFusedMoE of NVIDIA/TensorRT-LLM,
+tensorrt_llm/_torch/modules/fused_moe, which says "SM in {100, 103}"."""
+
 _POWER_LAW = "power_law_"
 _SHAPE = ("hidden_size", "inter_size", "topk", "num_experts")
 
@@ -104,7 +110,7 @@ def fit(tables: Tables) -> list[Block]:
     for accelerator in ACCELERATORS:
         read = tables.read(accelerator, "moe", versions="all")
         for kind in KINDS:
-            rows, share = _usable(read, kind)
+            rows, share = _usable(_of_own_back_ends(read, accelerator, kind), kind)
             if (
                 share is not None
                 and kind.peak in tables.sheet(accelerator).peaks
@@ -179,6 +185,11 @@ def touched_by_power_law(distribution: str, tokens: float, experts: int, per_tok
     popular = ((high**rest - low**rest) * quantiles + low**rest) ** (1.0 / rest)
     whole = np.round(popular / popular.sum() * copies)
     return max(float(np.count_nonzero(whole)), min(copies - whole.sum(), float(experts)))
+
+
+def _of_own_back_ends(read: Columns, accelerator: str, kind: Kind) -> Columns:
+    other = [engine for name, engine, dtype in OTHER_BACK_END if (name, dtype) == (accelerator, kind.dtype)]
+    return _keep(read, ~np.isin(read["engine"], other)) if read and other else read
 
 
 def _usable(read: Columns, kind: Kind) -> tuple[Columns, float | None]:

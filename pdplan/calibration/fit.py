@@ -56,7 +56,7 @@ class Apart:
 
 
 NEAR = Apart(difference=0.07, gain=0.8)
-FAR = Apart(difference=0.15, gain=0.5)
+NEVER = Apart(difference=np.inf, gain=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

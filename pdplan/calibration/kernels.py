@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pdplan.calibration import unmeasured
+from pdplan.calibration import amd, unmeasured
 from pdplan.calibration.fit import Block
 from pdplan.calibration.tables import Tables
 from pdplan.errors import PdplanError
@@ -25,6 +25,7 @@ MODULES = ("gemm", "experts", "elementwise", "attention", "recurrence", "collect
 """Each has `SOURCES` and `fit(tables) -> list[Block]`."""
 
 INHERITS = {
+    "cdna2": "cdna3",
     "blackwell-rtx": "blackwell",
     "cdna4": "cdna3",
     "cdna5": "cdna4",
@@ -32,6 +33,9 @@ INHERITS = {
     "rubin": "blackwell",
 }
 """Generations whose missing constants are nearer to another generation's than to the defaults."""
+
+SAME_CHIP = {"h20-3e": "h20"}
+"""Accelerators without tables that are another with more memory, and so its ridge."""
 
 ABOUT = (
     "How far kernels stand from the data sheet, by accelerator, family and arithmetic type.",
@@ -87,12 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def fit_all(tables: Tables) -> tuple[list[Block], dict[str, Mapping[str, str]]]:
     """Blocks and sources of every family."""
     blocks: list[Block] = []
-    sources: dict[str, Mapping[str, str]] = dict(unmeasured.SOURCES)
+    sources: dict[str, Mapping[str, str]] = {**unmeasured.SOURCES, **amd.SOURCES}
     for name in MODULES:
         module = importlib.import_module(f"pdplan.calibration.{name}")
         blocks += module.fit(tables)
         sources.update(module.SOURCES)
-    return blocks + unmeasured.fit(tables, blocks), sources
+    return amd.fit(tables, blocks + unmeasured.fit(tables, blocks)), sources
 
 
 def render(blocks: Sequence[Block], sources: Mapping[str, Mapping[str, str]]) -> str:
@@ -103,12 +107,10 @@ def render(blocks: Sequence[Block], sources: Mapping[str, Mapping[str, str]]) ->
         "sources": {key: dict(sources[key]) for key in sorted(used)},
         "defaults": _families([b for b in blocks if b.scope == "defaults"]),
     }
-    for scope in ("generations", "accelerators"):
-        names = {b.name for b in blocks if b.scope == scope}
-        if scope == "generations":
-            names |= set(INHERITS)
+    for scope, inherits in (("generations", INHERITS), ("accelerators", SAME_CHIP)):
+        names = {b.name for b in blocks if b.scope == scope} | set(inherits)
         document[scope] = {
-            name: ({"inherits": INHERITS[name]} if scope == "generations" and name in INHERITS else {})
+            name: ({"inherits": inherits[name]} if name in inherits else {})
             | _families([b for b in blocks if b.scope == scope and b.name == name])
             for name in sorted(names)
         }

@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, required=True, help="measured runs, see docs/measured-runs.md")
     parser.add_argument("-o", "--output", type=Path, help="priors.yaml to write")
     options = parser.parse_args(arguments)
-    runs = read_runs(options.runs)
+    runs = read_runs(options.runs, Catalog())
     doubts = doubtful(runs)
     sound = [run for i, run in enumerate(runs) if i not in doubts]
     found = fit_widths(sound, Catalog(), engine_file())

@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from pdplan.catalog.spellings import same_entry
 from pdplan.catalog.trusted import DoubtError, build
 from pdplan.errors import CatalogError, InputError, UnknownNameError, nearest
 from pdplan.files import Document, decode, parse_yaml, read_bytes
@@ -34,7 +35,12 @@ ENVIRONMENT_VARIABLE = "PDPLAN_CATALOG"
 _FOLDERS: dict[Kind, str] = {"accelerator": "hardware_catalog", "model": "models_catalog"}
 _SHIPPED: dict[Kind, str] = {"accelerator": "hardware", "model": "models"}
 _TELLING_KEY: dict[Kind, str] = {"accelerator": "peak_flop_per_s", "model": "layers"}
-_OTHER_NAMES: dict[Kind, str] = {"accelerator": "aliases", "model": "hugging_face_ids"}
+_OTHER_NAMES: dict[Kind, tuple[str, ...]] = {
+    "accelerator": ("aliases",),
+    "model": ("hugging_face_ids", "aliases"),
+}
+_TOLD_NAMES: dict[Kind, tuple[str, ...]] = {"accelerator": ("aliases",), "model": ("hugging_face_ids",)}
+"""Those that are suggested for a name that is not known; a shorthand such as dsr1 helps nobody there."""
 _SUFFIXES = (".yaml", ".yml")
 
 
@@ -98,11 +104,12 @@ class _File:
         kinds: tuple[Kind, ...] = ("accelerator", "model")
         return next((k for k in kinds if _TELLING_KEY[k] in self.document.data), None)
 
-    def names(self, kind: Kind) -> tuple[str, ...]:
-        """The name, then the other names in full; text only, as the file may be malformed."""
+    def names(self, kind: Kind, keys: tuple[str, ...] | None = None) -> tuple[str, ...]:
+        """The name, then the other names in full (those of `keys`, where given); text only, as the
+        file may be malformed."""
         data = self.document.data
-        others = data.get(_OTHER_NAMES[kind], ())
-        listed = [data.get("name"), *(others if isinstance(others, list) else ())]
+        others = [data.get(key, ()) for key in (_OTHER_NAMES[kind] if keys is None else keys)]
+        listed = [data.get("name"), *(name for names in others if isinstance(names, list) for name in names)]
         return tuple(n for n in listed if isinstance(n, str) and n)
 
 
@@ -150,12 +157,14 @@ class Catalog:
         return tuple(self._problems)
 
     def accelerator(self, name: str) -> Accelerator:
-        """The accelerator of this name or alias, in any case; raises UnknownNameError."""
+        """The accelerator of this name or alias, in any case, else the one that it is another spelling of
+        (`spellings`); raises UnknownNameError."""
         found: Accelerator = self._find("accelerator", name).value
         return found
 
     def model(self, name: str) -> Model:
-        """The model of this name or Hugging Face id, with or without the organisation, in any case."""
+        """The model of this name, alias or Hugging Face id, with or without the organisation, in any case,
+        else the one that it is another spelling of; raises UnknownNameError."""
         found: Model = self._find("model", name).value
         return found
 
@@ -217,10 +226,14 @@ class Catalog:
         if broken:  # the name stands in a file that cannot be read: most likely the one asked for
             raise CatalogError(*(m for problem in broken for m in problem.messages))
         known = self._all_names(kind)  # this reads every file, and notes what cannot be read
+        own = same_entry(kind, name, known)
+        if own is not None:
+            return self._find(kind, own)
         command = "hardware list" if kind == "accelerator" else "models list"
         by_entry: dict[str, str] = {}  # of an entry, only the name that reads most like the wanted one
-        for close in nearest(name, known, limit=len(known) or 1):
-            by_entry.setdefault(known[close], close)
+        told = self._all_names(kind, _TOLD_NAMES[kind])
+        for close in nearest(name, told, limit=len(told) or 1):
+            by_entry.setdefault(told[close], close)
         mend = f"(`pdplan {command}` shows all)"
         for folder in self.empty_folders():
             mend += f"; {folder} holds no catalog file (.yaml, there or in its {_FOLDERS[kind]})"
@@ -290,13 +303,13 @@ class Catalog:
     def _pass_over(self, problem: InputError) -> None:
         self._problems.update(dict.fromkeys(problem.messages))
 
-    def _all_names(self, kind: Kind) -> dict[str, str]:
-        """Every name under which a lookup would succeed, and its entry's own."""
+    def _all_names(self, kind: Kind, keys: tuple[str, ...] | None = None) -> dict[str, str]:
+        """Every name under which a lookup would succeed (of `keys`, where given), and its entry's own."""
         names: dict[str, tuple[str, str]] = {}
         for file in (f for files in self._roots for f in files):
             try:
                 if file.describes() == kind:
-                    own = file.names(kind)
+                    own = file.names(kind, keys)
                     for name in own:
                         names.setdefault(_folded(name), (name, own[0]))
                         if kind == "model":
@@ -329,7 +342,8 @@ class Catalog:
         for name in dict.fromkeys(names):
             other = seen.setdefault((kind, _folded(name)), file)
             if other is not file:
-                at = ("name",) if name == document.data.get("name") else (_OTHER_NAMES[kind],)
+                held = [key for key in _OTHER_NAMES[kind] if name in (document.data.get(key) or ())]
+                at = ("name",) if name == document.data.get("name") else (held[0],)
                 yield f"{document.where(at)}: the name '{name}' is taken by {other.path}; choose another"
 
 

@@ -26,7 +26,9 @@ def list_models(
     catalog = flags.catalog()
     wanted = text.casefold()
     found = [
-        m for m in catalog.models() if any(wanted in n.casefold() for n in (m.name, *m.hugging_face_ids))
+        m
+        for m in catalog.models()
+        if any(wanted in n.casefold() for n in (m.name, *m.hugging_face_ids, *m.aliases))
     ]
     say(f"warning: {problem}" for problem in catalog.problems)
     emit(models_report(found), flags.format)

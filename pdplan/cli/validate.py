@@ -49,18 +49,18 @@ def validate(
     by, plot = columns_from(flags.values.get("by")), flags.values.get("plot")
     picture = None
     if plot and plot != "-":
-        from pdplan.report.drawing import picture_path
+        from pdplan.report.pictures.drawing import picture_path
 
         picture = picture_path(plot, "--plot")
     catalog = flags.catalog()
-    table = read_runs(Path(runs))
+    table = read_runs(Path(runs), catalog)
     own = read_calibration(flags.values["calibration"]) if flags.values.get("calibration") else None
     with working("predicting"):
         found = predict(table, catalog, own.document if own else None)
     report = validation_report(table, found, by, catalog.digest(), own, plotted=plot == "-")
     if picture:
         from pdplan.measured.accuracy import residuals
-        from pdplan.report.scatter import draw_scatters
+        from pdplan.report.pictures.scatter import draw_scatters
         from pdplan.report.validation import scatter_panels
 
         draw_scatters(scatter_panels(table, residuals(table, found), by[0]), picture, by[0], report.blocks)

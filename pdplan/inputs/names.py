@@ -143,6 +143,8 @@ _IN_NAME = dict.fromkeys(("fp4", "nvfp4", "mxfp4"), "fp4") | {
     "int8": "int8",
     "int4": "int4",
     "awq": "int4",
+    "gptq": "int4",
+    "w4a16": "int4",
 }
 
 

@@ -218,7 +218,7 @@ def _of_file(content: Content, facts: Values, catalog: Catalog) -> tuple[str, li
         if facts:
             given = next(iter(facts.values())).where
             raise InputError(f"{content.path}: a table says itself what ran; leave {given} out")
-        runs = parse_runs(content.text, content.path)
+        runs = parse_runs(content.text, content.path, catalog)
         return TABLE, *_usable([(run, "") for run in runs])
     results = read_results(content)
     failed = [LeftOut(run=r.where, reason=reason) for r in results if (reason := _failed(r))]

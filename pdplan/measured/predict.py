@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,24 +11,41 @@ from typing import Any
 import numpy as np
 
 from pdplan.catalog.store import Catalog
-from pdplan.compose import World, build_network, build_setting, kv_precision_for
-from pdplan.efficiency import as_built, benchmark_settings, engine_constants
+from pdplan.compose import (
+    NetworkSpec,
+    World,
+    build_network,
+    build_setting,
+    default_bandwidth,
+    kv_precision_for,
+)
+from pdplan.efficiency import as_built, benchmark_settings, engine_constants, engine_file
 from pdplan.errors import InputError, PdplanError
 from pdplan.evaluate import Economics, evaluate_colocated, evaluate_disaggregated, pool_memory
 from pdplan.laws.roofline import Array
-from pdplan.laws.speculation import long_answer_acceptance
+from pdplan.laws.speculation import acceptance_of_tokens, long_answer_tokens
 from pdplan.layout import Layout
+from pdplan.link_constants import with_all_reduces, with_fused_all_reduces
 from pdplan.measured.maturity import tuning_factor
 from pdplan.measured.run import Run
 from pdplan.measured.runs import group_runs
-from pdplan.measured.servers import engine_settings, loop_settings, node_bytes_per_s, published_share, served_weights
+from pdplan.measured.servers import (
+    all_reduce_kernels,
+    engine_settings,
+    loop_settings,
+    node_bytes_per_s,
+    published_share,
+    served_weights,
+)
 from pdplan.plan import Metrics, PoolPlan, Serving
 from pdplan.pools import Pool
 from pdplan.step import Setting
+from pdplan.uncertainty import LOADED
 from pdplan.workload import Slo, Speculation, Workload
 
 
 NO_SPECULATION = Speculation()
+GENERIC_ENGINE = "generic"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +59,16 @@ class Predictions:
     ttft_mean_s: Array
     ttft_median_s: Array
     total_tok_per_s_per_gpu: Array
+    pool_load: Array
+    """What the busiest pool has to do, as a share of what it can."""
     reasons: list[str] = field(default_factory=list)
+    assumed: list[str] = field(default_factory=list)
+    """What was taken for something that is not known; one line each."""
+
+    @property
+    def loaded(self) -> Array:
+        """Where a pool is, and errors are wide."""
+        return np.asarray(self.pool_load >= LOADED)
 
     @property
     def missed(self) -> int:
@@ -54,7 +81,8 @@ def predict(runs: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None
 
     `engines` stands in for constants/engines.yaml: other constants for cross-validation or calibration.
     """
-    found = np.full((4, len(runs)), np.nan)
+    runs, assumed = _of_known_engines(runs, engine_file() if engines is None else engines)
+    found = np.full((5, len(runs)), np.nan)
     reasons = [""] * len(runs)
     waiting = list(group_runs(runs, by_length=False))
     while waiting:
@@ -73,14 +101,28 @@ def predict(runs: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None
         for i, share in zip(index, load, strict=True):
             if share > 1.0:
                 reasons[i] = _beyond(share)
-    tpot, ttft, median, rate = found
+    tpot, ttft, median, rate, pool_load = found
     return Predictions(
         tpot_mean_s=tpot,
         ttft_mean_s=ttft,
         ttft_median_s=median,
         total_tok_per_s_per_gpu=rate,
+        pool_load=pool_load,
         reasons=reasons,
+        assumed=assumed,
     )
+
+
+def _of_known_engines(runs: list[Run], document: Mapping[str, Any]) -> tuple[list[Run], list[str]]:
+    """Runs of engines without constants as runs of the generic one, and what to say of that."""
+    known = document["engines"]
+    unknown = Counter(run.engine for run in runs if run.engine not in known)
+    said = [
+        f"{name}: an engine without constants, taken as {GENERIC_ENGINE} in {count:,} run{'s' * (count > 1)} "
+        f"(known: {', '.join(known)})"
+        for name, count in sorted(unknown.items())
+    ]
+    return [run if run.engine in known else replace(run, engine=GENERIC_ENGINE) for run in runs], said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +156,8 @@ def run_group(
         prices={},
         constants=engines,
     )
+    if first.prefill is not None and default_bandwidth(world, sender, first.hardware) is None:
+        world = replace(world, network=_within_server(world, sender, first.hardware))
     generation = world.accelerator(first.hardware).generation
     bench = benchmark_settings(first.source, first.engine, generation, engines)
     kv_precision = kv_precision_for(first.kv_precision, first.precision, first.engine, engines)
@@ -139,6 +183,11 @@ def run_group(
         if weights := served_weights(first):
             formats = replace(formats, checkpoint=replace(formats.checkpoint, **weights))
         links = built.constants.links
+        where = hardware, world.accelerator(hardware).generation
+        if kernels := all_reduce_kernels(first):
+            links = with_all_reduces(links, *where, kernels)
+        if engine.fused_norms:
+            links = with_fused_all_reduces(links, *where)
         if role == "decode" and (reached := node_bytes_per_s(first)) is not None:
             links = replace(links, scale_out_bytes_per_s=reached)
         constants = replace(built.constants, engine=engine, links=links)
@@ -150,8 +199,8 @@ def run_group(
     if first.speculates:
         drafts = first.drafted or drafted or int(engine.mtp_drafted)
         growth = bench.pop("acceptance_per_doubling", 0.0)
-        acceptance = float(long_answer_acceptance(engine.mtp_acceptance, growth, first.osl))
-        speculation = Speculation(drafted=drafts, acceptance=acceptance)
+        tokens = float(long_answer_tokens(drafts, engine.mtp_acceptance, growth, first.osl))
+        speculation = Speculation(drafted=drafts, acceptance=acceptance_of_tokens(drafts, tokens))
     workload = Workload(
         isl=_number_or_array([run.mean_isl for run in group]),
         osl=_number_or_array([run.mean_osl for run in group]),
@@ -226,13 +275,15 @@ def run_metrics(group: list[Run], case: RunGroup) -> Metrics:
 def _predict_group(
     group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None, drafted: int | None = None
 ) -> tuple[Array, Array]:
-    """TPOT, mean and median TTFT and tokens/s/GPU of each run; its rate over the highest it can carry."""
+    """TPOT, mean and median TTFT, tokens/s/GPU and the load of the busiest pool of each run; its rate over the
+    highest it can carry."""
     case, first = run_group(group, catalog, engines, drafted), group[0]
     metrics = run_metrics(group, case)
     generation = case.world.accelerator(first.hardware).generation
     share = published_share(group, benchmark_settings(first.source, first.engine, generation, engines))
+    busiest = np.max(np.broadcast_arrays(*metrics.utilisation.values()), axis=0)
     if first.open_loop:
-        load = np.max(np.broadcast_arrays(*metrics.utilisation.values()), axis=0)
+        load = busiest
         throughput = metrics.total_tok_per_s_per_gpu / np.maximum(load, 1.0)
     else:
         load = np.zeros(())
@@ -243,9 +294,18 @@ def _predict_group(
         np.where(beyond, np.nan, metrics.ttft_mean_s),
         np.where(beyond, np.nan, metrics.ttft_p50_s),
         throughput,
+        busiest,
     )
     shape = (len(group),)
     return np.stack([np.broadcast_to(part, shape) for part in parts]), np.broadcast_to(load, shape)
+
+
+def _within_server(world: World, *names: str) -> NetworkSpec:
+    """The link inside a server, for accelerators of which no other is known: a measured run did have one."""
+    links = [world.accelerator(name).scale_up for name in names]
+    return NetworkSpec(
+        bandwidth_bytes_per_s=min((x.bandwidth_bytes_per_s.value for x in links if x), default=None)
+    )
 
 
 def _number_or_array(lengths: list[float]) -> Any:
@@ -270,8 +330,11 @@ def _pool(setting: Setting, plans: list[PoolPlan], speculation: Speculation = NO
 
 
 def _within_memory(pool: Pool, workload: Workload) -> Pool:
-    """The batch that memory holds. A measured run did fit: where not even two sequences a server seem to,
-    what the tool knows of the engine's memory is wrong there, and no limit is set."""
+    """The batch that memory holds: of sequences at their full length, or, under an engine that preempts, at their
+    mean one (a plan keeps to the full length). A measured run did fit: where not even two sequences a server
+    seem to, what the tool knows of the engine's memory is wrong there, and no limit is set."""
+    if pool.setting.constants.engine.preempts:  # sequences of all ages: half of their answers is there
+        workload = replace(workload, osl=workload.osl / 2.0)
     held = pool_memory(pool, workload).max_sequences
     enough = held >= 2.0 * pool.micro_batches_per_worker
     if workload.concurrency is None:
@@ -283,4 +346,6 @@ def _within_memory(pool: Pool, workload: Workload) -> Pool:
 def _within_slots(pool: Pool, group: list[Run]) -> Pool:
     """The batch that the server was started with, where its script says so."""
     slots = [math.inf if run.decode.max_batch is None else run.decode.max_batch for run in group]
-    return replace(pool, max_batch=np.minimum(pool.max_batch, np.maximum(slots, pool.micro_batches_per_worker)))
+    return replace(
+        pool, max_batch=np.minimum(pool.max_batch, np.maximum(slots, pool.micro_batches_per_worker))
+    )

@@ -52,7 +52,9 @@ class Recipe:
 
     def fits(self, run: Run) -> bool:
         """Whether a run has this recipe's pools and speculates as it does."""
-        return self.speculates_as(run) and self.has_workers_of(run) and (run.decode.dp > 1) == self.attention_dp
+        return (
+            self.speculates_as(run) and self.has_workers_of(run) and (run.decode.dp > 1) == self.attention_dp
+        )
 
     @property
     def places(self) -> int:

@@ -9,10 +9,20 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+from pdplan.catalog.store import Catalog
 from pdplan.errors import InputError, nearest
 from pdplan.files import read_text
 from pdplan.measured.run import Run, sizes_of
 from pdplan.measured.servers import ROLES, as_served, engine_settings, node_bytes_per_s, served_weights
+from pdplan.measured.spelled import (
+    CatalogNames,
+    date_named,
+    engine_named,
+    mode_named,
+    precision_named,
+    source_named,
+    speculation_named,
+)
 from pdplan.measured.table import RowError, table_rows
 from pdplan.plan import PoolPlan
 from pdplan.workload import MOST_REUSE
@@ -47,19 +57,22 @@ _COUNTS = {
 }
 
 
-def read_runs(path: Path) -> list[Run]:
+def read_runs(path: Path, catalog: Catalog | None = None) -> list[Run]:
     """Read a CSV of runs; all malformed rows are reported at once, by line."""
-    return parse_runs(read_text(path), str(path))
+    return parse_runs(read_text(path), str(path), catalog)
 
 
-def parse_runs(text: str, path: str) -> list[Run]:
-    """The runs of a CSV's text; `path` leads every message."""
+def parse_runs(text: str, path: str, catalog: Catalog | None = None) -> list[Run]:
+    """The runs of a CSV's text; `path` leads every message. Models and accelerators get the names that `catalog`
+    has for them, by which rules know them."""
     runs, findings = [], []
+    names = CatalogNames(catalog) if catalog else None
     for line, row in table_rows(text, path, REQUIRED):
         try:
             if isinstance(row, RowError):
                 raise row
-            runs.append(_run(row))
+            run = names.of(_run(row)) if names else _run(row)
+            runs.append(replace(as_served(run), listed=sizes_of(run.decode, run.prefill)))
         except ValueError as problem:
             findings.append(f"{path}:{line}: {problem}")
     if findings:
@@ -71,7 +84,7 @@ def parse_runs(text: str, path: str) -> list[Run]:
 
 def _run(row: dict[str, str]) -> Run:
     counts = {name: _count(row, name, default) for name, default in _COUNTS.items()}
-    mode = _text(row, "mode")
+    mode = mode_named(_text(row, "mode"))
     if mode not in MODES:
         close = nearest(mode, MODES) or MODES
         raise ValueError(f"mode is '{mode}'; expected {' or '.join(close)}")
@@ -90,20 +103,22 @@ def _run(row: dict[str, str]) -> Run:
     gpus = own if decode.gpus != _product(sizes) else _integer(row, "gpus", own)
     concurrency, rate = (_number(row, name, math.nan) for name in ("concurrency", "rate"))
     if math.isnan(concurrency) == math.isnan(rate):
-        raise ValueError("give either concurrency or rate" + (", not both" if concurrency == concurrency else ""))
+        raise ValueError(
+            "give either concurrency or rate" + (", not both" if concurrency == concurrency else "")
+        )
     if concurrency == 0 or rate == 0:
         raise ValueError(f"{'rate' if rate == 0 else 'concurrency'} is 0; expected more")
-    run = Run(
+    return Run(
         id=_text(row, "id"),
-        source=row.get("source") or "",
-        date=row.get("date") or "",
+        source=source_named(row.get("source") or ""),
+        date=date_named(row.get("date") or ""),
         model=_text(row, "model"),
         hardware=hardware,
-        engine=_text(row, "engine"),
+        engine=engine_named(_text(row, "engine")),
         engine_version=row.get("engine_version") or "",
-        precision=_text(row, "precision"),
+        precision=precision_named(_text(row, "precision")),
         mode=mode,
-        spec=row.get("spec") or "none",
+        spec=speculation_named(row.get("spec") or ""),
         isl=_number(row, "isl"),
         osl=_number(row, "osl"),
         length_spread=_number(row, "length_spread", 0.0),
@@ -121,7 +136,6 @@ def _run(row: dict[str, str]) -> Run:
         gpus=gpus,
         total_tok_per_s_per_gpu=_number(row, "total_tok_per_s_per_gpu", math.nan),
     )
-    return replace(as_served(run), listed=sizes_of(run.decode, run.prefill))
 
 
 def _product(sizes: dict[str, int]) -> int:

@@ -24,9 +24,10 @@ from pdplan.measured.recipes import recipe_for, recipe_lists
 FILE = CONSTANTS_DIRECTORY / "benchmark_servers.yaml"
 ENGINE_SETTINGS = (
     *("dispatch_bytes", "combine_bytes", "fp4_dispatch_bytes", "gathers_tokens", "operation_launch_s"),
-    *("expert_skew", "sums_prompts"),
+    *("expert_skew", "sums_prompts", "one_shot_tokens", "fused_norms"),
 )
 """Those that stand in for constants of the engine, in both pools or, with its role before the name, in one."""
+DATED_SOURCE = "inferencex"
 ROLES = ("prefill", "decode")
 WEIGHTS = {
     "attention_weights": "attention",
@@ -37,12 +38,12 @@ WEIGHTS = {
 """Formats of weights by setting: the part of a checkpoint (`Checkpoint`) that it is of."""
 SETTINGS = (
     *("held_up_to_steps", "queued_steps", "balanced_steps", "batched_steps", "batched_tokens"),
-    *("step_tokens", "worker_prompts", "cold", "drafted", "date", "rounds"),
+    *("step_tokens", "worker_prompts", "cold", "drafted", "rounds", "kv_precision"),
     *("rank_batch", "worker_batch", "padded_batch", "prefill_dp", "prefill_ep", "decode_dp", "decode_ep"),
     *("experts_over_all", "attention_dp", "dp_ignored", "build", "convoys"),
     *("prefill_workers", "prefill_size", "decode_workers", "decode_size"),
     *WEIGHTS,
-    *("node_bytes_per_s", "handover_tokens_per_s"),
+    *("node_bytes_per_s", "handover_tokens_per_s", "all_reduce"),
     *ENGINE_SETTINGS,
     *(f"{role}_{name}" for role in ROLES for name in ENGINE_SETTINGS),
 )
@@ -66,6 +67,7 @@ def server_settings(run: Run) -> dict[str, Any]:
 def as_served(run: Run) -> Run:
     """The run with what its table leaves out and its servers' scripts say: tokens drafted, date, build, the sizes
     that ran where those listed did nothing, and how many sequences a decode worker took at once."""
+    run = replace(run, date=run.date or _date_by_image(run))
     found = server_settings(run)
     everything = {"decode_dp": found.get("attention_dp"), "decode_ep": found.get("experts_over_all")}
     sizes = {name: "all" for name, wanted in everything.items() if wanted} | found
@@ -82,7 +84,7 @@ def as_served(run: Run) -> Run:
     return replace(
         run,
         drafted=run.drafted or int(found.get("drafted", 0)),
-        date=run.date or found.get("date", ""),
+        kv_precision=found.get("kv_precision", "auto") if run.kv_precision == "auto" else run.kv_precision,
         decode=replace(decode, max_batch=min(given) if given else None),
         prefill=prefill,
         gpus=gpus,
@@ -117,6 +119,8 @@ def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: 
     if any("handover_tokens_per_s" in s for s in each):
         reached = np.array([s.get("handover_tokens_per_s", np.inf) for s in each])
         found["handover_s"] = np.array([run.mean_isl for run in runs]) / reached
+    if runs[0].prefill is not None:
+        found["isl_spread"] = runs[0].length_spread / (1.0 - runs[0].length_spread / 2.0)
     if not runs[0].length_spread and all(s.get("convoys", 1) for s in each):
         whole = np.maximum(np.floor(tokens / np.array([run.mean_isl for run in runs])), 1.0)
         found["convoy_prompts"] = bench.get("convoy_prompts", whole)
@@ -166,6 +170,12 @@ def node_bytes_per_s(run: Run) -> float | None:
     return found.get("node_bytes_per_s")
 
 
+def all_reduce_kernels(run: Run) -> str | None:
+    """Whose all-reduces ran, by their name in kernels.json, where they were not the engine's of today."""
+    found = server_settings(run) if run.settings is None else run.settings
+    return found.get("all_reduce")
+
+
 def published_share(runs: Sequence[Run], bench: Mapping[str, float]) -> Array:
     """Share of a closed loop's tokens/s that a benchmark publishes; 1 where the loop itself is what is known.
 
@@ -177,7 +187,9 @@ def published_share(runs: Sequence[Run], bench: Mapping[str, float]) -> Array:
     names = ["drain_rounds" if run.prefill is None else "drain_rounds_of_two_pools" for run in runs]
     published = [not run.open_loop and not math.isnan(run.total_tok_per_s_per_gpu) for run in runs]
     drain = np.array([bench.get(name, 0.0) for name in names]) * published
-    others = 1.0 - 1.0 / np.array([max(run.concurrency, 1.0) if known else 1.0 for run, known in zip(runs, published, strict=True)])
+    others = 1.0 - 1.0 / np.array(
+        [max(run.concurrency, 1.0) if known else 1.0 for run, known in zip(runs, published, strict=True)]
+    )
     return np.asarray(1.0 / (1.0 + drain * _burst_share(each, bench) * others))
 
 
@@ -190,8 +202,28 @@ def _burst_share(each: Sequence[Mapping[str, Any]], bench: Mapping[str, float]) 
 
 
 @functools.cache
+def _file() -> Mapping[str, Any]:
+    return dict(read_yaml(FILE).data)
+
+
+def _date_by_image(run: Run) -> str:
+    """When the image of an undated run of InferenceX was in use; "" for other sources."""
+    if run.source != DATED_SOURCE:
+        return ""
+    lines = _file()["dates"].get(run.engine, {})
+    return next(
+        (
+            str(date)
+            for image, date in reversed(lines.items())
+            if fnmatch.fnmatchcase(run.engine_version, image)
+        ),
+        "",
+    )
+
+
+@functools.cache
 def _rules() -> tuple[Mapping[str, Any], ...]:
-    rules = read_yaml(FILE).data["rules"]
+    rules = _file()["rules"]
     for rule in rules:
         unknown = set(rule["settings"]) - set(SETTINGS)
         if unknown:

@@ -16,7 +16,9 @@ class RowError(ValueError):
     """A row that is not as wide as the header."""
 
 
-def table_rows(text: str, path: str, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str] | RowError]]:
+def table_rows(
+    text: str, path: str, required: Sequence[str]
+) -> Iterator[tuple[int, dict[str, str] | RowError]]:
     """Rows by their line, as dictionaries, or what is wrong with one; InputError where the header is wrong.
 
     Lines may end in any of the three ways.
@@ -29,7 +31,10 @@ def table_rows(text: str, path: str, required: Sequence[str]) -> Iterator[tuple[
             if not cells:
                 continue
             if len(cells) != len(header):
-                yield reader.line_num, RowError(f"{len(cells)} cells, and {len(header)} columns in the header")
+                yield (
+                    reader.line_num,
+                    RowError(f"{len(cells)} cells, and {len(header)} columns in the header"),
+                )
             else:
                 yield reader.line_num, dict(zip(header, cells, strict=True))
     except csv.Error as problem:
@@ -51,7 +56,9 @@ def _check(header: Sequence[str], text: str, path: str, required: Sequence[str])
         mistaken = mistaken_text(text, path, "runs")
         if mistaken:
             raise InputError(f"{path}:1: {mistaken}")
-        raise InputError(f"{path}:1: this is no header of a table of runs (columns {', '.join(required)}); {HINT}")
+        raise InputError(
+            f"{path}:1: this is no header of a table of runs (columns {', '.join(required)}); {HINT}"
+        )
     if missing:
         hints = [
             f"'{m}'" + (f" (is it '{near[0]}'?)" if (near := nearest(m, header)) else "") for m in missing
