@@ -1,9 +1,10 @@
 """How far predictions are off, as README and docs tell it: `python benchmarks/accuracy.py RUNS.csv`.
 
-Prints the tables that stand between comments in the pages (`<!-- errors: begin -->`): errors in the README,
-groups in docs/accuracy.md, ttft in docs/measured-runs.md. Errors on the runs that constants were fitted to
-are those that `pdplan validate --format json` prints; those with something left out stand in
-constants/errors.yaml, which the cross-validation wrote.
+Prints the tables that stand between comments in the pages (`<!-- errors: begin -->`): errors in the
+README, groups in docs/accuracy.md, ttft in docs/measured-runs.md, coverage and classes in
+docs/confidence.md. Errors on the runs that constants were fitted to are those that `pdplan validate
+--format json` prints; those with something left out stand in constants/errors.yaml, which the
+cross-validation wrote.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ LEFT_OUT = {
     "run": "sweep",
     "model": "model",
     "accelerator": "NVIDIA accelerator",
-    "no-tables": "AMD accelerator",
+    "no-tables": "generation and its tables",
     "engine": "engine",
 }
-"""By kind of cross-validation; AMD's accelerators are those without kernel tables."""
+"""By kind of cross-validation; AMD's generations, which have no kernel tables, are one."""
 WARMED_UP_SINCE = "2026-01-28"
 """From here on the publisher's benchmark sends requests before it measures."""
 GROUPS = 18
@@ -57,6 +58,8 @@ def blocks(path: Path) -> dict[str, str]:
         "errors": "\n".join(errors),
         "groups": "\n".join(_groups(runs, off, doubtful(runs))),
         "ttft": "\n".join(_ttft(runs, off)),
+        "coverage": "\n".join(_coverage()),
+        "classes": "\n".join(_classes()),
     }
 
 
@@ -74,6 +77,43 @@ def _left_out(fitted: Mapping[str, Any]) -> list[str]:
             numbers = " | ".join([f"{group['rows']:,}", _percent(group["median_error"]), *cells])
             lines.append(f"| {title}, {mode} | {numbers} |")
     return lines
+
+
+GROUND = {
+    "run": "sweeps",
+    "model": "models",
+    "accelerator": "NVIDIA accelerators",
+    "no-tables": "generations, their kernel tables hidden",
+    "engine": "engines",
+}
+"""What is left out, group by group, as docs/confidence.md calls it."""
+
+
+def _coverage() -> Iterator[str]:
+    """Coverage and width of the 80 % intervals found without the runs that they are held against."""
+    from pdplan.uncertainty import left_out
+
+    columns = [(quantity, mode) for quantity in QUANTITIES for mode in MODES]
+    yield f"| left out | groups | {' | '.join(f'{QUANTITIES[q]}, {mode}' for q, mode in columns)} |"
+    yield f"|---|---|{'---|' * len(columns)}"
+    for kind, title in GROUND.items():
+        some = [left_out(kind, mode, quantity) for quantity, mode in columns]
+        groups = sorted({int(cell["groups"]) for cell in some})
+        counts = " to ".join(str(count) for count in (groups if len(groups) < 2 else (groups[0], groups[-1])))
+        found = [f"{100 * cell['blind']:.0f} %, ×{np.exp(cell['half_width']):.2f}" for cell in some]
+        yield f"| {title} | {counts} | {' | '.join(found)} |"
+
+
+def _classes() -> Iterator[str]:
+    """How many times as wide errors of classes of runs are."""
+    from pdplan.uncertainty import CLASSES, class_table
+
+    columns = [(quantity, mode) for quantity in QUANTITIES for mode in MODES]
+    yield f"| errors | {' | '.join(f'{QUANTITIES[q]}, {mode}' for q, mode in columns)} |"
+    yield f"|---|{'---|' * len(columns)}"
+    for name, title in CLASSES.items():
+        widths = [class_table(mode, quantity)[name] for quantity, mode in columns]
+        yield f"| {title} | {' | '.join(f'{width:.1f}' for width in widths)} |"
 
 
 def _by_accelerator(groups: list[dict[str, Any]]) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pdplan.catalog.store import Catalog
 from pdplan.inputs.fleets import read_fleet
-from pdplan.search.fleet_plan import plan_fleet
+from pdplan.search.fleets.fleet_plan import plan_fleet
 
 ROOT = Path(__file__).parents[1]
 FILES = (ROOT / "examples" / "fleet.yaml", Path(__file__).with_name("fleet.yaml"))

@@ -42,7 +42,7 @@ import typer, pdplan.cli.app, pdplan.inputs, pdplan.search, pdplan.report.recomm
 from pdplan.catalog.store import Catalog
 from pdplan.inputs import given, question_from
 from pdplan.report.recommendation import recommendation_report
-from pdplan.report.render import render
+from pdplan.report.formats.render import render
 from pdplan.search import recommend
 from pdplan.search.space import spaces
 asked = question_from(given(dict(model="deepseek-r1", hardware=HARDWARE, isl="4k", osl="1k", rate=20,
@@ -138,7 +138,7 @@ def print_fleets(runs: int) -> None:
     """Ten deployments on stocks of four kinds of accelerators, from a thousandth of their traffic to all."""
     from pdplan.catalog.store import Catalog
     from pdplan.inputs.fleets import read_fleet
-    from pdplan.search.fleet_plan import plan_fleet
+    from pdplan.search.fleets.fleet_plan import plan_fleet
 
     print("\nTen deployments on one stock, one process [CPU s, gap to the bound]")
     asked = read_fleet(Path(__file__).with_name("fleet.yaml"), Catalog())
@@ -170,7 +170,7 @@ def print_layouts_per_second() -> None:
     from pdplan.compose import World, build_setting
     from pdplan.layout import decode_load
     from pdplan.plan import Serving
-    from pdplan.search.layouts import layouts
+    from pdplan.search.workers.layouts import layouts
     from pdplan.step import step_time
 
     catalog = Catalog()

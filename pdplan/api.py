@@ -23,10 +23,10 @@ from pdplan.question import Candidate, Question, Recommendation
 
 if TYPE_CHECKING:
     from pdplan.explain import Derivation
-    from pdplan.search.breakeven import BreakEven
-    from pdplan.search.fleet_plan import FleetPlan
+    from pdplan.search.fleets.fleet_plan import FleetPlan
     from pdplan.search.front import Front
-    from pdplan.search.sensitivity import Sensitivity
+    from pdplan.search.what_if.breakeven import BreakEven
+    from pdplan.search.what_if.sensitivity import Sensitivity
 
 Quantity = str | float
 File = str | PathLike[str]
@@ -135,7 +135,7 @@ def sensitivity(found: Recommendation, *, change: float = 0.2, inputs: Sequence[
     >>> sensitivity(recommend(**asked, tpot="30ms"), inputs=["rate"]).counted
     'cost'
     """
-    from pdplan.search.sensitivity import sensitivity as vary
+    from pdplan.search.what_if.sensitivity import sensitivity as vary
 
     if not 0 < change < 1:
         raise InputError(f"change: {change:g} is out of range; expected more than 0 and less than 1")
@@ -147,7 +147,7 @@ def break_even(found: Recommendation, *, inputs: Sequence[str] = ()) -> BreakEve
 
     `inputs` restricts it to some, as in `sensitivity`.
     """
-    from pdplan.search.breakeven import break_even as turns
+    from pdplan.search.what_if.breakeven import break_even as turns
 
     return turns(_answer(found, "break_even"), only=_names(inputs))
 
@@ -221,7 +221,7 @@ def fleet(
     ['chat', 'more']
     """
     from pdplan.inputs.fleets import BUDGET_KEYS, SHARED_KEYS, fleet_from, read_fleet
-    from pdplan.search.fleet_plan import plan_fleet
+    from pdplan.search.fleets.fleet_plan import plan_fleet
 
     known = (*SHARED_KEYS, *BUDGET_KEYS)
     for key in inputs:

@@ -6,7 +6,6 @@ Little's law ties both. An open loop has no use for this file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -18,24 +17,30 @@ from pdplan.laws.roofline import Array
 from pdplan.memory import request_cache_bytes
 from pdplan.pools import Pool, PrefillService, decode_tpot_s, first_step_s, mixed_step, prefill_service
 from pdplan.roots import increasing_root
+from pdplan.trains import Steps, gated_prompt_s, step_under_way, train_prompts
 from pdplan.workload import Workload
 
 
 def opening_burst_s(
-    servers: ArrayLike, prompt_s: ArrayLike, workload: Workload, together: ArrayLike = 1.0
+    servers: ArrayLike,
+    prompt_s: ArrayLike,
+    workload: Workload,
+    together: ArrayLike = 1.0,
+    later_s: ArrayLike = 0.0,
 ) -> Array:
     """What the requests that all arrive first add to the mean TTFT of a closed loop [s].
 
     With N requests over c servers, S seconds a prompt and k prompts a step, which end together, the
     burst's mean wait is S·((N/c + min(k, N/c))/2 − 1), and the cold start of the kernels comes on
-    top; both weigh `burst_share`. Zero for open loops and for loops long under way.
+    top; both weigh `burst_share`, and so does the wait of later requests that those of the burst do not
+    have, `later_s`. Zero for open loops and for loops long under way.
     """
     if workload.concurrency is None or not np.any(workload.burst_share):
         return np.zeros(())
     each = np.asarray(workload.concurrency, dtype=float) / servers
     ahead = (each + np.minimum(together, each)) / 2.0 - 1.0
     wait = np.asarray(prompt_s, dtype=float) * np.maximum(ahead, 0.0)
-    return np.asarray(workload.burst_share * (wait + workload.cold_start_s))
+    return np.asarray(workload.burst_share * (wait + workload.cold_start_s - np.asarray(later_s)))
 
 
 def closed_colocated(pool: Pool, workload: Workload) -> tuple[Array, Array, Array]:
@@ -79,9 +84,10 @@ def closed_disaggregated(
 ) -> tuple[Array, Array, Array]:
     """Rate, running per decode worker and mean wait for prefill of a closed loop over two pools.
 
-    As above, with S_q from `prompts_ahead_s`. Ranks of attention-dp step together: a prompt waits for the
+    As above, with S_q from `shared_steps_s`. Ranks of attention-dp step together: a prompt waits for the
     step under way on others, half of it on average. Where a worker sends one cache after another, the queue
-    is at the slower of its ranks and its sending.
+    is at the slower of its ranks and its sending. A loop that began with all its requests at once waits as
+    `pdplan.trains` says where the engine keeps their order.
     """
     assert workload.concurrency is not None
     total = np.broadcast_to(np.asarray(workload.concurrency, dtype=float), _shape(prefill, decode))
@@ -92,20 +98,36 @@ def closed_disaggregated(
     alone = transfer_time_s(size, links, network, prefill.setting.stack.layers)
     overlap = prefill.setting.constants.engine.transfer_overlap
     exposed = exposed_transfer_time_s(alone, service.time_s, prefill.setting.stack.layers, overlap)
-    ahead_s = prompts_ahead_s(prefill, workload, service)
+    steps = steps_of(prefill, workload, service)
     step_s = service.interval_s / service.steps
     together = prefill.layout.dp > 1
+    in_trains = bool(prefill.setting.constants.engine.keeps_order and np.any(workload.burst_share))
+
+    def ahead_s(waiting: Array) -> Array:
+        return shared_steps_s(waiting, steps.fixed_s, steps.alone_s, steps.most)
+
+    def random_wait_s(rate: Array, queue: Array) -> Array:
+        ahead = queue * np.maximum(total - 1, 0) / total
+        sent = ahead / prefill.workers * workload.handover_s
+        others = rate / prefill.workers * np.maximum(total - 1, 0) / total
+        gate = together * step_under_way(others * service.interval_s) * step_s / 2.0
+        return np.maximum(ahead_s(ahead / servers), sent) + gate
+
+    def train_wait_s(away: Array) -> Array:
+        waiting = train_prompts(total / servers, away, steps.full_prompt_s)
+        gate = gated_prompt_s(total / servers, away, steps) - steps.alone_s
+        sending = train_prompts(total / prefill.workers, away + service.time_s, workload.handover_s)
+        return np.maximum(np.maximum(ahead_s(waiting), gate), sending * workload.handover_s)
 
     def residence(running: Array) -> tuple[Array, Array, Array]:
         tpot = decode_tpot_s(decode, workload, running)
         rate = decode.workers * running / (workload.osl * tpot)
-        queue = (total - running * decode.workers) * np.maximum(total - 1, 0) / total
-        sent = queue / prefill.workers * workload.handover_s
-        at_prefill = service.time_s + np.maximum(ahead_s(queue / servers), sent)
-        others = rate / prefill.workers * np.maximum(total - 1, 0) / total
-        at_prefill = at_prefill + together * step_under_way(others * service.interval_s) * step_s / 2.0
-        other = exposed + workload.handover_s + handling
-        return rate, at_prefill, other + first_step_s(decode, workload, running, tpot)
+        other = exposed + workload.handover_s + handling + first_step_s(decode, workload, running, tpot)
+        if in_trains:
+            wait = train_wait_s(workload.osl * tpot + other)
+        else:
+            wait = random_wait_s(rate, np.maximum(total - running * decode.workers - rate * other, 0.0))
+        return rate, service.time_s + wait, other
 
     def surplus(running: Array) -> Array:
         rate, at_prefill, other = residence(running)
@@ -118,20 +140,20 @@ def closed_disaggregated(
     return rate, running, wait
 
 
-def prompts_ahead_s(
-    prefill: Pool, workload: Workload, service: PrefillService
-) -> Callable[[ArrayLike], Array]:
-    """What prompts take that wait before one on its server, by how many they are [s].
+def steps_of(prefill: Pool, workload: Workload, service: PrefillService) -> Steps:
+    """How a prefill worker's steps grow with their prompts.
 
     They share steps where the workload says how many tokens a step of the server holds.
     """
-    alone = service.interval_s / service.prompts
+    alone, ranks = service.interval_s / service.prompts, prefill.layout.dp
     if workload.step_tokens is None:
-        return lambda waiting: alone * np.asarray(waiting, dtype=float)
+        # What is ahead takes its time, step by step.
+        return Steps(fixed_s=np.zeros_like(alone), each_s=alone, most=np.ones(()), ranks=ranks)
     most = np.maximum(step_prompts(prefill, workload), service.prompts)
     full = prefill_service(replace(prefill, max_batch=most * prefill.micro_batches_per_worker), workload)
     each = (full.interval_s - service.interval_s) / np.maximum(most - service.prompts, 1.0)
-    return lambda waiting: shared_steps_s(waiting, np.maximum(alone - each, 0.0), alone, most)
+    fixed = np.maximum(alone - each, 0.0)
+    return Steps(fixed_s=fixed, each_s=alone - fixed, most=most, ranks=ranks)
 
 
 def shared_steps_s(waiting: ArrayLike, fixed_s: ArrayLike, alone_s: ArrayLike, most: ArrayLike) -> Array:
@@ -146,15 +168,6 @@ def shared_steps_s(waiting: ArrayLike, fixed_s: ArrayLike, alone_s: ArrayLike, m
     n, fixed = np.asarray(waiting, dtype=float), np.asarray(fixed_s, dtype=float)
     steps = np.minimum(n, 1.0) / 2.0 + np.maximum(n / most - 1.0, 0.0)
     return np.asarray(n * (alone_s - fixed) + fixed * steps)
-
-
-def step_under_way(work: ArrayLike) -> Array:
-    """Chance that ranks which step together are in a step, at `work` = arrivals · step time.
-
-    All that came during a step start with the next one: a/(a + e^−a).
-    """
-    a = np.asarray(work, dtype=float)
-    return np.asarray(a / (a + np.exp(-a)))
 
 
 def _shape(*pools: Pool) -> tuple[int, ...]:

@@ -9,19 +9,20 @@ resolved `Constants` remember which, so that `explain` can say so.
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any
 
 from pdplan.errors import UnknownNameError
-from pdplan.files import read_text, read_yaml
+from pdplan.files import read_yaml
+from pdplan.kernel_file import CONSTANTS_DIRECTORY as CONSTANTS_DIRECTORY
+from pdplan.kernel_file import Provenance as Provenance
+from pdplan.kernel_file import provenance_of, scopes_of
 from pdplan.laws.collectives import Links
 from pdplan.laws.roofline import Roofline
-
-CONSTANTS_DIRECTORY = Path(__file__).parent / "constants"
+from pdplan.link_constants import LinkSpeeds as LinkSpeeds
+from pdplan.link_constants import links_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,11 @@ class Engine:
     handover_steps: float = 0.0
     """Steps of a busy decode worker that a request waits for besides its first one: between steps the worker
     hears of it, makes room, sees that its cache is there."""
+    drafting_handover_share: float = 1.0
+    """Of these steps, those that a worker which drafts takes: its steps last longer and give more tokens."""
+    keeps_order: float = 0.0
+    """1 where prompts are dealt out to attention ranks in the order of their coming when a step starts, 0
+    where they go to ranks at random."""
     mtp_drafted: float = 1.0
     mtp_acceptance: float = 0.7
     kernel_overhead_share: Any = 1.0
@@ -89,23 +95,19 @@ class Engine:
     """1: where ranks gather, the tokens of prompts come by an all-reduce, and so do the experts' sums."""
     prompt_fp8_flop_per_s: float = math.inf
     """Most that block-scaled FP8 products of a step with prompts reach, linear layers' and experts'."""
+    fused_norms: float = 0.0
+    """1: the kernel of an all-reduce adds to the residual and normalises, in steps of decodes."""
+    one_shot_tokens: float = 0.0
+    """All-reduces of up to so many tokens take the one-shot kernel, faster or not; 0: the fastest."""
+    small_group_library_bytes: float = math.inf
+    """From this message on such an engine takes the library's all-reduce over up to four ranks,"""
+    large_group_library_bytes: float = math.inf
+    """and over more, unless the sum is quantised in the same kernel."""
     preempts: float = 0.0
     """1: sequences get memory as they grow, and the newest gives way where there is none; 0: they are let in
     only where their whole answer fits."""
     partial_ep: float = 1.0
     """1: experts may be spread over a part of the ranks; 0: over all of them or none."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Provenance:
-    """Where a constant comes from and how well it fits."""
-
-    source: str
-    scope: str
-    """Whose constants these are: the accelerator's own, its generation's, or the default."""
-    rows: int = 0
-    median_error: float | None = None
-    p90_error: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,16 +141,6 @@ def ideal_constants(links: Links) -> Constants:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinkSpeeds:
-    """Data-sheet links of an accelerator, bytes/s per accelerator and direction."""
-
-    scale_up_bytes_per_s: float
-    scale_out_bytes_per_s: float
-    domain_size: int
-    switch_reduces: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
 class Case:
     """What an engine's constants are asked for; a calibration may know the accelerator and the model, too."""
 
@@ -164,14 +156,11 @@ def resolve_constants(case: Case, speeds: LinkSpeeds, document: Mapping[str, Any
     `document` stands in for constants/engines.yaml (cross-validation, a user's calibration).
     """
     rooflines, provenance = _kernel_laws(case.accelerator, case.generation, case.engine)
-    kernels = _kernel_file()
-    links, origin = _links(_scopes(kernels, case.accelerator, case.generation), speeds, kernels["sources"])
-    return Constants(
-        links=links,
-        engine=case_constants(case, document),
-        rooflines=rooflines,
-        provenance={**provenance, ("links", ""): origin},
+    engine = case_constants(case, document)
+    links, origins = links_of(
+        case.accelerator, case.generation, speeds, case.engine, bool(engine.fused_norms)
     )
+    return Constants(links=links, engine=engine, rooflines=rooflines, provenance={**provenance, **origins})
 
 
 @functools.cache
@@ -179,10 +168,9 @@ def _kernel_laws(
     accelerator: str, generation: str, engine: str
 ) -> tuple[dict[tuple[str, str], Roofline], dict[tuple[str, str], Provenance]]:
     """The law of each kernel family and number type, and where it comes from; nobody changes them."""
-    kernels = _kernel_file()
     rooflines: dict[tuple[str, str], Roofline] = {}
     provenance: dict[tuple[str, str], Provenance] = {}
-    for scope, block in reversed(_scopes(kernels, accelerator, generation)):  # nearest last: it wins
+    for scope, block in reversed(scopes_of(accelerator, generation)):  # nearest last: it wins
         for family, by_type in block.items():
             if family in ("links", "inherits"):
                 continue
@@ -194,7 +182,7 @@ def _kernel_laws(
                 key = (family, "" if dtype == "any" else dtype)
                 own = {**entry, **(entry.get("engines") or {}).get(engine, {})}
                 rooflines[key] = _roofline(own)
-                provenance[key] = _provenance(own, scope, kernels["sources"])
+                provenance[key] = provenance_of(own, scope)
     _fuse_quantisation(rooflines, provenance)
     return rooflines, provenance
 
@@ -296,9 +284,18 @@ def _lineage(generation: str, document: Mapping[str, Any]) -> tuple[str, ...]:
     return (*_lineage(parent, document), generation) if parent else (generation,)
 
 
+_BUILT = (
+    "prompt_fp8_flop_per_s",
+    "one_shot_tokens",
+    "small_group_library_bytes",
+    "large_group_library_bytes",
+)
+"""Constants of an engine that a build may have others of."""
+
+
 def as_built(engine: Engine, build: str, document: Mapping[str, Any] | None = None) -> Engine:
-    """The engine as a named build of it: starts times a factor, seconds a sequence added, a limit of what FP8
-    products of prompts reach, prompts started operation by operation.
+    """The engine as a named build of it: starts times a factor, seconds a sequence and an exchange added, a
+    limit of what FP8 products of prompts reach, prompts started operation by operation.
 
     `build` is one of the document's `builds`, or empty for the engine of today.
     """
@@ -315,8 +312,9 @@ def as_built(engine: Engine, build: str, document: Mapping[str, Any] | None = No
     return replace(
         engine,
         sequence_overhead_s=engine.sequence_overhead_s + more.get("added_sequence_overhead_s", 0.0),
+        rank_wait_s=engine.rank_wait_s + more.get("added_rank_wait_s", 0.0),
         kernel_overhead_share=engine.kernel_overhead_share * more.get("kernel_start_factor", 1.0),
-        prompt_fp8_flop_per_s=more.get("prompt_fp8_flop_per_s", engine.prompt_fp8_flop_per_s),
+        **{name: more.get(name, getattr(engine, name)) for name in _BUILT},
     )
 
 
@@ -336,37 +334,9 @@ def network_sources() -> dict[str, str]:
 
 
 @functools.cache
-def _kernel_file() -> dict[str, Any]:
-    return dict(json.loads(read_text(CONSTANTS_DIRECTORY / "kernels.json")))
-
-
-@functools.cache
 def engine_file() -> dict[str, Any]:
     """constants/engines.yaml as shipped; copy it before changing anything."""
     return dict(read_yaml(CONSTANTS_DIRECTORY / "engines.yaml").data)
-
-
-def _scopes(
-    kernels: Mapping[str, Any], accelerator: str, generation: str
-) -> list[tuple[str, Mapping[str, Any]]]:
-    """Blocks that apply, nearest first: accelerator, another of the same chip, generation, what that inherits
-    from, defaults."""
-    scopes: list[tuple[str, Mapping[str, Any]]] = []
-    measured = kernels.get("accelerators") or {}
-    own = measured.get(accelerator, {})
-    for name in (accelerator, own.get("inherits")):
-        if measured.get(name, {}).keys() - {"inherits"}:
-            scopes.append((f"measured on {name}", measured[name]))
-    generations = kernels.get("generations") or {}
-    seen: set[str] = set()
-    current: str | None = generation
-    while current and current in generations and current not in seen:
-        seen.add(current)
-        how = "generation" if current == generation else "inherited from"
-        scopes.append((f"{how} {current}", generations[current]))
-        current = generations[current].get("inherits")
-    scopes.append(("default of all accelerators", kernels["defaults"]))
-    return scopes
 
 
 def _is_by_type(block: Mapping[str, Any]) -> bool:
@@ -378,42 +348,3 @@ _ROOFLINE_FIELDS = tuple(f.name for f in fields(Roofline))
 
 def _roofline(entry: Mapping[str, Any]) -> Roofline:
     return Roofline(**{k: float(entry[k]) for k in _ROOFLINE_FIELDS if k in entry})
-
-
-def _provenance(entry: Mapping[str, Any], scope: str, sources: Mapping[str, Any]) -> Provenance:
-    source = sources[entry["source"]]
-    return Provenance(
-        source=source["title"],
-        scope=scope,
-        rows=int(entry.get("rows", 0)),
-        median_error=entry.get("median_error"),
-        p90_error=entry.get("p90_error"),
-    )
-
-
-_DATA_SHEET_LINKS = {f.name for f in fields(LinkSpeeds)}
-_LINK_FIELDS = tuple(f.name for f in fields(Links) if f.name not in _DATA_SHEET_LINKS)
-
-
-def _links(
-    chain: list[tuple[str, Mapping[str, Any]]], speeds: LinkSpeeds, sources: Mapping[str, Any]
-) -> tuple[Links, Provenance]:
-    """Each link constant from the nearest block that has it; the provenance is the nearest block's."""
-    values: dict[str, float] = {}
-    origin: Provenance | None = None
-    for scope, block in chain:
-        entry = block.get("links")
-        if not entry:
-            continue
-        origin = origin or _provenance(entry, scope, sources)
-        for key in _LINK_FIELDS:
-            if key in entry:
-                values.setdefault(key, float(entry[key]))
-    links = Links(
-        scale_up_bytes_per_s=speeds.scale_up_bytes_per_s,
-        scale_out_bytes_per_s=speeds.scale_out_bytes_per_s,
-        domain_size=speeds.domain_size,
-        switch_reduces=speeds.switch_reduces,
-        **values,
-    )
-    return links, origin or Provenance(source="first principles", scope="ideal")

@@ -51,18 +51,8 @@ class Economics:
 
 def pool_memory(pool: Pool, workload: Workload) -> MemoryBudget:
     """Memory of one worker of the pool, requests at their full length."""
-    setting = pool.setting
-    draft = setting.draft if pool.speculation.drafted else None
-    context = workload.isl + workload.osl
-    return memory_budget(
-        setting.stack,
-        setting.formats,
-        setting.constants.engine,
-        setting.usable_bytes,
-        pool.layout,
-        context,
-        draft,
-    )
+    drafts = bool(pool.speculation.drafted)
+    return memory_budget(pool.setting, pool.layout, workload.isl + workload.osl, drafts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,15 +122,17 @@ def serve_disaggregated(
     first = first_step_s(decode, workload, running, tpot)
     sending = transfer.exposed_s + workload.handover_s
     fixed = sending + first + handling
+    later = 0.0 if waited is None else waited
     burst = np.maximum(
-        opening_burst_s(prefill.servers, service.offered(1.0), workload),
-        opening_burst_s(prefill.workers, workload.handover_s, workload),
+        opening_burst_s(prefill.servers, service.offered(1.0), workload, later_s=later),
+        opening_burst_s(prefill.workers, workload.handover_s, workload, later_s=later),
     )
     ttft = prefill_latency(prefill.servers, service, entering, workload, fixed, network.jitter_s)
     if waited is not None:
         sent = entering * workload.handover_s / prefill.workers
         busy = np.minimum(np.maximum(offered / prefill.servers, sent), 1.0)
-        ttft = replace(ttft, waits=busy, wait_s=waited, burst_s=np.asarray(burst, dtype=float))
+        even = bool(np.any(workload.burst_share))
+        ttft = replace(ttft, waits=busy, wait_s=waited, burst_s=np.asarray(burst, dtype=float), even=even)
     wait = ttft.wait_s
     capacity = decode.workers * decode.max_batch / (workload.osl * full_s)
     saturated = _slots_run_short(decode, workload, running, leaving, capacity, z)

@@ -24,22 +24,32 @@ class Latency:
     service_s: Array
     service_cv: float
     fixed_s: Array
+    phase_s: Array = field(default_factory=lambda: np.zeros(()))
+    """Length of the step that a request meets at random: it waits for what is left of it."""
     burst_s: Array = field(default_factory=lambda: np.zeros(()))
     """What an opening burst adds to the mean (it is no part of the steady distribution)."""
+    even: bool = False
+    """Whether waits spread evenly: those of a loop whose requests all began at once, which come in trains."""
     jitter_s: float = 0.0
     """Standard deviation of the network's latency: adds z·jitter to the tail, nothing to the mean."""
 
     @property
     def mean_s(self) -> Array:
-        return self.wait_s + self.service_s + self.fixed_s + self.burst_s
+        return self.wait_s + self.phase_s / 2.0 + self.service_s + self.fixed_s + self.burst_s
 
     def quantile_s(self, probability: ArrayLike) -> Array:
+        """The time that a share `probability` of the requests stays below [s].
+
+        Waits that spread evenly go up to twice their mean, or to 2·1.2·C of it where few wait.
+        """
+        if self.even:
+            share = 2.0 * np.asarray(probability, dtype=float) * np.minimum(1.2 * self.waits, 1.0)
+            return np.asarray(self.fixed_s + self.service_s + share * self.wait_s)
         late = np.maximum(normal_quantile(probability), 0.0) * self.jitter_s if self.jitter_s else 0.0
-        return (
-            self.fixed_s
-            + late
-            + response_quantile_s(probability, self.waits, self.wait_s, self.service_s, self.service_cv)
+        met = response_quantile_s(
+            probability, self.waits, self.wait_s, self.service_s, self.service_cv, self.phase_s
         )
+        return self.fixed_s + late + met
 
 
 def prefill_latency(

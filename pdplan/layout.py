@@ -50,6 +50,11 @@ class Layout:
         return hash(self._content)
 
     @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Of arrays with a number for each layout."""
+        return np.broadcast_shapes(*(x.shape for x in (self.tp, self.pp, self.dp, self.ep, self.redundant)))
+
+    @cached_property
     def gpus(self) -> Array:
         """Accelerators of one worker."""
         return _array(self.tp * self.pp * self.dp)

@@ -19,6 +19,7 @@ from pdplan.laws.experts import expert_slots
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout
 from pdplan.ops import shards
+from pdplan.step.setting import Setting
 
 T = TypeVar("T")
 VECTOR_BYTES = 2.0  # norms and biases stay in BF16 in every published checkpoint
@@ -244,17 +245,14 @@ def widest_mlp(stack: Stack) -> float:
     )
 
 
-def memory_budget(
-    stack: Stack,
-    formats: Formats,
-    engine: Engine,
-    usable_bytes: float,
-    layout: Layout,
-    context: float,
-    draft: Stack | None = None,
-) -> MemoryBudget:
-    """What fits: usable · utilisation = weights + reserve + cache, on the stage that holds the fewest."""
-    usable = usable_bytes * engine.memory_utilisation
+def memory_budget(setting: Setting, layout: Layout, context: float, drafts: bool = False) -> MemoryBudget:
+    """What fits: usable · utilisation = weights + reserve + cache, on the stage that holds the fewest.
+
+    `context`: tokens of a sequence at its full length; `drafts`: whether the draft layers are held, too.
+    """
+    stack, formats, engine = setting.stack, setting.formats, setting.constants.engine
+    draft = setting.draft if drafts else None
+    usable = setting.usable_bytes * engine.memory_utilisation
     reserve = reserve_bytes(stack, engine, layout)
     shape = np.broadcast_shapes(np.shape(layout.tp), np.shape(layout.pp), np.shape(layout.ep))
     held, weights, sequence = np.full(shape, np.inf), np.zeros(shape), np.zeros(shape)

@@ -26,9 +26,9 @@ class Queue:
     """Mean, for prompts ahead and for those that join the own step, beyond half of the mean step [s]."""
     waits: Array
     """Share of arrivals that wait for other prompts."""
-    known_s: Array
-    """Of the step under way, what every arrival meets: half a step without prefill, where steps mix;
-    what prompts add to that step is part of the wait that differs between arrivals [s]."""
+    phase_s: Array
+    """The step that every arrival meets at random, between its end and its start: one without prefill, where
+    steps mix; what prompts add to it is part of the wait that some arrivals have [s]."""
 
 
 def spread_at_server(arrival_cv: float, servers: ArrayLike) -> Array:
@@ -47,13 +47,13 @@ def spread_at_server(arrival_cv: float, servers: ArrayLike) -> Array:
 
 def open_ttft(queue: Queue, first: FirstToken, workload: Workload) -> Latency:
     """TTFT behind that queue: what every request meets of the step under way is no part of the wait."""
-    differs = first.running_step_s - queue.known_s
     return Latency(
         waits=queue.waits,
-        wait_s=queue.wait_s + differs,
+        wait_s=queue.wait_s + (first.running_step_s - queue.phase_s / 2.0),
         service_s=first.service_s,
         service_cv=workload.isl_cv,
-        fixed_s=first.other_s - differs,
+        fixed_s=first.other_s - first.running_step_s,
+        phase_s=queue.phase_s,
     )
 
 
@@ -80,7 +80,7 @@ def open_queue(pool: Pool, workload: Workload, step: MixedStep, rate: ArrayLike)
     wait = mean_wait_s(1.0, each, work, gaps, workload.isl_cv)
     waits = np.minimum(each * work, 1.0)
     if not pool.setting.constants.engine.mixes_prefill:
-        return Queue(wait_s=wait, waits=waits, known_s=step.mean_s / 2.0)
+        return Queue(wait_s=wait, waits=waits, phase_s=step.mean_s)
     busy = np.minimum(each * step.prefill_slot_extra_s, 1.0)
     ahead = wait * step.prefill_slot_s / work
     joining = gaps**2 * each * (step.mean_s / 2.0 + ahead) / (1.0 + busy)
@@ -89,5 +89,5 @@ def open_queue(pool: Pool, workload: Workload, step: MixedStep, rate: ArrayLike)
     return Queue(
         wait_s=ahead + step.prefill_extra_s * beside,
         waits=np.maximum(waits, 1.0 - (1.0 - busy) * np.exp(-each * step.mean_s)),
-        known_s=step.plain_s / 2.0,
+        phase_s=step.plain_s,
     )

@@ -25,6 +25,7 @@ from pdplan.laws.speculation import tokens_per_step
 from pdplan.layout import Layout, decode_load, mixed_load, prefill_load
 from pdplan.roots import increasing_root
 from pdplan.step import Setting, StepTime, step_time
+from pdplan.trains import rank_lag
 from pdplan.workload import NO_SPECULATION, Speculation, Workload
 
 
@@ -82,6 +83,8 @@ class PrefillService:
     """One of those steps, with its terms."""
     handling_s: Array
     """What the host does for one prompt, beside the steps of others."""
+    lag: Array
+    """Share of its time by which the rank with the longest prompts is behind the mean rank."""
 
     @property
     def rate_per_server(self) -> Array:
@@ -99,11 +102,15 @@ def prefill_service(pool: Pool, workload: Workload) -> PrefillService:
     chunks; later chunks attend to earlier ones, so a mean chunk has (new − chunk)/2
     tokens before it, which makes Σ pairs exact.  With s the slowest stage of a step, t = t_step + (n − 1)·s:
     chunks follow each other through the stages, and the next batch n·s behind. One stage: t = n · t_step.
+    Ranks of attention-dp wait for the one with the longest prompts (`rank_lag`).
     """
     prompts = np.maximum(np.asarray(pool.max_batch, dtype=float) / pool.micro_batches_per_worker, 1.0)
     steps, chunk, past = _chunks(prompts, workload, pool.setting.constants.engine.max_step_tokens)
     step = step_time(pool.setting, pool.layout, prefill_load(prompts, chunk, past))
-    interval = steps * step.slowest_s()
+    lag = np.zeros(())
+    if np.any(workload.isl_spread):
+        lag = rank_lag(pool.layout.dp, prompts, workload.isl_spread) * step.own_share
+    interval = steps * step.slowest_s() * (1.0 + lag)
     service = _through(step, interval)
     return PrefillService(
         time_s=service,
@@ -112,6 +119,7 @@ def prefill_service(pool: Pool, workload: Workload) -> PrefillService:
         steps=steps,
         step=step,
         handling_s=handling_s(pool.setting.constants.engine, workload, steps * step.operations, service),
+        lag=lag,
     )
 
 
@@ -160,10 +168,14 @@ def first_step_s(pool: Pool, workload: Workload, running: ArrayLike, tpot_s: Arr
 
 
 def handover_tokens(pool: Pool) -> float:
-    """Tokens that each other sequence of a busy decode worker gets while a request is handed over: h·E."""
-    speculation = pool.speculation
+    """Tokens that each other sequence of a busy decode worker gets while a request is handed over: h·E.
+
+    Of a worker that drafts, s·h·E: its steps are longer, and a share s of them does.
+    """
+    speculation, engine = pool.speculation, pool.setting.constants.engine
     each = tokens_per_step(speculation.drafted, speculation.acceptance)
-    return float(pool.setting.constants.engine.handover_steps * each)
+    share = engine.drafting_handover_share if speculation.drafted else 1.0
+    return float(engine.handover_steps * share * each)
 
 
 def draft_step_s(pool: Pool, workload: Workload, running: ArrayLike) -> Array:

@@ -126,3 +126,12 @@ def _not_finite(value: float) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     return ""
+
+
+def percentile_name(percentile: float) -> str:
+    """A percentile as keys and tables name it.
+
+    >>> percentile_name(0.9), percentile_name(0.999)
+    ('p90', 'p99.9')
+    """
+    return f"p{percentile * 100:.6g}"

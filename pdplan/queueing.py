@@ -171,38 +171,71 @@ def response_quantile_s(
     mean_wait: ArrayLike,
     service_s: ArrayLike,
     service_cv: float = 0.0,
+    phase_s: ArrayLike = 0.0,
 ) -> Array:
     """The time that wait plus service stays below with `probability` [s]; all arguments but cv broadcast.
 
     The wait is 0 with probability 1 − C and exponential otherwise (exact for M/M/c):
-    P(W > t) = C·exp(−t·C/W̄). Service is `service_s` times a lognormal spread.
-    Solves mean_j P(W > t − S_j) = 1 − p, in closed form for fixed service:
+    P(W > t) = C·exp(−t·C/W̄). Service is `service_s` times a lognormal spread. Besides, every request waits
+    U, uniform between 0 and `phase_s`: what is left of a step that it meets at random.
+    Solves mean_j P(W + U > t − S_j) = 1 − p. For fixed service and no phase in closed form:
     t = S + (W̄/C)·ln(C/(1 − p)), or S where C ≤ 1 − p.
 
     >>> float(response_quantile_s(0.9, 0.05, 1.0, 2.0))
     2.0
+    >>> round(float(response_quantile_s(0.9, 0.0, 0.0, 2.0, phase_s=0.5)), 9)
+    2.45
     """
-    given = (waits, mean_wait, service_s, probability)
-    c, w, s, p = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in given))
+    given = (waits, mean_wait, service_s, probability, phase_s)
+    c, w, s, p, u = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in given))
     infinite = ~np.isfinite(w)
     w = np.where(infinite, 1.0, w)
     scale = w / np.maximum(c, 1e-12)
     miss = 1.0 - p
+    longest = _wait_quantile_s(miss, c, scale, u)
     nodes = spread_nodes(service_cv)
     if len(nodes) == 1:
-        answer = s + scale * np.log(np.maximum(c / miss, 1.0))
-        return np.where(infinite, np.inf, answer)
+        return np.where(infinite, np.inf, s + longest)
     service = s[..., None] * nodes
-    low, high = service.min(-1), service.max(-1) + scale * np.log(np.maximum(c / miss, 1.0)) + 1e-12
+    low, high = service.min(-1), service.max(-1) + longest + 1e-12
     for _ in range(50):
         middle = (low + high) / 2
-        late = middle[..., None] - service
-        exceed = np.where(
-            late < 0, 1.0, c[..., None] * np.exp(-np.maximum(late, 0) / np.maximum(scale[..., None], 1e-300))
-        )
-        above = exceed.mean(-1) > miss
+        late = _late(middle[..., None] - service, c[..., None], scale[..., None], u[..., None])
+        above = late.mean(-1) > miss
         low, high = np.where(above, middle, low), np.where(above, high, middle)
     return np.where(infinite, np.inf, high)
+
+
+def _late(t: Array, c: Array, scale: Array, u: Array) -> Array:
+    """P(W + U > t): W is 0 with probability 1 − C, else exponential with mean `scale`; U uniform below u."""
+    if not np.any(u):
+        return np.where(t < 0, 1.0, c * np.exp(-np.maximum(t, 0) / np.maximum(scale, 1e-300)))
+    scale = np.maximum(scale, 1e-300)
+    inside = np.clip(t, 0.0, u)  # beyond u the exponential goes on
+    share = inside / np.where(u > 0, u, 1.0)
+    within = 1.0 - share - c * scale / np.where(u > 0, u, 1.0) * np.expm1(-inside / scale)
+    return np.where(t < 0, 1.0, np.where(u > 0, within, c) * np.exp(-np.maximum(t - u, 0.0) / scale))
+
+
+def _wait_quantile_s(miss: Array, c: Array, scale: Array, u: Array) -> Array:
+    """Where P(W + U > t) = `miss`: beyond u in closed form, below it by Newton's steps.
+
+    Below u the probability is a falling concave function, on which steps from above close in from there.
+    """
+    at_u = _late(u, c, scale, u)
+    beyond = u + scale * np.log(np.maximum(at_u / miss, 1.0))
+    if not np.any(u):
+        return beyond
+    rate = 1.0 / np.maximum(scale, 1e-300)
+    t = np.array(np.minimum(u, u * (1.0 - miss) + c * scale))
+    for _ in range(40):
+        slope = (1.0 - c * np.exp(-t * rate)) / np.where(u > 0, u, 1.0)
+        step = (miss - _late(t, c, scale, u)) / np.maximum(slope, 1e-300)
+        step = np.minimum(np.where(at_u < miss, np.maximum(step, 0.0), 0.0), t)
+        t = t - step
+        if np.all(step <= 1e-12 * t):
+            break
+    return np.where(at_u < miss, t, beyond)
 
 
 def peak_count(mean: ArrayLike, z: ArrayLike) -> Array:

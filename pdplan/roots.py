@@ -8,6 +8,8 @@ import numpy as np
 
 from pdplan.laws.roofline import Array
 
+TOLERANCE, MOST = 1e-10, 60
+"""Of a root, relative; calls after which it is taken as it is."""
 FEW, ROUNDS = 64, 6
 """Elements of which many guesses cost what one does; rounds of one guess each where there are more."""
 ROOM, GUESSES = 1200, 16
@@ -18,8 +20,6 @@ def increasing_root(
     function: Callable[[Array], Array],
     low: Array,
     high: Array,
-    tolerance: float = 1e-10,
-    iterations: int = 60,
     ends: tuple[Array, Array] | None = None,
 ) -> Array:
     """Where an increasing function crosses zero between `low` and `high`, elementwise.
@@ -62,11 +62,11 @@ def increasing_root(
         values = np.stack([np.where(lower, fx, values[0]), np.where(upper, fx, values[-1])])
         points = np.stack([a, b])
         side = np.where(positive, 1, -1)
-        open_ &= (np.abs(b - a) > tolerance * np.maximum(np.abs(b), 1e-12)) & (fx != 0)
-        close = np.abs(fx) <= tolerance * np.maximum(np.abs(x), 1e-12)
+        open_ &= (np.abs(b - a) > TOLERANCE * np.maximum(np.abs(b), 1e-12)) & (fx != 0)
+        close = np.abs(fx) <= TOLERANCE * np.maximum(np.abs(x), 1e-12)
         open_ &= ~close
     if open_.any():
-        x = _within(points, values, x, open_, function, tolerance, iterations)
+        x = _within(points, values, x, open_, function)
     return np.where(at_low, low, np.where(at_high, high, x))
 
 
@@ -76,8 +76,6 @@ def _within(
     x: Array,
     open_: Array,
     function: Callable[[Array], Array],
-    tolerance: float,
-    iterations: int,
 ) -> Array:
     """`increasing_root` among points, sorted along the first axis, where `open_`, else x.
 
@@ -89,13 +87,13 @@ def _within(
     near = 16.0 ** -np.arange(1.0, count)
     steps = np.concatenate([-near, [0.0], near]).reshape((-1,) + (1,) * x.ndim)
     open_ = open_.copy()
-    for _ in range(iterations + 1):
+    for _ in range(MOST + 1):
         above = np.maximum(np.argmax(values > 0, axis=0), 1)[None]
         a, b = (np.take_along_axis(points, at, axis=0)[0] for at in (above - 1, above))
         fa, fb = (np.take_along_axis(values, at, axis=0)[0] for at in (above - 1, above))
         nearest = np.where(np.abs(fa) < np.abs(fb), a, b)
         x = np.where(open_, nearest, x)
-        close = tolerance * np.maximum(np.abs(nearest), 1e-12)
+        close = TOLERANCE * np.maximum(np.abs(nearest), 1e-12)
         open_ &= (b - a > close) & (np.minimum(np.abs(fa), np.abs(fb)) > close)
         if not open_.any():
             break

@@ -5,13 +5,19 @@ that factor for every ground that cross-validation could stand on:
 
     run             model, accelerator and engine all measured: errors of runs left out
     model           a model that took no part in the fit: errors with each model left out
-    accelerator     an accelerator that did not, with kernel tables: each accelerator left out
-    no-tables       one without kernel tables: each of those left out
+    accelerator     an accelerator that did not, with kernel tables of its own or of a measured generation:
+                    each accelerator left out
+    no-tables       one of a generation that neither has: each maker's generations left out, its kernel tables
+                    hidden
     engine          an engine that did not: each engine left out
 
-Where several things are new at once, their widenings add up in the logarithm: q = q_run · Π max(q_k/q_run, 1)
-above the median, with min below it. That they add up is an assumption; each of them is measured.
+Where several things are new at once, what they add to the errors is taken as independent: with d the distance
+of a quantile from the median of `run` in the logarithm, d² = d_run² + Σ max(d_k² − d_run², 0), on each side.
 Between the quantiles of the file, log q is linear in the standard normal quantile of the probability.
+
+These are quantiles of plain runs. Errors of some classes of runs are so many times as wide, in the
+logarithm (`classes` of the file; where several apply, the widest): runs that speculate, runs on accelerators
+without kernel tables, and runs of which a pool is loaded to nine tenths or more of what it can do (LOADED).
 
 Where a calibration covers model, accelerator and engine, the quantiles of its own left-out runs are mixed
 in, as logarithms, by the number of runs: log q = (n·log q_own + m·log q)/(n + m), with m the number of own
@@ -39,13 +45,22 @@ LEFT_OUT = {
     "run": "sweep",
     "model": "model",
     "accelerator": "accelerator",
-    "no-tables": "accelerator (without kernel tables)",
+    "no-tables": "generation and its kernel tables",
     "engine": "engine",
 }
 """Kinds of cross-validation, and what of a run each leaves out of the fit."""
 FITTED_RUNS = "fitted_runs.txt"
 INTERVAL = 0.8
 """Share of the measurements that an error bar holds."""
+LOADED = 0.9
+"""From this share of what it can do on, a pool is loaded: a small error of its service becomes a large one of
+the wait for it, for prompts or for slots."""
+CLASSES = {
+    "speculating": "of runs that speculate",
+    "no-tables": "of accelerators without kernel tables",
+    "loaded": "where a pool is loaded to 90 % or more",
+}
+"""Classes of runs whose errors are wider, and how to call them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +71,9 @@ class Ground:
     hardware: str
     engine: str
     mode: str
+    speculates: bool = False
+    loaded: bool = False
+    """A pool is predicted at LOADED or more. Plans of a search are not: see `slo_on`."""
     calibration: Calibration | None = None
     """The user's own runs, where predictions rest on them."""
 
@@ -67,10 +85,17 @@ class Ground:
         if self.model not in known["models"]:
             found.append("model")
         if self.hardware not in known["accelerators"]:
-            found.append("accelerator" if self.hardware in document["with_tables"] else "no-tables")
+            near = self.hardware in document["with_tables"] or self.hardware in document["relatives"]
+            found.append("accelerator" if near else "no-tables")
         if self.engine not in known["engines"]:
             found.append("engine")
         return tuple(found)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of runs that it is of."""
+        of = (self.speculates, self.hardware not in _file()["with_tables"], self.loaded)
+        return tuple(name for name, is_one in zip(CLASSES, of, strict=True) if is_one)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,11 +128,24 @@ def error_factor(quantity: str, ground: Ground, probability: float) -> float:
     `quantity` is tpot, ttft or tok_per_s_per_gpu; probability between 0.01 and 0.99.
     """
     levels, logs = _log_quantiles(quantity, ground.mode, ground.unknown)
-    shipped = float(np.exp(np.interp(NormalDist().inv_cdf(probability), levels, logs)))
+    plain = float(np.interp(NormalDist().inv_cdf(probability), levels, logs))
+    shipped = float(np.exp(plain * widening(quantity, ground)))
     found = own_errors(quantity, ground)
     if found is None or ground.calibration is None:
         return shipped
     return mixed(found.at(probability), found.runs, shipped, ground.calibration.interval_runs)
+
+
+def widening(quantity: str, ground: Ground) -> float:
+    """How many times as wide, in the logarithm, as those of plain runs the errors are; at least 1."""
+    table = class_table(ground.mode, quantity)
+    return max((float(table[name]) for name in ground.classes), default=1.0)
+
+
+def class_table(mode: str, quantity: str) -> Mapping[str, float]:
+    """How many times as wide as those of plain runs the errors of each class are."""
+    table: Mapping[str, float] = _file()["classes"][mode][quantity]
+    return table
 
 
 def own_errors(quantity: str, ground: Ground) -> OwnSpread | None:
@@ -161,10 +199,10 @@ def error_bars(
     Requests/s and cost per token follow from throughput where that is an answer (a closed loop, or
     the most goodput); under a given rate they are as asked for.
 
-    Validity: the runs were closed loops, so for an open loop near its capacity, where a small
-    error of the service becomes a large one of the queue, they are too narrow.
+    Validity: the runs were closed loops, whose queues are bounded; for an open loop near its capacity they
+    are too narrow, although wider from LOADED on.
     """
-    on = grounds(plan, calibration)
+    on = grounds(plan, calibration, is_loaded(metrics))
     found = {
         "ttft_mean_s": spread("ttft", *on).around(metrics.ttft_mean_s),
         "tpot_mean_s": spread("tpot", *on).around(metrics.tpot_mean_s),
@@ -178,7 +216,14 @@ def error_bars(
     return found
 
 
-def grounds(plan: Plan, calibration: Calibration | None = None) -> tuple[Ground, Ground]:
+def is_loaded(metrics: Metrics) -> bool:
+    """Whether a pool, or the network, is predicted at LOADED or more of what it can do."""
+    return max(metrics.utilisation.values()) >= LOADED
+
+
+def grounds(
+    plan: Plan, calibration: Calibration | None = None, loaded: bool = False
+) -> tuple[Ground, Ground]:
     """What the predictions of TTFT and of TPOT stand on: the pool that prefills, the one that decodes.
 
     Of a pool of several kinds the accelerator whose errors are widest counts.
@@ -190,6 +235,8 @@ def grounds(plan: Plan, calibration: Calibration | None = None) -> tuple[Ground,
             hardware=pool.hardware,
             engine=plan.engine,
             mode=plan.mode,
+            speculates=plan.speculation.drafted > 0,
+            loaded=loaded,
             calibration=calibration,
         )
         roles.setdefault(role_of(name), []).append(ground)
@@ -236,6 +283,7 @@ def tightened(slo: Slo, serving: Serving, hardware: Collection[str]) -> Slo:
             hardware=name,
             engine=serving.engine,
             mode=mode,
+            speculates=serving.speculation.drafted > 0,
             calibration=slo.calibration,
         )
         for name in hardware
@@ -256,7 +304,11 @@ def tightened(slo: Slo, serving: Serving, hardware: Collection[str]) -> Slo:
 
 def slo_on(slo: Slo, serving: Serving, *hardware: str) -> Slo:
     """The objectives as plans on these accelerators have to keep them: one that serves both phases, or
-    one for prefill and one for decode."""
+    one for prefill and one for decode.
+
+    Factors are those of pools that are not LOADED: how loaded a pool is depends on the plan, and one factor
+    for all keeps the order of plans.
+    """
     mode = "colocated" if len(hardware) == 1 else "disaggregated"
     first, last = (
         Ground(
@@ -264,6 +316,7 @@ def slo_on(slo: Slo, serving: Serving, *hardware: str) -> Slo:
             hardware=name,
             engine=serving.engine,
             mode=mode,
+            speculates=serving.speculation.drafted > 0,
             calibration=slo.calibration,
         )
         for name in (hardware[0], hardware[-1])
@@ -280,14 +333,15 @@ def _log_quantiles(quantity: str, mode: str, unknown: tuple[str, ...]) -> tuple[
     document = _file()
     levels = np.array(document["levels"])
     base = _logs(document, "run", mode, quantity)
-    wide = base.copy()
-    for kind in unknown:
-        more = _logs(document, kind, mode, quantity) - base
-        wide += np.where(
-            levels > 0.5, np.maximum(more, 0.0), np.where(levels < 0.5, np.minimum(more, 0.0), 0.0)
-        )
-    # Several widenings at once may cross each other: quantiles never fall.
     middle = int(np.searchsorted(levels, 0.5))
+    side = np.sign(levels - 0.5)
+    known = np.abs(base - base[middle])
+    square = known**2
+    for kind in unknown:
+        off = side * (_logs(document, kind, mode, quantity) - base[middle])
+        square += np.maximum(np.maximum(off, 0.0) ** 2 - known**2, 0.0)
+    wide = base[middle] + side * np.sqrt(square)
+    # Quantiles of several kinds may cross each other: they never fall.
     wide[middle:] = np.maximum.accumulate(wide[middle:])
     wide[: middle + 1] = np.minimum.accumulate(wide[: middle + 1][::-1])[::-1]
     return np.array([NormalDist().inv_cdf(float(p)) for p in levels]), wide
@@ -306,7 +360,8 @@ def fitted_runs() -> frozenset[str]:
 
 
 def left_out(kind: str, mode: str, quantity: str) -> Mapping[str, Any]:
-    """What cross-validation found in one cell: rows, groups, median_error; of several groups, coverage."""
+    """What cross-validation found in one cell: rows, groups, median_error, and of several groups what their
+    intervals held and how wide they were."""
     cell: Mapping[str, Any] = _file()["quantiles"][kind][mode][quantity]
     return cell
 

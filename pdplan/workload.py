@@ -71,6 +71,8 @@ class Workload:
     handover_s: Any = 0.0
     """Closed loop: what a prefill worker takes to send one prompt's cache where it sends one after another,
     by a transport slower than the network."""
+    isl_spread: Any = 0.0
+    """Closed loop of prompts whose lengths spread evenly: longest less shortest, over their mean."""
     convoy_prompts: Any = 0.0
     """Closed loop of answers that are all of one length: prompts that start together end together and
     come back together, so many of them where a step mixes prompts and decodes; 0: lengths differ."""

@@ -6,6 +6,10 @@ import ast
 import math
 from statistics import NormalDist
 
+import numpy as np
+
+NODES = tuple(zip(*(x.tolist() for x in np.polynomial.legendre.leggauss(64)), strict=True))
+
 
 def erlang_c(servers: float, offered: float) -> float:
     """By the recursion of Erlang B, as in any textbook."""
@@ -17,21 +21,36 @@ def erlang_c(servers: float, offered: float) -> float:
     return blocked / (1 - offered / servers * (1 - blocked))
 
 
-def wait_quantile(p: float, waits: float, mean: float, service: float, cv: float) -> float:
-    """P(wait + service > t) = 1 − p by bisection; service lognormal, 16 equally likely values."""
+def wait_quantile(
+    p: float, waits: float, mean: float, service: float, cv: float, phase: float = 0.0
+) -> float:
+    """P(wait + phase + service > t) = 1 − p by bisection.
+
+    Service lognormal, 16 equally likely values; what is left of a step uniform, its integral by 64
+    Gauss-Legendre nodes.
+    """
     if math.isinf(mean):
         return math.inf
     sigma = math.sqrt(math.log1p(cv * cv))
     values = [math.exp(sigma * NormalDist().inv_cdf((i + 0.5) / 16)) for i in range(16)]
     values = [service * v * 16 / sum(values) for v in values]
-    rate = max(waits, 1e-12) / mean if mean > 0 else math.inf
+    rate = max(waits, 1e-12) / max(mean, 1e-300)
+
+    def beyond(t: float) -> float:
+        if not phase:
+            return 1.0 if t < 0 else waits * math.exp(-t * rate) if t > 0 else waits
+        if t < 0:
+            return 1.0
+        # Where the phase is over t the request is late; else it waits for longer than t − phase.
+        end = min(t, phase)
+        start = min(max(t - 40 / rate, 0.0), end)  # a wait of 40 means is none
+        part = [(start + (end - start) * (x + 1) / 2, (end - start) * w / 2) for x, w in NODES]
+        return 1.0 - end / phase + sum(w * waits * math.exp(-(t - x) * rate) for x, w in part) / phase
 
     def late(t: float) -> float:
-        return (
-            sum(1.0 if t < v else waits * math.exp(-(t - v) * rate) if t > v else waits for v in values) / 16
-        )
+        return sum(beyond(t - v) for v in values) / 16
 
-    low, high = 0.0, max(values) * 2 + 100 * mean
+    low, high = 0.0, max(values) * 2 + phase + 100 * mean / max(waits, 1 - p)
     for _ in range(300):
         middle = (low + high) / 2
         low, high = (middle, high) if late(middle) > 1 - p else (low, middle)

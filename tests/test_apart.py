@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pdplan.market import Lot, Tariff
-from pdplan.search.apart import cover, solve_apart
-from pdplan.search.programme import Column, Option, Programme, Solution, solve
+from pdplan.search.fleets.apart import cover, solve_apart
+from pdplan.search.fleets.programme import Column, Option, Programme, Solution, solve
 
 
 @settings(max_examples=60)
@@ -37,7 +37,7 @@ def test_of_too_many_choices_the_bound_is_still_one(monkeypatch):
     share, cost = np.sort(rng.uniform(0.05, 0.4, 30)), np.zeros(30)
     cost[:] = share * rng.uniform(1.0, 1.1, 30)
     exact = cover(cost, share)[1]
-    monkeypatch.setattr("pdplan.search.apart.MOST", 3)
+    monkeypatch.setattr("pdplan.search.fleets.apart.MOST", 3)
     chosen, bound = cover(cost, share)
     assert bound <= exact * (1 + 1e-9)
     assert cost[chosen].sum() >= exact * (1 - 1e-9)

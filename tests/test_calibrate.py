@@ -417,8 +417,8 @@ def test_intervals_and_confidence_follow_the_calibration(
     assert widths[1] < widths[0]
     assert factors[1] < factors[0]
     own = read_calibration(file)
-    found = residuals(many, predict(many, Catalog(), own.document))
-    assert inside_intervals(many, found, own).share("tpot") > 0.7
+    found = predict(many, Catalog(), own.document)
+    assert inside_intervals(many, residuals(many, found), found.loaded, own).share("tpot") > 0.7
 
 
 def test_quantiles_between_those_kept() -> None:

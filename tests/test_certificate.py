@@ -10,7 +10,7 @@ from helpers import question, world
 
 from pdplan.market import Lot, Tariff
 from pdplan.search import recommend
-from pdplan.search.certificate import Types, Wants, certify, least_cost
+from pdplan.search.fleets.certificate import Types, Wants, certify, least_cost
 from pdplan.search.space import build_space
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from pdplan.cli import app
 from pdplan.report.blocks import Report, table
-from pdplan.report.render import render
+from pdplan.report.formats.render import render
 
 ROOT = Path(__file__).parents[1]
 

@@ -24,8 +24,8 @@ from pdplan.inputs.days import AskedDay, day_from, day_values, read_day
 from pdplan.inputs.rates import listed_rates, read_rates
 from pdplan.plan import Disaggregated, Plan
 from pdplan.question import Question
-from pdplan.search.day import Day, DayPlan, plan_day, reserve_level
-from pdplan.search.series import with_workers
+from pdplan.search.days.day import Day, DayPlan, plan_day, reserve_level
+from pdplan.search.days.series import with_workers
 from tests.test_report import valid
 
 MODEL, HARDWARE = "llama-3.1-8b", ("h100", "l40s")

@@ -85,7 +85,7 @@ def test_pages_tell_the_errors_that_validate_prints(request: pytest.FixtureReque
             page.write_text(renewed, encoding="utf-8")
         assert page.read_text(encoding="utf-8") == renewed, f"{page.name}: pytest --update-golden"
         told |= here
-    assert told == {"errors", "groups", "ttft"}
+    assert told == {"errors", "groups", "ttft", "coverage", "classes"}
 
 
 def test_the_readme_tells_what_is_predicted_of_its_old_reference() -> None:

@@ -22,6 +22,7 @@ from pdplan.measured.run import Run
 from pdplan.plan import PoolPlan
 
 DOCUMENT = dict(read_yaml(CONSTANTS_DIRECTORY / "engines.yaml").data)
+ALL_REDUCE_HABIT = ("one_shot_tokens", "small_group_library_bytes", "large_group_library_bytes")
 
 
 def made_up_runs() -> list[Run]:
@@ -127,11 +128,18 @@ def test_starts_shrink_with_the_months_since_a_models_release() -> None:
 def test_an_older_build_adds_what_the_file_says_and_nothing_else() -> None:
     today = engine_constants("trtllm", "blackwell")
     blocks = DOCUMENT["builds"]
-    more = blocks["trtllm-1.1"]["added_sequence_overhead_s"]["value"]
+    more, later = (
+        blocks["trtllm-1.1"][f"added_{name}_s"]["value"] for name in ("sequence_overhead", "rank_wait")
+    )
     times = blocks["trtllm-1.1-deepgemm"]["kernel_start_factor"]["value"]
     assert as_built(today, "") == today
     old, deepgemm = as_built(today, "trtllm-1.1"), as_built(today, "trtllm-1.1-deepgemm")
-    assert old == replace(today, sequence_overhead_s=today.sequence_overhead_s + more)
+    habit = {name: blocks["trtllm-1.1"][name]["value"] for name in ALL_REDUCE_HABIT}
+    seconds = {
+        "sequence_overhead_s": today.sequence_overhead_s + more,
+        "rank_wait_s": today.rank_wait_s + later,
+    }
+    assert old == replace(today, **seconds, **habit)
     assert deepgemm == replace(old, kernel_overhead_share=today.kernel_overhead_share * times)
     run = replace(made_up_runs()[0], engine="trtllm")
     found = predict([run, replace(run, build="trtllm-1.1")], Catalog(), DOCUMENT).tpot_mean_s

@@ -46,7 +46,7 @@ def squeezed(text: str) -> str:
         (kernel, "max(rows + groups · tile/2, groups · tile) / rows"),
         (roofline, "Williams, Waterman, Patterson, CACM 52(4), 2009"),
         (collectives, "one-shot: α + c·(r−1)·S / bw_d"),
-        (collectives, "two-shot: 2α + c·2(r−1)/r·S / bw_d"),
+        (collectives, "two-shot: α + α_2·r + c·2(r−1)/r·S / bw_d"),
         (collectives, "ring:     α_r + 2(r−1)·h + min(2x, α_b + x),  x = c·(λ + 2(r−1)/r)·S / bw"),
         (collectives, "α_r + (r−1)·h + min(2x, α_b + x), x = c·(λ/2 + (r−1)/r)·S/bw"),
         (collectives, "bytes_out = T·k·(1 − 1/d)·b,  bytes_up = T·k·(i−1)/(i·d)·b"),

@@ -24,10 +24,10 @@ from pdplan.goodput import goodput_requests_per_s
 from pdplan.inputs.fleets import AskedFleet, fleet_from, read_fleet
 from pdplan.plan import Colocated, PoolPlan, Serving, role_of
 from pdplan.report.fleet import fleet_report
-from pdplan.report.machine import render_json
-from pdplan.report.render import FORMATS, render
-from pdplan.search import fleet, narrowed
-from pdplan.search.fleet_plan import FleetPlan, plan_fleet
+from pdplan.report.formats.machine import render_json
+from pdplan.report.formats.render import FORMATS, render
+from pdplan.search.fleets import fleet, narrowed
+from pdplan.search.fleets.fleet_plan import FleetPlan, plan_fleet
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = json.loads((ROOT / "pdplan/report/schemas/fleet.json").read_text(encoding="utf-8"))

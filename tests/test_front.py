@@ -14,8 +14,8 @@ from pdplan.compose import World, evaluate_plan
 from pdplan.errors import NoPriceError
 from pdplan.plan import PREFILL_RATE, PROBLEMS, Colocated, Disaggregated, PoolPlan
 from pdplan.question import Question
-from pdplan.search.candidates import PROMPTS_PER_SERVER
 from pdplan.search.front import Front, FrontPoint, pareto_front, whole_workers
+from pdplan.search.workers.candidates import PROMPTS_PER_SERVER
 from pdplan.workload import Slo, Workload
 
 

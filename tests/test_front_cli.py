@@ -103,7 +103,7 @@ def test_every_missing_input_is_told_at_once(pdp):
 
 
 def test_without_matplotlib_a_picture_is_refused_before_any_work(monkeypatch):
-    from pdplan.report import drawing
+    from pdplan.report.pictures import drawing
 
     monkeypatch.setattr(drawing, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'pdplan\[plot\]'"):

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pdplan.report.formats.render import FORMATS, render
 from pdplan.report.front import ahead, front_report, lead_words, spread_points
-from pdplan.report.plots import Curve, draw, ticks
-from pdplan.report.render import FORMATS, render
+from pdplan.report.pictures.plots import Curve, draw, ticks
 from pdplan.search.front import Front, FrontPoint
 from tests import made_up
 from tests.test_report import SUFFIX, same_version, valid
@@ -150,7 +150,7 @@ def test_ticks_are_round_and_reach_the_end(high, about):
 @pytest.fixture
 def drawn(tmp_path):
     pytest.importorskip("matplotlib", reason="pip install 'pdplan[plot]'")
-    from pdplan.report.pictures import draw_front
+    from pdplan.report.pictures.fronts import draw_front
 
     def draw_as(suffix: str, front: Front) -> bytes:
         path = tmp_path / f"front{suffix}"

@@ -11,11 +11,11 @@ from helpers import question, world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pdplan import step_kernels
 from pdplan.compose import World, evaluate_plan
 from pdplan.evaluate import meets
 from pdplan.question import Question, Recommendation
 from pdplan.search import recommend
+from pdplan.step import kernels as step_kernels
 from pdplan.workload import MAX_RATE_PER_S
 from tests.test_kinds import _not_of_kind
 from tests.test_search import DENSE, MIXTRAL, brute_force_cost

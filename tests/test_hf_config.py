@@ -7,8 +7,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from pdplan.architecture.model import Model
-from pdplan.catalog.hf_config import model_from_config
-from pdplan.catalog.hf_quantization import storages
+from pdplan.catalog.hugging_face.config import model_from_config
+from pdplan.catalog.hugging_face.quantization import storages
 from pdplan.errors import InputError
 
 SHARED = Path(__file__).parents[2] / "shared" / "models"

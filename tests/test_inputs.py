@@ -19,8 +19,8 @@ from pdplan.inputs import Given, deployment_from, question_from, read_deployment
 from pdplan.inputs import given as flags
 from pdplan.inputs.questions import merged
 from pdplan.report.evaluation import evaluation_report
+from pdplan.report.formats.render import render
 from pdplan.report.recommendation import recommendation_report
-from pdplan.report.render import render
 from pdplan.workload import Speculation
 from tests import made_up
 

@@ -13,7 +13,7 @@ from pdplan.laws.attention import attention_flop, causal_pairs, mean_clipped_con
 from pdplan.laws.experts import busiest_rank_factor, expected_touched_experts
 from pdplan.laws.kernel import Counts, Rates, kernel_time
 from pdplan.laws.roofline import Roofline, rounded_roofline_time_s
-from pdplan.laws.speculation import long_answer_acceptance, tokens_per_step
+from pdplan.laws.speculation import acceptance_of_tokens, long_answer_tokens, tokens_per_step
 
 positive = st.floats(1e-6, 1e3)
 
@@ -96,11 +96,23 @@ def test_the_busiest_rank_has_at_least_the_mean_and_at_most_everything(tokens: f
     assert float(busiest_rank_factor(1, tokens)) == 1.0
 
 
-def test_acceptance_grows_by_as_much_with_every_doubling_and_stays_below_one() -> None:
+def test_long_answers_accept_the_first_draft_more_often_with_every_doubling() -> None:
     lengths = np.array([1024.0, 2048.0, 4096.0, 8192.0])
-    assert np.diff(long_answer_acceptance(0.6, 0.04, lengths)) == pytest.approx([0.04] * 3)
-    assert float(long_answer_acceptance(0.9, 0.1, 2.0**20)) == 0.98
-    assert float(long_answer_acceptance(0.1, 0.1, 1.0)) == 0.0
+    assert np.diff(long_answer_tokens(1, 0.6, 0.04, lengths)) == pytest.approx([0.04] * 3)
+    # Of three drafts the second and third are accepted as ever, 0.6 each: 1 + 0.04 · (1 + 0.6 + 0.36) more.
+    assert np.diff(long_answer_tokens(3, 0.6, 0.04, lengths)) == pytest.approx([0.04 * 1.96] * 3)
+    assert float(long_answer_tokens(1, 0.9, 0.1, 2.0**20)) == pytest.approx(1.98)
+    assert float(long_answer_tokens(1, 0.1, 0.1, 1.0)) == 1.0
+    assert float(long_answer_tokens(0, 0.6, 0.04, 8192)) == 1.0
+
+
+@given(st.integers(1, 3), st.floats(0.05, 0.95))
+def test_acceptance_of_tokens_is_the_inverse_of_tokens(drafted: int, accepted: float) -> None:
+    assert long_answer_tokens(drafted, accepted, 0.04, 1024) == pytest.approx(
+        tokens_per_step(drafted, accepted)
+    )
+    tokens = float(tokens_per_step(drafted, accepted))
+    assert acceptance_of_tokens(drafted, tokens) == pytest.approx(accepted)
 
 
 @given(k=st.integers(0, 8), a=st.floats(0, 1))

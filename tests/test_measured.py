@@ -48,6 +48,7 @@ def predictions(tpot: list[float], rate: list[float]) -> Predictions:
         ttft_mean_s=nothing,
         ttft_median_s=nothing,
         total_tok_per_s_per_gpu=np.array(rate),
+        pool_load=nothing,
         reasons=[""] * len(tpot),
     )
 
@@ -279,9 +280,9 @@ def test_seven_runs_are_no_choice() -> None:
 def test_intervals_hold_the_prediction(tmp_path: Path) -> None:
     runs = read_runs(table(tmp_path, {}))
     found = predict(runs, Catalog())
-    bars = interval("tpot", runs, found.tpot_mean_s)
+    bars = interval("tpot", runs, found.tpot_mean_s, found.loaded)
     assert bars.low[0] < found.tpot_mean_s[0] < bars.high[0]
-    assert inside_intervals(runs, residuals(runs, found)).share("tpot") in (0.0, 1.0)
+    assert inside_intervals(runs, residuals(runs, found), found.loaded).share("tpot") in (0.0, 1.0)
 
 
 # ------------------------------------------------------------------------ the command

@@ -19,8 +19,7 @@ GIB = 2**30
 def budget(name: str, hardware: str, tp: int, precision: str, context: float = 2000) -> MemoryBudget:
     w = world((name,), (hardware,))
     setting = build_setting(w, Serving(model=name, precision=precision, kv_precision="bf16"), hardware)
-    engine = setting.constants.engine
-    return memory_budget(setting.stack, setting.formats, engine, setting.usable_bytes, Layout(tp=tp), context)
+    return memory_budget(setting, Layout(tp=tp), context)
 
 
 @pytest.mark.parametrize(

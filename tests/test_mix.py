@@ -23,10 +23,10 @@ from pdplan.market import Lot, Market, Tariff
 from pdplan.mixture import mixture_crossing
 from pdplan.plan import Colocated, Mixed, Part, PoolPlan, Serving, plan_of
 from pdplan.question import Choices, Question
-from pdplan.report.machine import render_json
+from pdplan.report.formats.machine import render_json
 from pdplan.report.recommendation import recommendation_report
 from pdplan.search import recommend
-from pdplan.search.programme import Column, Option, Programme, ranges_of, solve
+from pdplan.search.fleets.programme import Column, Option, Programme, ranges_of, solve
 
 HARDWARE = ("h100", "l40s")
 PRICES = {"h100": 3.0, "l40s": 1.1}

@@ -15,10 +15,10 @@ from pdplan.compose import evaluate_plan, full_rate_requests_per_s, plan_meets
 from pdplan.goodput import goodput_requests_per_s
 from pdplan.plan import Colocated, Mixed, Part, PoolPlan, plan_of
 from pdplan.report.day import day_report
-from pdplan.report.machine import render_json
+from pdplan.report.formats.machine import render_json
 from pdplan.search import recommend
-from pdplan.search.day import Day, DayPlan, plan_day
-from pdplan.search.mixed_schedule import schedule_mix
+from pdplan.search.days.day import Day, DayPlan, plan_day
+from pdplan.search.days.mixed_schedule import schedule_mix
 from pdplan.search.objective import build_objective
 from tests.test_mix import PRICES, SERVING, single_gpu, stocked
 from tests.test_mix_commands import SCHEMAS

@@ -14,7 +14,7 @@ from pdplan.compose import evaluate_plan, full_rate_requests_per_s, plan_bill, p
 from pdplan.goodput import goodput_requests_per_s
 from pdplan.plan import Colocated, Mixed, Part, PoolPlan, plan_of
 from pdplan.question import Question
-from pdplan.report.machine import render_json
+from pdplan.report.formats.machine import render_json
 from pdplan.report.recommendation import recommendation_report
 from pdplan.search import recommend
 from tests.test_mix import HARDWARE, PRICES, SERVING, single_gpu, stocked

@@ -10,8 +10,8 @@ from pydantic import TypeAdapter
 
 from pdplan.architecture.model import Model
 from pdplan.architecture.parameters import draft_parameters, parameters_active, parameters_total
-from pdplan.catalog.hf_config import model_from_config
-from pdplan.catalog.hf_yaml import catalog_yaml
+from pdplan.catalog.hugging_face.config import model_from_config
+from pdplan.catalog.hugging_face.entry import catalog_yaml
 
 ROOT = Path(__file__).parents[1]
 ENTRIES = sorted((ROOT / "models_catalog").glob("*.yaml"))

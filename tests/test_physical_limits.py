@@ -30,7 +30,7 @@ from pdplan.memory import memory_budget, weight_bytes_per_gpu
 from pdplan.ops import Op
 from pdplan.plan import Colocated, PoolPlan
 from pdplan.pools import Pool, mixed_step
-from pdplan.search.candidates import possible_layouts
+from pdplan.search.workers.candidates import possible_layouts
 from pdplan.step import Setting, StepTime, step_time
 from pdplan.workload import Slo, Workload
 
@@ -147,8 +147,7 @@ def test_more_bandwidth_and_more_arithmetic_are_never_slower(model, accelerator)
 @pytest.mark.parametrize(("model", "accelerator"), pairs())
 def test_memory_is_there_and_holds_every_weight(model, accelerator):
     entry, setting, layout = MODELS[model], setting_of(model, accelerator), layouts_of(model, accelerator)
-    engine = setting.constants.engine
-    found = memory_budget(setting.stack, setting.formats, engine, setting.usable_bytes, layout, CONTEXT)
+    found = memory_budget(setting, layout, CONTEXT)
     assert np.all(found.usable <= setting.usable_bytes)
     held = found.max_sequences / layout.dp
     used = found.weights + found.reserve + held * found.sequence

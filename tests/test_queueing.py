@@ -8,8 +8,9 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from pocket_calculator import wait_quantile
 
 from pdplan.queueing import (
     erlang_c,
@@ -118,3 +119,29 @@ def test_quantiles_rise_with_the_probability(p: float, cv: float, wait: float, s
 @given(mean=st.floats(0.01, 1e5), z=st.floats(0, 4))
 def test_peaks_invert(mean: float, z: float) -> None:
     assert float(mean_for_peak(peak_count(mean, z), z)) == pytest.approx(mean, rel=1e-6)
+
+
+@given(
+    p=st.floats(0.3, 0.999),
+    waits=st.floats(0, 1),
+    wait=st.floats(0, 5),
+    service=st.floats(0, 5),
+    cv=st.sampled_from((0.0, 0.7)),
+    phase=st.floats(0.01, 3),
+)
+@settings(max_examples=60)
+def test_the_percentile_with_a_step_met_at_random_is_that_of_its_distribution(
+    p: float, waits: float, wait: float, service: float, cv: float, phase: float
+) -> None:
+    found = float(response_quantile_s(p, waits, wait, service, cv, phase))
+    assert found == pytest.approx(wait_quantile(p, waits, wait, service, cv, phase), rel=1e-5, abs=1e-6)
+
+
+def test_a_percentile_with_a_step_by_drawing_requests() -> None:
+    rng = np.random.default_rng(5)
+    waits, wait, service, phase = 0.3, 0.06, 0.1, 0.05
+    met = rng.uniform(0, phase, 400_000)
+    behind = np.where(rng.random(met.size) < waits, rng.exponential(wait / waits, met.size), 0.0)
+    for p in (0.2, 0.5, 0.75, 0.9, 0.99):
+        found = float(response_quantile_s(p, waits, wait, service, phase_s=phase))
+        assert found == pytest.approx(np.quantile(met + behind + service, p), rel=0.01)

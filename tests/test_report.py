@@ -24,10 +24,10 @@ from pdplan.report.comparison import comparison_report
 from pdplan.report.entries import model_report, models_report
 from pdplan.report.evaluation import evaluation_report
 from pdplan.report.fleet import fleet_report
+from pdplan.report.formats.render import FORMATS, render
 from pdplan.report.parts import margin
 from pdplan.report.recommendation import recommendation_report
-from pdplan.report.render import FORMATS, render
-from pdplan.search.fleet_plan import plan_fleet
+from pdplan.search.fleets.fleet_plan import plan_fleet
 from tests import made_up
 
 SCHEMAS = Path(pdplan.__file__).parent / "report" / "schemas"

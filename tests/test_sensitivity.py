@@ -14,12 +14,12 @@ from pdplan.errors import InputError
 from pdplan.evaluate import meets
 from pdplan.question import Question, Recommendation
 from pdplan.search import recommend
-from pdplan.search.answers import Answers
-from pdplan.search.breakeven import BreakEven, Turn, break_even, used_for
 from pdplan.search.kinds import kind_of
 from pdplan.search.objective import serves
-from pdplan.search.sensitivity import Sensitivity, Swing, sensitivity
-from pdplan.search.varied import ENGINE_CONSTANTS, VariedInput, chosen_inputs, varied_inputs
+from pdplan.search.what_if.answers import Answers
+from pdplan.search.what_if.breakeven import BreakEven, Turn, break_even, used_for
+from pdplan.search.what_if.sensitivity import Sensitivity, Swing, sensitivity
+from pdplan.search.what_if.varied import ENGINE_CONSTANTS, VariedInput, chosen_inputs, varied_inputs
 from pdplan.uncertainty import slo_of
 from tests.test_search import DENSE, brute_force_cost
 

@@ -15,12 +15,12 @@ from pdplan.market import Lot, Market
 from pdplan.plan import Mixed
 from pdplan.question import Question, Recommendation
 from pdplan.search import recommend
-from pdplan.search.answers import amount_of
-from pdplan.search.breakeven import break_even
 from pdplan.search.holding import excess_of_many, judged
 from pdplan.search.kinds import differences, kind_of
-from pdplan.search.sensitivity import Sensitivity, sensitivity
-from pdplan.search.varied import chosen_inputs
+from pdplan.search.what_if.answers import amount_of
+from pdplan.search.what_if.breakeven import break_even
+from pdplan.search.what_if.sensitivity import Sensitivity, sensitivity
+from pdplan.search.what_if.varied import chosen_inputs
 
 MODEL, HARDWARE = "llama-3.1-8b", ("h100", "l40s")
 

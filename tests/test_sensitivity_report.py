@@ -11,14 +11,14 @@ from dataclasses import replace
 import pytest
 
 from pdplan.cli import app
+from pdplan.report.formats.render import FORMATS, render
+from pdplan.report.pictures.tornado import Bar, draw_bars
 from pdplan.report.recommendation import recommendation_report
-from pdplan.report.render import FORMATS, render
 from pdplan.report.sensitivity import quantity_words
-from pdplan.report.tornado import Bar, draw_bars
 from pdplan.report.why import Why
-from pdplan.search.breakeven import BreakEven, Looked, Turn
-from pdplan.search.sensitivity import End, Sensitivity, Swing
-from pdplan.search.varied import VariedInput
+from pdplan.search.what_if.breakeven import BreakEven, Looked, Turn
+from pdplan.search.what_if.sensitivity import End, Sensitivity, Swing
+from pdplan.search.what_if.varied import VariedInput
 from tests import made_up
 from tests.test_report import SUFFIX, same_version, valid
 
@@ -158,7 +158,7 @@ def test_values_are_printed_in_their_units(value, unit, words):
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".html"])
 def test_pictures_are_drawn_and_the_same_every_time(suffix, tmp_path):
     pytest.importorskip("matplotlib")
-    from pdplan.report.tornado_picture import draw_sensitivity
+    from pdplan.report.pictures.tornado_picture import draw_sensitivity
 
     paths = [tmp_path / f"{name}{suffix}" for name in "ab"]
     for path in paths:

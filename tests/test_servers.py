@@ -46,7 +46,9 @@ def test_the_interval_of_polls_depends_on_the_load_as_the_script_says() -> None:
     assert server_settings(run(concurrency=16.0))["held_up_to_steps"] == 30
     four = PoolPlan(hardware="b200", workers=1, tp=4)
     found = server_settings(run(concurrency=64.0, decode=four))
-    assert found == {"held_up_to_steps": 10, "step_tokens": 8192, "build": "sglang-fp8-blackwell"}
+    all_reduces = {"all_reduce": "sglang-0.5.12", "fused_norms": 1, "one_shot_tokens": 128}
+    started = {"held_up_to_steps": 10, "step_tokens": 8192, "build": "sglang-fp8-blackwell"}
+    assert found == started | all_reduces
 
 
 def test_a_date_before_the_warm_up_means_a_cold_start() -> None:
@@ -63,6 +65,16 @@ def test_scripts_say_how_many_tokens_a_run_drafts() -> None:
     assert as_served(run(spec="mtp")).drafted == 2
     assert as_served(run(spec="mtp", drafted=1)).drafted == 1  # what the table says stands
     assert as_served(run()).drafted == 0
+
+
+def test_the_cache_has_the_format_of_the_script() -> None:
+    # dsr1_fp8_mi355x.sh: kv-cache-dtype fp8_e4m3 from pull request 865 (2026-03-05) on; a table may say so.
+    amd = run(hardware="mi355x", date="2026-03-04")
+    assert as_served(amd).kv_precision == "auto"
+    assert as_served(replace(amd, date="2026-03-05")).kv_precision == "fp8"
+    assert as_served(replace(amd, date="2026-03-05", kv_precision="bf16")).kv_precision == "bf16"
+    assert as_served(replace(amd, engine="atom")).kv_precision == "fp8"
+    assert as_served(run()).kv_precision == "auto"
 
 
 def test_what_a_script_has_not_stays_the_engine_s_default() -> None:

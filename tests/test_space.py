@@ -18,7 +18,7 @@ from pdplan.plan import Metrics, Serving
 from pdplan.pools import Pool
 from pdplan.question import Choices, Question
 from pdplan.search import recommend
-from pdplan.search.extra import cheapest_extra
+from pdplan.search.modes.extra import cheapest_extra
 from pdplan.search.space import build_space, spaces
 from pdplan.workload import Speculation
 

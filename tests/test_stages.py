@@ -91,12 +91,8 @@ def test_sixty_one_layers_on_eight_stages_are_as_slow_as_sixty_four() -> None:
     of = setting("deepseek-r1", precision="fp8")
     load = prefill_load(1.0, 4096.0)
     step = step_time(of, Layout(tp=1, pp=8), load)
-    experts = sum(
-        float(t.total_s) for t, b in zip(step.terms, step.blocks, strict=False) if b == ("feed_forward", 1)
-    )
-    other = sum(
-        float(t.total_s) for t, b in zip(step.terms, step.blocks, strict=False) if b[0] in ("mixer", "layers")
-    )
+    experts = sum(float(t.total_s) for t in step.terms if t.place and t.place.block == ("feed_forward", 1))
+    other = sum(float(t.total_s) for t in step.terms if t.place and t.place.block[0] in ("mixer", "layers"))
     hop = next(float(t.total_s) for t in step.terms if t.name == "pipeline hops") / 7
     host = of.constants.engine.step_overhead_s / 8
     assert float(step.slowest_s()) == pytest.approx(8 / 58 * experts + 8 / 61 * other + hop + host)
@@ -188,11 +184,7 @@ def test_tpot_of_a_pipeline_is_a_round_of_its_micro_batches(engine: str) -> None
 
 def test_fullest_stage_decides_what_fits() -> None:
     """Llama-3.1-8B, 32 layers on 2: the first has the embedding, the last the head, both half of all."""
-    of = setting("llama-3.1-8b")
-    stack = of.stack
-    found = memory_budget(
-        stack, of.formats, of.constants.engine, of.usable_bytes, Layout(pp=np.array([1.0, 2.0])), 4000.0
-    )
+    found = memory_budget(setting("llama-3.1-8b"), Layout(pp=np.array([1.0, 2.0])), 4000.0)
     # 32 layers of 218,112,000 parameters and two tables of 128,256 x 4,096, in 16 bit.
     layers, table = 32 * 218_112_000 * 2.0, 128_256 * 4_096 * 2.0
     assert found.weights == pytest.approx([layers + 2 * table, layers / 2 + table])

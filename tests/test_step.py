@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pdplan import step_kernels
 from pdplan.architecture.counts import Matrix
 from pdplan.calibration import elementwise
 from pdplan.catalog.store import Catalog
@@ -22,7 +21,8 @@ from pdplan.ops import Message, Op
 from pdplan.ops.products import joint_gemm
 from pdplan.plan import Serving
 from pdplan.step import Setting, StepTime, step_time
-from pdplan.step_kernels import law_of
+from pdplan.step import kernels as step_kernels
+from pdplan.step.kernels import law_of
 
 CATALOG = Catalog()
 BUILD = "sglang-fp8-blackwell"
@@ -72,7 +72,8 @@ def test_shared_experts_run_beside_the_routed_ones() -> None:
     assert float(np.asarray(terms["gate+up (dense)"].overhead_s)) > 0.0
     between = terms["norms, residuals, activations"].source
     assert isinstance(between, Op)
-    assert between.starts == pytest.approx((4 * 61 + 58) / (4 * 61))
+    # vLLM's compiler puts the two norms of a layer into the all-reduces before them.
+    assert between.starts == pytest.approx((2 * 61 + 58) / (4 * 61))
 
 
 def test_an_exchange_may_take_longer_than_its_kernel() -> None:
@@ -352,10 +353,11 @@ def test_kernels_timed_together_take_what_each_takes_alone(
         assert np.allclose(step.total_s, sum(t.total_s for t in step.terms), rtol=1e-12, atol=0)
 
 
-def test_a_step_without_its_terms_takes_as_long() -> None:
-    """A search keeps the seconds of thousands of layouts, for pipelines by stage, too."""
-    step = step_time(setting("deepseek-r1"), Layout(tp=8, pp=[1, 2]), prefill_load(1.0, 2048.0))
-    bare = step.without_terms()
-    assert bare.terms == ()
-    assert bare.total_s == pytest.approx(step.total_s, rel=1e-15)
-    assert bare.slowest_s() == pytest.approx(step.slowest_s(), rel=1e-15)
+@pytest.mark.parametrize(("model", "dtype"), [("deepseek-v3.2", "fp8"), ("minimax-m3", "bf16")])
+def test_an_indexer_multiplies_in_the_type_that_it_keeps_its_keys_in(model: str, dtype: str) -> None:
+    """DSA scores in FP8 (DeepSeek-V3.2, section 2.1); MiniMax M3 keeps and scores 16-bit keys."""
+    of = setting(model, "bf16" if model == "minimax-m3" else "fp8")
+    terms = step_time(of, Layout(tp=8), prefill_load(1.0, 4096.0)).terms
+    indexers = [t.source for t in terms if isinstance(t.source, Op) and t.source.family == "indexer"]
+    assert indexers
+    assert {op.dtype for op in indexers} == {dtype}

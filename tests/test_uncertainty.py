@@ -7,24 +7,39 @@ import math
 from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from helpers import question, world
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pdplan
-from pdplan.calibration.engine_errors import LEVELS, LeftOut, _cell, covered
+from pdplan.calibration.error_cells import (
+    LEVELS,
+    Errors,
+    Learnt,
+    Trial,
+    cells,
+    class_widths,
+    learn,
+    stretched,
+    widest,
+)
+from pdplan.calibration.left_out import WithoutTables, maker_folds
+from pdplan.catalog.store import Catalog
 from pdplan.cli.app import run as run_pdplan
 from pdplan.compose import evaluate_plan
-from pdplan.efficiency import CONSTANTS_DIRECTORY
+from pdplan.efficiency import CONSTANTS_DIRECTORY, LinkSpeeds, resolve_constants
+from pdplan.efficiency import Case as EngineCase
 from pdplan.evaluate import judged, meets
 from pdplan.files import read_yaml
 from pdplan.plan import Colocated, Disaggregated, PoolPlan
 from pdplan.question import Question
 from pdplan.search import recommend
-from pdplan.uncertainty import Ground, error_bars, error_factor, slo_of, slo_on, spread
+from pdplan.uncertainty import LOADED, Ground, error_bars, error_factor, slo_of, slo_on, spread, widening
 from pdplan.workload import Slo
 
 ERRORS = read_yaml(CONSTANTS_DIRECTORY / "errors.yaml").data
@@ -98,50 +113,189 @@ def test_several_new_things_widen_more_than_each() -> None:
     assert spread("tpot", everything, everything).high >= widest
 
 
+def test_what_several_new_things_add_is_independent() -> None:
+    """Squares of distances from the median of what is known add up."""
+    middle, at = LEVELS.index(0.5), LEVELS.index(0.9)
+
+    def distance(kind: str) -> float:
+        factors = np.log(ERRORS["quantiles"][kind]["colocated"]["tpot"]["factors"])
+        run = np.log(ERRORS["quantiles"]["run"]["colocated"]["tpot"]["factors"])
+        return float(factors[at] - run[middle])
+
+    known, model, engine = (distance(kind) for kind in ("run", "model", "engine"))
+    both = replace(KNOWN, model="llama-4-scout", engine="mine")
+    found = math.log(error_factor("tpot", both, 0.9) / error_factor("tpot", KNOWN, 0.5))
+    more = max(model**2 - known**2, 0.0) + max(engine**2 - known**2, 0.0)
+    assert found == pytest.approx(math.sqrt(known**2 + more))
+
+
 def test_the_80_percent_intervals_hold_75_to_85_percent_of_runs_that_took_no_part() -> None:
-    """What nested cross-validation wrote down: constants and quantiles fitted without the group."""
-    checked = 0
+    """What nested cross-validation wrote down: constants, quantiles and widths found without the group.
+
+    On average over modes and quantities; of few groups one may hold somewhat more or less. Three generations
+    whose tables are hidden differ most, and are held by more than asked for.
+    """
     for kind, modes in ERRORS["quantiles"].items():
-        for mode, cells in modes.items():
-            for quantity, cell in cells.items():
-                if cell["groups"] > 1:
-                    checked += 1
-                    assert 0.75 <= cell["coverage"] <= 0.85, (kind, mode, quantity)
-    assert checked > 20
+        shares = [cell["blind"] for cells in modes.values() for cell in cells.values()]
+        assert len(shares) == 6
+        least, most, high = (0.68, 0.95, 0.9) if kind == "no-tables" else (0.72, 0.9, 0.85)
+        assert least <= min(shares) <= max(shares) <= most, kind
+        assert 0.75 <= np.mean(shares) <= high, kind
+
+
+# ------------------------------------------------------------------------ how they are found
+
+
+def errors_of_groups(logs: np.ndarray, names: np.ndarray, wide: np.ndarray | None = None) -> Errors:
+    """Of groups whose runs err alike whatever else is left out."""
+    wide = np.ones(logs.size) if wide is None else wide
+    without = dict.fromkeys(sorted(set(names)), (logs, wide))
+    return Errors(own=logs, wide=wide, names=names, without=without)
 
 
 def test_coverage_of_known_errors_is_what_it_is() -> None:
     """Normal errors of one size in every group: no stretching is needed, and 80 % are inside."""
     random = np.random.default_rng(7)
     names = np.repeat([f"g{i}" for i in range(8)], 1500)
-    ratios = {"tpot": np.exp(random.normal(0.0, 0.2, names.size))}
-    found = LeftOut(names=names, ratios=ratios, without=dict.fromkeys(set(names), ratios))
-    cell = _cell(found, "tpot", np.ones(names.size, dtype=bool))
+    cell = cells({("colocated", "tpot"): errors_of_groups(random.normal(0.0, 0.2, names.size), names)})[
+        "colocated", "tpot"
+    ]
     assert cell.blind == pytest.approx(0.8, abs=0.015)
-    assert cell.stretch == pytest.approx(1.0, abs=0.05)
-    expected = np.exp(0.2 * np.array([NormalDist().inv_cdf(p) for p in (0.1, 0.9)]))
-    assert cell.factors[[LEVELS.index(0.1), LEVELS.index(0.9)]] == pytest.approx(expected, rel=0.02)
+    assert cell.stretch == pytest.approx(1.0, abs=0.01)
+    by_hand = 0.2 * NormalDist().inv_cdf(0.9)
+    assert cell.half_width == pytest.approx(by_hand, rel=0.03)
+    assert np.log(cell.factors[[LEVELS.index(0.1), LEVELS.index(0.9)]]) == pytest.approx(
+        [-by_hand, by_hand], rel=0.05
+    )
+    # The score of the right interval of a normal error is 2/0.2·φ(z)·2·σ (Gneiting & Raftery 2007, by hand).
+    assert cell.score == pytest.approx(20 * 0.17549833 * 0.2, rel=0.03)
 
 
-def test_groups_that_differ_are_stretched_until_they_are_covered() -> None:
-    """Three groups off by different factors: quantiles of two of them do not hold the third."""
-    random = np.random.default_rng(7)
-    names = np.repeat(["a", "b", "c"], 2000)
-    shift = np.repeat([-0.4, 0.0, 0.4], 2000)
-    ratios = {"tpot": np.exp(shift + random.normal(0.0, 0.1, names.size))}
-    found = LeftOut(names=names, ratios=ratios, without=dict.fromkeys(set(names), ratios))
-    cell = _cell(found, "tpot", np.ones(names.size, dtype=bool))
-    assert cell.blind < 0.6
-    assert cell.stretch > 1.1
-    assert cell.coverage == pytest.approx(0.8, abs=0.02)
+@pytest.mark.parametrize("count", [2, 3, 10])
+def test_one_more_group_is_held_by_80_percent(count: int) -> None:
+    """Groups whose errors differ in size, by e^0.5: quantiles of few of them hold less of one more."""
+    random, held, plain = np.random.default_rng(11), [], []
+    for _ in range(400):
+        sizes = np.exp(random.normal(0.0, 0.5, count + 1))
+        *seen, new = (random.normal(0.0, size, 300) for size in sizes)
+        learnt = learn(np.concatenate(seen), np.repeat(np.arange(count).astype(str), 300))
+        for stretch, into in ((stretched(0.5, learnt.groups), held), (1.0, plain)):
+            low, high = learnt.ends(stretch)
+            into.append(np.mean((new >= low) & (new <= high)))
+    # Of few groups more than asked for: a t of G − 1 degrees allows for what so few say of their differences.
+    assert 0.79 < np.mean(held) < 0.93
+    assert np.mean(held) > np.mean(plain) + 0.01
+
+
+@given(st.floats(0.0, 1.5), st.floats(0.0, 1.5), st.floats(1.0, 20.0), st.floats(1.0, 20.0))
+@settings(max_examples=25)
+def test_more_difference_and_fewer_groups_stretch_more(b: float, c: float, g: float, h: float) -> None:
+    least = stretched(min(b, c), max(g, h))
+    assert 1.0 <= least <= stretched(max(b, c), min(g, h)) * (1 + 1e-9)
+
+
+def test_groups_weigh_as_the_square_root_of_their_runs() -> None:
+    """900 runs at 0 and 100 at 1: weights 30 to 10, so a quarter of all lies at 1, beyond 75 %."""
+    learnt = learn(np.repeat([0.0, 1.0], [900, 100]), np.repeat(["many", "few"], [900, 100]))
+    at = dict(zip(LEVELS, learnt.quantiles, strict=True))
+    assert (at[0.7], at[0.8]) == pytest.approx((0.0, 1.0), abs=0.05)
+    assert learnt.groups == pytest.approx(40**2 / (30**2 + 10**2))
 
 
 def test_coverage_by_hand() -> None:
-    quantiles = np.linspace(-1.0, 1.0, len(LEVELS))
-    low, high = (quantiles[LEVELS.index(p)] for p in (0.1, 0.9))
-    ratios = np.array([low - 0.01, low + 0.01, 0.0, high + 0.01])
-    assert covered([(ratios, quantiles)], 1.0) == 0.5
-    assert covered([(ratios, quantiles)], 1.1) == 1.0
+    learnt = Learnt(quantiles=np.linspace(-1.0, 1.0, len(LEVELS)), groups=3.0)
+    low, high = learnt.ends(1.0)
+    logs = np.array([low - 0.01, low + 0.01, 0.0, high + 0.01])
+    trial = Trial(group="a", learnt=learnt, logs=logs, wide=np.ones(4))
+    assert trial.inside(1.0).tolist() == [False, True, True, False]
+    assert trial.inside(1.1).all()
+    wide = replace(trial, wide=np.array([1.1, 1.0, 1.0, 1.0]))
+    assert wide.inside(1.0).tolist() == [True, True, True, False]
+    assert trial.scores(1.0) == pytest.approx([high - low + 0.1, high - low, high - low, high - low + 0.1])
+
+
+def test_a_class_is_as_wide_as_its_own_runs_are() -> None:
+    random = np.random.default_rng(3)
+    speculating, loaded = np.zeros((2, 6000), dtype=bool)
+    speculating[:2000] = True
+    loaded[1000:3000] = True
+    speculating[1000:2000] &= np.arange(1000) % 2 == 0
+    size = np.where(loaded & ~speculating, 0.3, np.where(speculating, np.where(loaded, 0.6, 0.2), 0.1))
+    masks = {"speculating": speculating, "no-tables": np.zeros(6000, dtype=bool), "loaded": loaded}
+    widths = class_widths(random.normal(0.0, 1.0, 6000) * size, masks)
+    assert widths == pytest.approx({"speculating": 2.0, "no-tables": 1.0, "loaded": 3.0}, rel=0.1)
+    # Loaded runs that speculate are 0.6 = 2 · 0.3 here: the order of the classes takes the 2 away first.
+    assert set(widest(widths, masks)) == {1.0, *(widths[name] for name in ("speculating", "loaded"))}
+
+
+def test_makers_share_constants_where_they_have_no_tables() -> None:
+    runs = [SimpleNamespace(hardware=name) for name in ("h100", "b200", "mi300x", "mi355x")]
+    data: Any = SimpleNamespace(runs=runs, generation=["hopper", "blackwell", "cdna3", "cdna4"])
+    document = {"generations": {"cdna3": {"inherits": "amd"}, "cdna4": {"inherits": "amd"}}}
+    folds = maker_folds(data, lambda name: not name.startswith("mi"), document)
+    assert folds.tolist() == ["hopper", "blackwell", "amd", "amd"]
+
+
+def test_hidden_tables_leave_the_defaults() -> None:
+    """What an accelerator of an unknown generation has; its data sheet stays."""
+    hidden, shipped = WithoutTables(["h200"]), Catalog()
+    found = hidden.accelerator("h200")
+    assert found.memory == shipped.accelerator("h200").memory
+    assert hidden.accelerator("h100") == shipped.accelerator("h100")
+    speeds = LinkSpeeds(domain_size=8, scale_up_bytes_per_s=4.5e11, scale_out_bytes_per_s=5e10)
+    laws, unknown = (
+        resolve_constants(EngineCase(engine="vllm", generation=g, accelerator=n), speeds).roofline(
+            "gemm", "bf16"
+        )
+        for g, n in ((found.generation, found.name), ("none", "nobody's"))
+    )
+    assert laws == unknown
+
+
+# ------------------------------------------------------------------------ classes
+
+PLAIN = Ground(model="deepseek-r1", hardware="h200", engine="sglang", mode="disaggregated")
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+@pytest.mark.parametrize("change", [{"speculates": True}, {"loaded": True}, {"hardware": "mi355x"}])
+def test_classes_of_runs_are_as_much_wider_as_the_file_says(quantity: str, change: dict[str, Any]) -> None:
+    name = {"speculates": "speculating", "loaded": "loaded", "hardware": "no-tables"}[next(iter(change))]
+    wider = ERRORS["classes"]["disaggregated"][quantity][name]
+    other = replace(PLAIN, **change)
+    assert wider >= 1.0
+    assert other.unknown == ()
+    for p in (0.1, 0.9):
+        plain, found = (math.log(error_factor(quantity, g, p)) for g in (PLAIN, other))
+        assert found == pytest.approx(wider * plain)
+
+
+def test_of_several_classes_the_widest_counts() -> None:
+    table = ERRORS["classes"]["disaggregated"]["tpot"]
+    both = replace(PLAIN, speculates=True, hardware="mi355x", loaded=True)
+    assert widening("tpot", both) == max(table.values())
+
+
+def test_relatives_of_measured_accelerators_are_not_strangers() -> None:
+    assert replace(PLAIN, hardware="mi325x").unknown == ("accelerator",)
+    assert replace(PLAIN, hardware="gh200").unknown == ("accelerator",)
+    assert replace(PLAIN, hardware="b300").unknown == ("accelerator",)
+    assert replace(PLAIN, hardware="tpu-v6e").unknown == ("no-tables",)
+    assert replace(PLAIN, hardware="trainium2").unknown == ("no-tables",)
+
+
+def test_the_bar_of_ttft_is_wider_where_prefill_is_loaded() -> None:
+    plan = Colocated(
+        model="llama-3.1-70b", precision="fp8", kv_precision="bf16",
+        colocated=PoolPlan(hardware="h200", workers=1, tp=4),
+    )  # fmt: skip
+    metrics = pdplan.evaluate(plan, isl=2048, osl=512, rate=1)
+    easy, loaded = (
+        error_bars(plan, replace(metrics, utilisation={"colocated": share}))
+        for share in (LOADED - 0.01, LOADED)
+    )
+    assert loaded["ttft_mean_s"].high > easy["ttft_mean_s"].high
+    assert loaded["ttft_mean_s"].low < easy["ttft_mean_s"].low
 
 
 # ------------------------------------------------------------------------ which accelerator counts

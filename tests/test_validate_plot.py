@@ -17,7 +17,7 @@ from pdplan.measured.accuracy import Residuals
 from pdplan.measured.intervals import is_fitted
 from pdplan.measured.run import Run
 from pdplan.measured.runs import read_runs
-from pdplan.report.scatter import HEIGHT, OTHERS, WIDTH, Cloud, _figure, clouds, terminal_scatter
+from pdplan.report.pictures.scatter import HEIGHT, OTHERS, WIDTH, Cloud, _figure, clouds, terminal_scatter
 
 TRAIN = SHARED / "measured" / "train.csv"
 

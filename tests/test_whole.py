@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pdplan.search.whole import AT_ONCE, TRIED, least_whole, most_whole
+from pdplan.search.workers.whole import AT_ONCE, TRIED, least_whole, most_whole
 
 CASES = st.lists(
     st.tuples(st.integers(0, 300), st.integers(0, 400), st.integers(0, 700)), min_size=1, max_size=12

@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from pdplan.catalog.store import Catalog
 from pdplan.inputs.given import given
 from pdplan.modes import Contest, Modes, compare_modes
+from pdplan.report.formats.render import render
 from pdplan.report.modes import modes_report, ratio_words
-from pdplan.report.render import render
 
 LENGTHS = {"isl": ["256", "1k", "4k", "16k"], "osl": ["64", "256", "1k", "4k"]}
 CASES = {

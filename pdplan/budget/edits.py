@@ -223,7 +223,7 @@ def _other_shares(bench: Bench) -> Plan | None:
 def _layouts(deployment: Deployment, pool: PoolPlan, wider: bool) -> Iterator[PoolPlan]:
     """The same pool with another tp, also with more stages and ranks where `wider`; experts spread alike."""
     from pdplan.architecture.stack import fold
-    from pdplan.search.layouts import layouts
+    from pdplan.search.workers.layouts import layouts
 
     accelerator = deployment.world.accelerator(pool.hardware)
     more = (1, 2, 4) if wider else (1,)

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pdplan import units
 from pdplan.errors import InputError, nearest, quoted_list
+from pdplan.printing import percentile_name
 
 Bound = Literal["max", "min"]
 Quantity = Literal["duration", "money", "count", "rate", "tokens rate", "share", "power", "bytes"]
@@ -195,12 +196,3 @@ def find_measure(key: str, percentile: float) -> Measure:
     close = nearest(key, known)
     hint = f"did you mean {quoted_list(close)}?" if close else f"known are {', '.join(DESCRIPTIONS)}"
     raise InputError(f"unknown limit '{key}'; {hint}")
-
-
-def percentile_name(percentile: float) -> str:
-    """How a key names a percentile.
-
-    >>> percentile_name(0.9), percentile_name(0.999)
-    ('p90', 'p99.9')
-    """
-    return f"p{percentile * 100:.6g}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pdplan.architecture.model import Model
-from pdplan.budget.measures import TOTALS, Bound, find_measure, percentile_name
+from pdplan.budget.measures import TOTALS, Bound, find_measure
 from pdplan.budget.result import Budget, Deployment, Limit, Spot
 from pdplan.catalog.accelerator import Accelerator
 from pdplan.catalog.store import Catalog
@@ -23,6 +23,7 @@ from pdplan.inputs.questions import merged, with_paths
 from pdplan.inputs.schemas import NetworkKeys, Quantity, SloKeys, WorkloadKeys
 from pdplan.inputs.spelling import as_keys
 from pdplan.plan import Plan
+from pdplan.printing import percentile_name
 from pdplan.validation import validate
 from pdplan.workload import Slo
 

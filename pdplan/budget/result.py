@@ -211,7 +211,3 @@ class Check:
     def at_risk(self) -> tuple[Finding, ...]:
         """Limits that hold at the estimate and not at the pessimistic end."""
         return tuple(f for f in self.findings if f.at_risk)
-
-    @property
-    def exit_code(self) -> int:
-        return 1 if self.breaches else 0

@@ -14,7 +14,7 @@ from pdplan.evaluate import pool_memory
 from pdplan.goodput import highest_rate
 from pdplan.memory import MemoryBudget
 from pdplan.plan import CACHE, WEIGHTS, Metrics, Plan, role_of
-from pdplan.uncertainty import ErrorBar, grounds, slo_of, spread
+from pdplan.uncertainty import ErrorBar, grounds, is_loaded, slo_of, spread
 
 _WITHOUT_WORK = ("usd_per_h", "gpus", "power_kw")
 """Known whatever the deployment can do."""
@@ -65,7 +65,8 @@ class Bench:
         follows = measure.is_latency or measure.key in _OF_TPOT or measure.key in _FOUND_BY_SEARCH
         if not found or not (follows or (closed and measure.key in (*_OF_RATE, *_PER_RATE))):
             return None
-        spreads = {name: spread(name, *grounds(plan, self.deployment.world.calibration)) for name in _EXACT}
+        on = grounds(plan, self.deployment.world.calibration, is_loaded(self.metrics(plan)))
+        spreads = {name: spread(name, *on) for name in _EXACT}
         ends = [
             self._off_by({n: getattr(s, end) for n, s in spreads.items()}, measure, plan, found)
             for end in ("low", "high")

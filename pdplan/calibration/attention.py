@@ -51,6 +51,8 @@ _DECODE = Recipe(
     ),
     free=("compute_efficiency", "memory_efficiency", "overhead_s", "activation_traffic", "row_tile"),
 )
+_LATENT_DECODE = replace(_DECODE, start=replace(_DECODE.start, exponent=2.0))
+"""Absorbed MLA has hundreds of operations a byte: it sits on the ridge, and the ridge is round."""
 _PREFILL = Recipe(
     start=Roofline(
         compute_efficiency=0.7,
@@ -77,7 +79,7 @@ _INDEXER = Recipe(
 )
 RECIPES: Mapping[str, Recipe] = {
     "decode_attention": _DECODE,
-    "decode_mla": _DECODE,
+    "decode_mla": _LATENT_DECODE,
     "decode_sparse": _DECODE,
     "prefill_attention": _PREFILL,
     "prefill_mla": _PREFILL,
@@ -167,7 +169,7 @@ LATENT, ROPE, NOPE, VALUE = 512.0, 64.0, 128.0, 128.0
 """DeepSeek's MLA: kv_lora_rank, rotary, content and value dimensions, which every table has."""
 
 
-def _absorbed(heads: Array, kv_bytes: float) -> Core:
+def absorbed(heads: Array, kv_bytes: float) -> Core:
     """MLA with the projections absorbed: every head reads the latent."""
     one = np.ones_like(heads)
     wide = (LATENT + ROPE) * one
@@ -176,7 +178,7 @@ def _absorbed(heads: Array, kv_bytes: float) -> Core:
 
 def _latent_decode(rows: Columns, kv_bytes: float) -> _Read:
     batch, heads, context = rows["batch_size"], rows["num_heads"], rows["step"] + 1.0
-    counts = decode_counts(batch, context, _absorbed(heads, kv_bytes), heads)
+    counts = decode_counts(batch, context, absorbed(heads, kv_bytes), heads)
     return "decode_mla", counts, {"batch": batch, "heads": heads, "context": context}, context >= SHORTEST
 
 
@@ -200,7 +202,7 @@ SPARSE_TOP_K = 2048.0
 def _sparse_prefill(rows: Columns, kv_bytes: float) -> _Read:
     """The sparse core alone (GLM-5), where every query reads top-k entries."""
     batch, heads, new, past = rows["batch_size"], rows["num_heads"], rows["isl"], rows["step"]
-    core = replace(_absorbed(heads, kv_bytes), reach=SPARSE_TOP_K)
+    core = replace(absorbed(heads, kv_bytes), reach=SPARSE_TOP_K)
     counts = prefill_counts(batch, new, past, core)
     shapes = {"batch": batch, "heads": heads, "tokens": new, "past": past}
     return "prefill_sparse", counts, shapes, (new >= SHORTEST) & (past >= SPARSE_TOP_K)
@@ -208,7 +210,7 @@ def _sparse_prefill(rows: Columns, kv_bytes: float) -> _Read:
 
 def _sparse_decode(rows: Columns, kv_bytes: float) -> _Read:
     batch, heads, context = rows["batch_size"], rows["num_heads"], rows["step"] + 1.0
-    counts = decode_counts(batch, np.minimum(context, SPARSE_TOP_K), _absorbed(heads, kv_bytes), heads)
+    counts = decode_counts(batch, np.minimum(context, SPARSE_TOP_K), absorbed(heads, kv_bytes), heads)
     shapes = {"batch": batch, "heads": heads, "context": context}
     return "decode_sparse", counts, shapes, (rows["isl"] == 1) & (context >= SPARSE_TOP_K)
 

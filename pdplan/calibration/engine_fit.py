@@ -24,7 +24,7 @@ from pdplan.calibration.engine_ttft import TTFT, FirstTokens, first_tokens, pred
 from pdplan.catalog.store import Catalog
 from pdplan.efficiency import as_built, engine_constants
 from pdplan.laws.roofline import Array
-from pdplan.laws.speculation import long_answer_acceptance, tokens_per_step
+from pdplan.laws.speculation import long_answer_tokens
 from pdplan.measured.maturity import tuning_factor
 from pdplan.measured.run import Run
 
@@ -38,8 +38,8 @@ SEQUENCES = ("vllm", "sglang", "trtllm")
 """Engines with a sequence overhead of their own; the others take vLLM's."""
 OLD, DEEPGEMM, CUTLASS = "trtllm-1.1", "trtllm-1.1-deepgemm", "trtllm-1.1-cutlass"
 STARTING = (
-    *(DEEPGEMM, CUTLASS, "trtllm-cutlass", "sglang-0.5.5-mi355x", "sglang-0.5.5-gb200"),
-    *("sglang-0.5.5-cdna3", "sglang-0.5.7-cdna3"),
+    *(DEEPGEMM, CUTLASS, "trtllm-cutlass", "sglang-0.5.5-mi355x", "sglang-0.5.5-blackwell"),
+    *("sglang-0.5.5-cdna3", "sglang-0.5.7-cdna3", "sglang-flashinfer-drafts"),
 )
 """Builds whose kernels start so many times as long."""
 FEW_TOKENS = "sglang-fp8-blackwell"
@@ -58,6 +58,7 @@ STEP = (
         for e in SEQUENCES
     ),
     Constant(path=("builds", OLD, "added_sequence_overhead_s"), start=1e-5, spread=1e-5, low=0.0, high=6e-5),
+    Constant(path=("builds", OLD, "added_rank_wait_s"), start=1e-5, spread=1e-5, low=0.0, high=1e-4),
     *(
         Constant(path=("builds", build, "kernel_start_factor"), start=1.3, spread=0.5, low=1.0, high=4.0)
         for build in STARTING
@@ -177,7 +178,7 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
     endless, osl = np.array([r.source == LONG_ANSWERS for r in runs]), np.array([r.osl for r in runs])
 
     def predicted(x: Array) -> Array:
-        skew, share, step_s, tuning, wait, last, vllm, sglang, trtllm, more, *rest = x
+        skew, share, step_s, tuning, wait, last, vllm, sglang, trtllm, more, later, *rest = x
         starts, (reached, acceptance, growth, *factors, exchange, mla) = (
             rest[: len(STARTING)],
             rest[len(STARTING) :],
@@ -192,7 +193,7 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
         for drafted, rows, at_skew in cases:  # a run drafts as many tokens as serve it best
             parts = _between(at_skew, skew)
             step = parts.kernels * slower[rows] + parts.messages + share_of[rows] * parts.starts
-            step = step + last * parts.uneven + wait * parts.collectives
+            step = step + (last + later * old[rows]) * parts.uneven + wait * parts.collectives
             step = step + exchange * amd_made[rows] * parts.exchanged
             step = step + step_s + sequence_s[rows] * parts.rows
             others = parts.mixed_kernels * slower[rows] + share_of[rows] * parts.mixed_starts
@@ -200,8 +201,8 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
             others = others + few_tokens[rows] * slow * slower[rows]
             others = others + (mla - 1.0) * slow_mla[rows] * parts.mixed_mla * slower[rows]
             drafts = np.where(known[rows] > 0, known[rows], drafted)
-            accepted = long_answer_acceptance(acceptance, growth * endless[rows], osl[rows])
-            tokens = tokens_per_step(np.where(speculates[rows], drafts, 0), accepted)
+            drafts = np.where(speculates[rows], drafts, 0)
+            tokens = long_answer_tokens(drafts, acceptance, growth * endless[rows], osl[rows])
             best[rows] = np.minimum(best[rows], step / tokens + others)
         return best
 

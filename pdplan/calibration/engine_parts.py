@@ -181,7 +181,7 @@ def _split(step: StepTime) -> dict[str, Array]:
                 found["mla"] = found["mla"] + (term.total_s - term.overhead_s)
             if in_fp8_blocks(term.source):
                 found["fp8"] = found["fp8"] + (term.total_s - term.overhead_s)
-                found["fp8_flop"] = found["fp8_flop"] + term.source.layers * term.source.flop
+                found["fp8_flop"] = found["fp8_flop"] + term.source.layers * np.asarray(term.source.flop)
         elif isinstance(term.source, Message):
             source = term.source
             found["messages"] = found["messages"] + term.total_s

@@ -25,6 +25,8 @@ from pdplan.pools import Pool, prefill_service
 
 COUNTED = ("vllm", "atom", "generic")
 """Engines whose steps of a hand-over are counted in a source, and not fitted."""
+DRAFTING = "sglang"
+"""The engine whose hand-over takes a share of the steps where it drafts."""
 AMD = "amd"
 COLD = (
     ("benchmarks", "inferencex sglang", "hopper", "cold_start_s"),
@@ -32,7 +34,6 @@ COLD = (
     ("benchmarks", "inferencex sglang", AMD, "cold_start_s"),
     ("benchmarks", "inferencex trtllm", "cold_start_s"),
 )
-CONVOY = ("benchmarks", "aiconfigurator-sweep", "convoy_prompts")
 CONVOYS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 """The wait of convoys is computed for these numbers of prompts and interpolated between."""
 
@@ -42,6 +43,7 @@ TTFT = (
     Constant(path=("generations", AMD, "operation_launch_s"), start=1.0, spread=0.5, low=0.0, high=3.0),
     Constant(path=("common", "token_overhead_s"), start=2.5e-6, spread=2e-6, low=0.0, high=3e-5),
     Constant(path=("common", "handover_steps"), start=5.0, spread=3.0, low=0.0, high=30.0),
+    Constant(path=("engines", DRAFTING, "drafting_handover_share"), start=0.5, spread=0.3, low=0.0, high=1.0),
     *(
         Constant(path=path, start=60.0, spread=30.0, low=0.0, high=200.0)
         if "blackwell" in path  # the whole of a large step's kernels
@@ -71,6 +73,8 @@ class FirstTokens:
     """The same beside the prompt, where the engine mixes."""
     handover: Array
     """The same for one step of a hand-over, if the decode worker is busy; 0 where they are COUNTED."""
+    drafting: Array
+    """1 where a worker of DRAFTING drafts."""
     prompts: Array
     """Prompts' work from the first step on, one's own included, where answers differ in length."""
     convoys: Array
@@ -105,7 +109,7 @@ def first_tokens(runs: Sequence[Run], catalog: Catalog, document: Mapping[str, A
 
 def predicted_ttft(x: Array, facts: FirstTokens, prompt_s: Array, tpot_s: Array) -> Array:
     """Mean TTFT (or median, where only that is published) with constants `x`, in the order of TTFT [s]."""
-    overhead, launch, amd, token, steps, *cold, convoy = x
+    overhead, launch, amd, token, steps, share, *cold, convoy = x
     own = prompt_s + facts.beside * tpot_s
     behind = np.maximum(launch * amd**facts.amd * facts.operations - own, 0.0)
     handling = overhead + token * facts.tokens + behind
@@ -114,7 +118,7 @@ def predicted_ttft(x: Array, facts: FirstTokens, prompt_s: Array, tpot_s: Array)
     convoys = (1.0 - part) * facts.convoys[:, i] + part * facts.convoys[:, i + 1]
     work = np.where(convoys > 0, convoys, facts.prompts) + facts.burst
     waits = facts.queue_s + facts.fixed_s + facts.cold * (facts.place @ np.asarray(cold))
-    passing = facts.steps + facts.beside + steps * facts.handover
+    passing = facts.steps + facts.beside + steps * share**facts.drafting * facts.handover
     return np.asarray(handling + passing * tpot_s + work * prompt_s + waits)
 
 
@@ -146,12 +150,15 @@ def _of_group(group: list[Run], case: RunGroup) -> dict[str, Array]:
         "steps": (1.0 + held) * tokens + counted * engine.handover_steps * handover,
         "beside": float(colocated and bool(engine.mixes_prefill)) * tokens,
         "handover": handover * (not counted),
-        "prompts": 1.0 + np.minimum(held * share, fits - 1.0),
-        "burst": np.where(one_convoy, 0.0, workload.burst_share * ahead) * mean,
+        "drafting": float(group[0].engine == DRAFTING and group[0].speculates),
+        "prompts": (1.0 + np.minimum(held * share, fits - 1.0)) * (1.0 + service.lag),
+        "burst": np.where(one_convoy, 0.0, workload.burst_share * ahead) * mean * (1.0 + service.lag),
         "cold": np.array([float((run.settings or {}).get("cold", 0.0)) for run in group])
         * workload.burst_share
         * mean,
-        "queue_s": np.nan_to_num(parts["wait for prefill"] * (not alike)),
+        # Requests of the opening burst have its wait in place of the later ones'.
+        "queue_s": np.nan_to_num(parts["wait for prefill"] * (not alike))
+        * (1.0 - (not colocated) * workload.burst_share * mean),
         "amd": float(generation.startswith("cdna")),
         "fixed_s": parts.get("KV transfer", np.zeros(())),
     }

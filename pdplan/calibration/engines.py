@@ -34,7 +34,7 @@ def held_out_predictions(
 ) -> Predictions:
     """Each run predicted with constants fitted without any run of its group."""
     names = np.array([group(r) for r in data.runs])
-    fields = ("tpot_mean_s", "ttft_mean_s", "ttft_median_s", "total_tok_per_s_per_gpu")
+    fields = ("tpot_mean_s", "ttft_mean_s", "ttft_median_s", "total_tok_per_s_per_gpu", "pool_load")
     table: dict[str, Any] = {f: np.full(len(data.runs), np.nan) for f in fields}
     for name in sorted(set(names)):
         out = np.flatnonzero(names == name)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pdplan.calibration import unmeasured
+from pdplan.calibration import amd, unmeasured
 from pdplan.calibration.fit import Block
 from pdplan.calibration.tables import Tables
 from pdplan.errors import PdplanError
@@ -91,12 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def fit_all(tables: Tables) -> tuple[list[Block], dict[str, Mapping[str, str]]]:
     """Blocks and sources of every family."""
     blocks: list[Block] = []
-    sources: dict[str, Mapping[str, str]] = dict(unmeasured.SOURCES)
+    sources: dict[str, Mapping[str, str]] = {**unmeasured.SOURCES, **amd.SOURCES}
     for name in MODULES:
         module = importlib.import_module(f"pdplan.calibration.{name}")
         blocks += module.fit(tables)
         sources.update(module.SOURCES)
-    return blocks + unmeasured.fit(tables, blocks), sources
+    return amd.fit(tables, blocks + unmeasured.fit(tables, blocks)), sources
 
 
 def render(blocks: Sequence[Block], sources: Mapping[str, Mapping[str, str]]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pdplan.calibration.fit import held_out, rounded, span
+from pdplan.calibration.fit import NEAR, held_out, rounded, span
 from pdplan.files import read_yaml
 from pdplan.laws.collectives import Links
 from pdplan.laws.roofline import Array
@@ -28,6 +28,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "local_share": (0.0, 2.0),
     "contention": (0.0, 5.0),
     "scale_up_latency_s": (1e-7, 1e-3),
+    "two_shot_rank_latency_s": (1e-8, 1e-4),
     "ring_latency_s": (1e-7, 1e-3),
     "ring_bulk_latency_s": (1e-7, 1e-3),
     "hop_latency_s": (1e-8, 1e-4),
@@ -46,6 +47,7 @@ START = {
     "local_share": 0.3,
     "contention": 0.0,
     "scale_up_latency_s": 4e-6,
+    "two_shot_rank_latency_s": 1e-6,
     "ring_latency_s": 8e-6,
     "ring_bulk_latency_s": 1e-5,
     "hop_latency_s": 1e-6,
@@ -70,17 +72,26 @@ STARTS: tuple[dict[str, float], ...] = (
     },
 )
 """Which algorithm is the fastest changes at a few sizes only, so that there are several minima."""
+OWN_STARTS: tuple[dict[str, float], ...] = tuple(
+    {**START, "scale_up_latency_s": start, "two_shot_rank_latency_s": rank, "switch_latency_s": 1.5e-5}
+    for start in (3e-6, 7e-6)
+    for rank in (1e-6, 2.5e-6)
+)
+"""The same of an engine's own kernels: where rings are faster at all sizes, nothing tells their constants."""
 RING = (
     "scale_up_efficiency",
     "direct_efficiency",
     "local_share",
     "scale_up_latency_s",
+    "two_shot_rank_latency_s",
     "ring_latency_s",
     "ring_bulk_latency_s",
     "hop_latency_s",
 )
 LOW_LATENCY = ("expert_latency_s", "expert_efficiency")
 SWITCH = ("switch_efficiency", "switch_latency_s")
+SHOTS = ("scale_up_latency_s", "two_shot_rank_latency_s", "direct_efficiency")
+"""Of all-reduce kernels that are an engine's own."""
 BULK = ("bulk_expert_latency_s", "bulk_expert_efficiency")
 
 
@@ -122,6 +133,11 @@ def ideal_links(accelerator: str) -> Links:
     )
 
 
+def node_size(accelerator: str) -> int:
+    """Accelerators of one kind in a node."""
+    return int(read_yaml(CATALOG / f"{accelerator}.yaml").data["accelerators_per_node"])
+
+
 def _free(samples: Sequence[Messages]) -> tuple[str, ...]:
     """The constants that these measurements tell something about."""
     kinds = {s.kind for s in samples}
@@ -141,18 +157,23 @@ def _free(samples: Sequence[Messages]) -> tuple[str, ...]:
 
 
 def links_entry(
-    samples: Sequence[Messages], source: str, known: Mapping[str, float] | None = None
+    samples: Sequence[Messages],
+    source: str,
+    known: Mapping[str, float] | None = None,
+    own: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Fit all kinds of message together, each kind of each accelerator weighing the same.
 
     `known` constants stay as they are; so do, at their start values, those that the
-    measurements tell nothing about.
+    measurements tell nothing about. `own`: of an engine's kernels, when all others are known.
     """
     samples = [s for s in samples if len(s.seconds)]
     if not samples:
         return {}
-    free = tuple(k for k in _free(samples) if k not in (known or {}))
-    fixed = {k: v for k, v in {**START, **(known or {})}.items() if k not in free and k != "contention"}
+    free = own or tuple(k for k in _free(samples) if k not in (known or {}))
+    starts = OWN_STARTS if own else STARTS
+    told = {k: v for k, v in START.items() if k != "contention"} | dict(known or {})
+    fixed = {k: v for k, v in told.items() if k not in free}
     measured = np.concatenate([s.seconds for s in samples])
     weight = np.concatenate([np.full(len(s.seconds), len(s.seconds) ** -0.5) for s in samples])
     weight = weight / np.sqrt(np.mean(weight**2))
@@ -160,7 +181,8 @@ def links_entry(
 
     def sheet(accelerator: str) -> Links:
         links = ideal_links(accelerator)
-        return links if SWITCH[0] in free else dataclasses.replace(links, switch_reduces=False)
+        switched = SWITCH[0] in (*free, *(known or ()))
+        return links if switched else dataclasses.replace(links, switch_reduces=False)
 
     def model(constants: dict[str, float]) -> Array:
         return np.concatenate(
@@ -171,8 +193,8 @@ def links_entry(
         return np.asarray(np.abs(model(constants) / measured - 1.0))
 
     enough = np.sum(~held) > 2 * len(free)
-    without = _minimise(model, measured, free, fixed, weight * ~held if enough else weight)
-    constants = {k: _tidy(k, v) for k, v in _minimise(model, measured, free, fixed, weight).items()}
+    without = _minimise(model, measured, starts, free, fixed, weight * ~held if enough else weight)
+    constants = {k: _tidy(k, v) for k, v in _minimise(model, measured, starts, free, fixed, weight).items()}
     error, blind = errors(constants), errors(without)[held]
     by_kind = {
         f"{kind}_median_error": rounded(float(np.median(error[_of(samples, kind)])))
@@ -191,6 +213,23 @@ def links_entry(
     }
 
 
+def own_kernels(samples: Sequence[Messages], common: Mapping[str, float], in_switch: bool) -> dict[str, Any]:
+    """Constants of the all-reduces that are an engine's own, and their fit; none where `common` ones do.
+
+    The library's stay. An engine may add in the switch by kernels of its own, which start sooner than those.
+    """
+    known = {k: v for k, v in common.items() if k in BOUNDS}
+    free = SHOTS + (SWITCH if in_switch and SWITCH[0] in known else ())
+    entry = links_entry(samples, "", {k: v for k, v in known.items() if k not in free}, free)
+    missed = links_entry(samples, "", known)["median_error"]
+    if missed <= NEAR.difference or entry["median_error"] > NEAR.gain * missed:
+        return {}
+    return {k: v for k, v in entry.items() if k in (*free, *_FIT)}
+
+
+_FIT = ("rows", "median_error", "p90_error", "held_out_median_error")
+
+
 def _of(samples: Sequence[Messages], kind: str) -> NDArray[np.bool_]:
     return np.concatenate([np.full(len(s.seconds), s.kind == kind) for s in samples])
 
@@ -198,6 +237,7 @@ def _of(samples: Sequence[Messages], kind: str) -> NDArray[np.bool_]:
 def _minimise(
     model: Callable[[dict[str, float]], Array],
     measured: Array,
+    starts: Sequence[Mapping[str, float]],
     free: Sequence[str],
     fixed: Mapping[str, float],
     weight: Array,
@@ -228,7 +268,7 @@ def _minimise(
             residuals, start, bounds=(lower, upper), loss="soft_l1", f_scale=0.1, x_scale="jac", max_nfev=300
         )
 
-    found = min((found_from(first) for first in STARTS), key=lambda x: float(x.cost))
+    found = min((found_from(first) for first in starts), key=lambda x: float(x.cost))
     return {**fixed, **values(found.x)}
 
 

@@ -141,7 +141,7 @@ class Tables:
         """A table of the shared folder; columns that are all numbers become float64."""
         with (self.shared / name).open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        return {key: _numbers([row[key] for row in rows]) for key in (rows[0] if rows else {})}
+        return {key: numbers([row[key] for row in rows]) for key in (rows[0] if rows else {})}
 
     @staticmethod
     @functools.cache
@@ -224,7 +224,8 @@ def version_key(version: str) -> tuple[tuple[int, int | str], ...]:
     return (*((2, int(p)) if p.isdigit() else (0, p) for p in parts), (1, ""))
 
 
-def _numbers(values: list[str]) -> NDArray[Any]:
+def numbers(values: list[str]) -> NDArray[Any]:
+    """A column of a table as numbers, or as text where one is none."""
     try:
         return np.array([float(v) if v else np.nan for v in values])
     except ValueError:

@@ -12,8 +12,8 @@ from typing import Any
 
 from pdplan.architecture.model import Model
 from pdplan.architecture.parameters import kv_bytes_per_token, parameters_total
-from pdplan.catalog.hf_config import model_from_config
-from pdplan.catalog.hf_yaml import catalog_yaml
+from pdplan.catalog.hugging_face.config import model_from_config
+from pdplan.catalog.hugging_face.entry import catalog_yaml
 from pdplan.catalog.store import ENVIRONMENT_VARIABLE, Catalog, per_user_folder
 from pdplan.errors import InputError, UnknownNameError
 from pdplan.file_kinds import mistaken_text

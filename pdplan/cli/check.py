@@ -83,11 +83,11 @@ def _format_of_file(path: str) -> str:
 
 def _rendered(result: "Check", changes: "Difference | None", format: str) -> str:
     if format in ("github", "junit"):
-        from pdplan.report.check_ci import render_github, render_junit
+        from pdplan.report.formats.check_ci import render_github, render_junit
 
         return render_github(result) if format == "github" else render_junit(result)
     from pdplan.report.check import check_report
-    from pdplan.report.render import render
+    from pdplan.report.formats.render import render
 
     return render(check_report(result, changes), format)
 

@@ -67,7 +67,7 @@ def day(
     from pdplan.inputs.days import day_from, read_day
     from pdplan.inputs.questions import merged
     from pdplan.report.day import day_report
-    from pdplan.search.day import plan_day
+    from pdplan.search.days.day import plan_day
 
     found = day_from(merged(read_day(file) if file else {}, with_mix(flags.given(), mix)), flags.catalog())
     asked = found.asked

@@ -26,7 +26,7 @@ def fleet(
     """
     from pdplan.inputs.fleets import read_fleet
     from pdplan.report.fleet import fleet_report
-    from pdplan.search.fleet_plan import plan_fleet
+    from pdplan.search.fleets.fleet_plan import plan_fleet
 
     asked = read_fleet(file, flags.catalog(), flags.given())
     with working("searching"):

@@ -49,9 +49,9 @@ def front(
     from pdplan.inputs.given import Findings
     from pdplan.inputs.quantities import count_from
     from pdplan.inputs.questions import merged
-    from pdplan.report.drawing import picture_path
     from pdplan.report.front import front_report
-    from pdplan.report.pictures import draw_front
+    from pdplan.report.pictures.drawing import picture_path
+    from pdplan.report.pictures.fronts import draw_front
     from pdplan.search.front import pareto_front
 
     values = merged(read_question(question) if question else {}, flags.given("points", "output"))

@@ -24,7 +24,7 @@ class OutputError(PdplanError):
 
 def emit(report: Report, format: str) -> None:
     """Print a report: wrapped and coloured on a terminal only."""
-    from pdplan.report.render import render
+    from pdplan.report.formats.render import render
 
     width, colour = terminal(format)
     write(render(report, format, width=width, colour=colour))

@@ -62,7 +62,7 @@ def recommend(
     findings = Findings()
     path = None
     if "sensitivity_plot" in own:
-        from pdplan.report.drawing import picture_path
+        from pdplan.report.pictures.drawing import picture_path
 
         given = own["sensitivity_plot"]
         path = findings.attempt(picture_path, str(given.value), given.where)
@@ -76,7 +76,7 @@ def recommend(
     if found.best and (sensitivity or path):
         from pdplan.errors import InputError
         from pdplan.report.why import Why
-        from pdplan.search.why import explore
+        from pdplan.search.what_if.why import explore
 
         try:
             with working("varying inputs"):
@@ -89,7 +89,7 @@ def recommend(
         flags.format,
     )
     if why is not None and path is not None:
-        from pdplan.report.tornado_picture import draw_sensitivity
+        from pdplan.report.pictures.tornado_picture import draw_sensitivity
 
         draw_sensitivity(why, path)
         say([f"wrote {path}"])

@@ -49,7 +49,7 @@ def validate(
     by, plot = columns_from(flags.values.get("by")), flags.values.get("plot")
     picture = None
     if plot and plot != "-":
-        from pdplan.report.drawing import picture_path
+        from pdplan.report.pictures.drawing import picture_path
 
         picture = picture_path(plot, "--plot")
     catalog = flags.catalog()
@@ -60,7 +60,7 @@ def validate(
     report = validation_report(table, found, by, catalog.digest(), own, plotted=plot == "-")
     if picture:
         from pdplan.measured.accuracy import residuals
-        from pdplan.report.scatter import draw_scatters
+        from pdplan.report.pictures.scatter import draw_scatters
         from pdplan.report.validation import scatter_panels
 
         draw_scatters(scatter_panels(table, residuals(table, found), by[0]), picture, by[0], report.blocks)

@@ -20,8 +20,8 @@ def _erlang_c(servers: float, offered: float) -> float:
     return float(erlang_c(servers, offered))
 
 
-def _quantile(p: float, waits: float, mean_wait: float, service: float, cv: float) -> float:
-    return float(response_quantile_s(p, waits, mean_wait, service, cv))
+def _quantile(p: float, waits: float, mean: float, service: float, cv: float, phase: float = 0.0) -> float:
+    return float(response_quantile_s(p, waits, mean, service, cv, phase))
 
 
 FUNCTIONS: Mapping[str, Callable[..., float]] = {

@@ -146,7 +146,9 @@ class _Kernel:
             start["sigma_0"] = sources.engine("kernel_overhead_share")
             terms = ["sigma_0*t_0"]
         if start and number(self.op.starts) != 1:
-            start["n_0"] = Quantity(number(self.op.starts), "", f"{COUNTED}: starts over those of t_0")
+            fused = self.op.family == "elementwise" and engine.fused_norms
+            what = "; norms fused with all-reduces start none" if fused else ""
+            start["n_0"] = Quantity(number(self.op.starts), "", f"{COUNTED}: starts over those of t_0{what}")
             terms = [f"{terms[0]}*n_0"]
         if busy and engine.kernel_time_factor != 1:
             body["kappa"] = sources.engine("kernel_time_factor")

@@ -11,7 +11,7 @@ from pdplan.explain.writer import Writer, used_in
 from pdplan.laws.experts import REFERENCE_RANKS, last_rank_wait_s
 from pdplan.ops import Message
 from pdplan.step import BINDING_TERMS, Term
-from pdplan.step_messages import takes_bulk_kernels
+from pdplan.step.messages import takes_bulk_kernels
 
 _UNITS = {
     "m": "tokens",
@@ -182,23 +182,28 @@ def _all_reduce(writer: Writer, message: Message, group: str, size: Quantity, ea
             value=each,
         )
     crowd, used = _crowding(writer, group, inside)
+
+    def own(value: float, unit: str = "") -> Quantity:
+        return sources.link(value, unit, "all_reduce")
+
     used = used | {
-        "alpha": sources.link(links.scale_up_latency_s, "s"),
+        "alpha": own(links.scale_up_latency_s, "s"),
+        "alpha_2": own(links.two_shot_rank_latency_s, "s"),
         "r": inside,
         "S": size,
-        "eta_d": sources.link(links.direct_efficiency, ""),
+        "eta_d": own(links.direct_efficiency),
         "U": sources.scale_up(),
     }
     for symbol, name, expression in (
         ("t_1", "one-shot", f"alpha+{crowd}(r-1)*S/(eta_d*U)"),
-        ("t_2", "two-shot", f"2*alpha+{crowd}2*(r-1)/r*S/(eta_d*U)"),
+        ("t_2", "two-shot", f"alpha+alpha_2*r+{crowd}2*(r-1)/r*S/(eta_d*U)"),
     ):
         found[symbol] = writer.line(group, symbol, name, expression, used_in(expression, used), "s")
     if links.switch_reduces and inside.value > 2:
         expression = "alpha_s+(1+1/r)*S/(eta_s*U)"
         used |= {
-            "alpha_s": sources.link(links.switch_latency_s, "s"),
-            "eta_s": sources.link(links.switch_efficiency, ""),
+            "alpha_s": own(links.switch_latency_s, "s"),
+            "eta_s": own(links.switch_efficiency),
         }
         found["t_s"] = writer.line(
             group, "t_s", "added up in the switch", expression, used_in(expression, used), "s"

@@ -68,16 +68,17 @@ def write_latency(b: Builder, case: Case, found: Found) -> None:
         "s",
         value=metrics.ttft_mean_s,
     )
-    if "known" in found and "t_d/2" in after:
-        fixed["t_d"] = found["known"]
+    if after == "t_d/2":  # at the percentile it is part of the wait
+        after = ""
+        del fixed["t_d"]
     if (jitter := case.jitter) is not None:
         fixed["jit"] = jitter
         fixed["pct"] = Quantity(slo.percentile, "", OBJECTIVE)
-        after += "+normal_quantile(pct)*jit"
+        after = f"{after}+normal_quantile(pct)*jit".lstrip("+")
     ttft_p = b.line(
         "TTFT_p",
         "at the percentile" + ("" if jitter is None else " (the network's jitter adds to the tail)"),
-        f"t_h+R+{after}",
+        f"t_h+R+{after}".rstrip("+"),
         {"R": found["late"]} | fixed,
         "s",
         value=metrics.ttft_slo_s,

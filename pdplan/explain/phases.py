@@ -288,7 +288,8 @@ def _write_first_step(b: Builder, case: Case, tpot: Quantity, running: Quantity)
     passing = "h"
     if drafted:
         tokens = float(tokens_per_step(drafted, case.plan.speculation.acceptance))
-        passing, used = "h*E", used | {"E": Quantity(tokens, "tokens", "as above")}
+        share = case.sources["decode"].engine("drafting_handover_share", "")
+        passing, used = "s*h*E", used | {"s": share, "E": Quantity(tokens, "tokens", "as above")}
     if case.workload.concurrency is not None:
         passing, used = f"{passing}*(1-exp(-N))", used | {"N": running}
     return b.line(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import zip_longest
 
 from pdplan.architecture.stages import Stage, stages_of, whole
 from pdplan.explain.builder import Builder, Quantity, number
 from pdplan.explain.case import Case
-from pdplan.explain.sources import PLAN, Sources
-from pdplan.explain.writer import Known
+from pdplan.explain.sources import PLAN
+from pdplan.explain.writer import Known, Writer
 from pdplan.ops import Block
 from pdplan.step import StepTime, block_shares, engine_shares
 
@@ -40,7 +39,7 @@ _NAMES = {
 
 
 def write_stages(
-    b: Builder, sources: Sources, step: StepTime, written: list[Quantity | None], known: Known, title: str
+    writer: Writer, step: StepTime, written: list[Quantity | None], title: str
 ) -> StepLines | None:
     """Lines of the stages of a step; `written` are its terms in order, None where nothing was.
 
@@ -50,15 +49,16 @@ def write_stages(
     if step.earlier_s is None or stages < 2:
         return None
     sums: dict[Block, Quantity] = {}
-    for block in dict.fromkeys(step.blocks):
-        parts = [q for q, own in zip_longest(written, step.blocks) if own == block and q and q.value > 0]
+    blocks = [term.place and term.place.block for term in step.terms]
+    for block in filter(None, dict.fromkeys(blocks)):
+        parts = [q for q, own in zip(written, blocks, strict=True) if own == block and q and q.value > 0]
         if parts:
             kind = _NAMES[block[0]]
-            sums[block] = b.total(
+            sums[block] = writer.builder.total(
                 "T", f"{title}: {kind}, all stages", parts, "s", prefix="T", group=title, detail=True
             )
     found = {}
-    setting = sources.setting
+    setting = writer.sources.setting
     for last, value in ((False, step.earlier_s), (True, step.last_s)):
         stage = max(
             (s for s in stages_of(setting.stack.order, whole(setting.stack), stages) if s.last == last),
@@ -68,20 +68,14 @@ def write_stages(
                 if block in sums
             ),
         )
-        found[last] = _stage_line(b, sources, stage, stages, sums, known, title, value)
+        found[last] = _stage_line(writer, stage, stages, sums, title, value)
     return StepLines(total=Quantity(0.0, "s", ""), earlier=found[False], last=found[True])
 
 
 def _stage_line(
-    b: Builder,
-    sources: Sources,
-    stage: Stage,
-    stages: int,
-    sums: dict[Block, Quantity],
-    known: Known,
-    title: str,
-    value: object,
+    writer: Writer, stage: Stage, stages: int, sums: dict[Block, Quantity], title: str, value: object
 ) -> Quantity:
+    sources = writer.sources
     stack = sources.setting.stack
     used: dict[str, Quantity] = {}
     terms = []
@@ -111,10 +105,10 @@ def _stage_line(
         used["t_h"] = Quantity(fixed, "s", f"{sources.serving.engine}: the stage's part of a step's overhead")
         terms.append("t_h")
     if sequence:
-        used |= {"t_q": sources.engine("sequence_overhead_s", "s"), "o": known["o"]}
+        used |= {"t_q": sources.engine("sequence_overhead_s", "s"), "o": writer.known["o"]}
         terms.append("t_q*o")
     what = "the last stage" if stage.last else "the slowest stage before the last"
-    return b.line(
+    return writer.builder.line(
         "t_l" if stage.last else "t_e",
         f"{title}: {what}, {stage.layers} of {stack.layers} layers" + (", LM head" if stage.last else ""),
         "+".join(terms),

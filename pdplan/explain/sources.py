@@ -11,7 +11,7 @@ from pdplan.efficiency import Provenance, engine_sources, network_sources
 from pdplan.explain.builder import Quantity
 from pdplan.plan import Serving
 from pdplan.step import Setting
-from pdplan.uncertainty import Ground, rows_behind
+from pdplan.uncertainty import CLASSES, Ground, rows_behind, widening
 from pdplan.units import format_money
 
 QUESTION = "the workload"
@@ -19,7 +19,6 @@ OBJECTIVE = "the SLO"
 PLAN = "the plan"
 COUNTED = "counted from the architecture"
 IDEAL = "ideal limit"
-FORMAT = "definition of the number format"
 ENGINE_FORMAT = "activations travel in 16 bit between kernels (pdplan.ops)"
 
 
@@ -84,9 +83,9 @@ class Sources:
         origin = self.setting.constants.origin(family, dtype)
         return Quantity(float(value), unit, f"{family} constants: {described(origin)}")
 
-    def link(self, value: float, unit: str) -> Quantity:
-        """A constant of the collectives."""
-        origin = self.setting.constants.origin("links", "")
+    def link(self, value: float, unit: str, family: str = "links") -> Quantity:
+        """A constant of the collectives; of an engine's own all-reduces, family "all_reduce"."""
+        origin = self.setting.constants.origin(family, "")
         return Quantity(float(value), unit, f"collective constants: {described(origin)}")
 
     def engine(self, name: str, unit: str = "") -> Quantity:
@@ -127,10 +126,13 @@ def error_source(quantity: str, ground: Ground, confidence: float) -> str:
     """Which measured runs a factor of the error is a quantile of."""
     rows = rows_behind(quantity, ground)
     kinds = ", and ".join(f"{count:,} {what}" for what, count in rows.items())
-    return (
+    wider = widening(quantity, ground)
+    words = " and ".join(CLASSES[name] for name in ground.classes)
+    found = (
         f"errors.yaml: {confidence:.3g} quantile of measured/predicted {quantity.upper()}, at least 1, over "
         f"{kinds} ({ground.mode})"
     )
+    return f"{found}; {words} its logarithm is {wider:.3g} times as large" if wider > 1 else found
 
 
 def price_source(world: World, hardware: str) -> str:

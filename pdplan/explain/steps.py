@@ -14,8 +14,8 @@ from pdplan.explain.pipeline import StepLines, write_stages
 from pdplan.explain.sources import Sources, described
 from pdplan.explain.writer import Known, Writer
 from pdplan.ops import Message, Op
-from pdplan.step import BINDING_TERMS, Overlapped, StepTime, Term, overlap_part
-from pdplan.step_messages import takes_bulk_kernels
+from pdplan.step import BINDING_TERMS, Overlapped, StepTime, Term
+from pdplan.step.messages import takes_bulk_kernels
 
 
 def write_step(
@@ -48,7 +48,7 @@ def write_step(
     )
     rest = iter(parts)
     written = [next(rest) if number(t.total_s) != 0 else None for t in step.terms]
-    stages = write_stages(b, sources, step, written, dict(known), title)
+    stages = write_stages(writer, step, written, title)
     return StepLines(total=total) if stages is None else replace(stages, total=total)
 
 
@@ -118,12 +118,10 @@ def _layer_parts(
     """Kernels before the dispatch, experts, dispatch and combine of the layers with experts."""
     lines = iter(written)
     sums: dict[tuple[str, bool], list[Quantity]] = {}
-    for term, block in zip(step.terms, step.blocks, strict=False):
-        if number(term.total_s) == 0:
-            continue
-        line = next(lines)
-        if (part := overlap_part(term, block, step)) is not None:
-            sums.setdefault((part, block[0] == "feed_forward"), []).append(line)
+    for term in _counted(step):
+        line, place = next(lines, None), term.place
+        if line is not None and place is not None and place.turn is not None:
+            sums.setdefault((place.turn, place.block[0] == "feed_forward"), []).append(line)
     stack = writer.sources.setting.stack
     found: dict[str, Quantity] = {}
     for symbol, part in (("a", "before"), ("e", "experts"), ("d", "dispatch"), ("c", "combine")):

@@ -253,19 +253,20 @@ def write_queueing(b: Builder, case: Case, found: dict[str, Quantity]) -> dict[s
     differing = differing if mixes else wait
     percentile = Quantity(case.slo.percentile, "", "the SLO")
     used = {"S": service, "W": differing, "C": waits, "pct": percentile}
-    if cv.value > 0:
+    met = None if closed or name != "colocated" else found["t_p" if mixes else "D"]
+    if cv.value > 0 or met is not None:
         expression, used = "wait_quantile(pct,C,W,S,cv)", used | {"cv": cv}
-        note = (
-            "solves P(W + S > t) = 1 − percentile; P(W > t) = C·exp(−t·C/W), "
-            "S lognormal, as 16 equally likely values"
-        )
+        note = "solves P(W + S > t) = 1 − percentile; P(W > t) = C·exp(−t·C/W)"
+        if met is not None:
+            expression, used = "wait_quantile(pct,C,W,S,cv,u)", used | {"u": met}
+            note = note.replace("W + S", "W + U + S") + ", U uniform between 0 and u"
+        if cv.value > 0:
+            note += ", S lognormal, as 16 equally likely values"
     else:
         expression, note = "S+W/max(C,1e-12)*ln(max(C/(1-pct),1))", "P(W > t) = C·exp(−t·C/W)"
-    late = b.line("R", "wait and prefill at the percentile", expression, used, "s", note=note)
-    known = found["t_p"] if mixes else found.get("D")
-    return {"wait": wait, "late": late, "servers": servers, "offered": offered} | (
-        {"known": known} if known is not None else {}
-    )
+    title = "wait and prefill" if met is None else "what is left of a running step, wait and prefill"
+    late = b.line("R", f"{title} at the percentile", expression, used, "s", note=note)
+    return {"wait": wait, "late": late, "servers": servers, "offered": offered}
 
 
 def _write_shared_steps(

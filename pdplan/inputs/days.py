@@ -15,7 +15,7 @@ from pdplan.inputs.questions import Asked, question_from, with_paths
 from pdplan.inputs.rates import Rates, listed_rates, read_rates
 from pdplan.inputs.schemas import Quantity, QuestionKeys
 from pdplan.inputs.spelling import as_keys
-from pdplan.search.day import LEAST_RATE, Day
+from pdplan.search.days.day import LEAST_RATE, Day
 from pdplan.units import parse_duration_s
 from pdplan.validation import validate
 

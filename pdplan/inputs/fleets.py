@@ -15,7 +15,7 @@ from pdplan.inputs.quantities import count_from
 from pdplan.inputs.questions import merged, question_from, with_paths
 from pdplan.inputs.schemas import MarketKeys, NetworkKeys, Quantity, QuestionKeys
 from pdplan.inputs.spelling import as_keys
-from pdplan.search.fleet import Budgets, Wanted
+from pdplan.search.fleets.fleet import Budgets, Wanted
 from pdplan.units import parse_duration_s, parse_money
 from pdplan.validation import validate
 

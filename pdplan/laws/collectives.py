@@ -35,7 +35,9 @@ class Links:
     contention: float = 0.0
     """Slow-down by each rank beyond two: 0 behind a switch, above 1 on a shared PCIe root."""
     scale_up_latency_s: float = 0.0
-    """One barrier among peers inside a domain: a one-shot kernel takes one, a two-shot two."""
+    """One barrier among peers inside a domain: a one-shot kernel takes one."""
+    two_shot_rank_latency_s: float = 0.0
+    """What a two-shot takes more to start for each rank: it waits for every rank's share of the sum."""
     ring_latency_s: float = 0.0
     """Start of a ring collective (NCCL, RCCL), or of one message to a peer."""
     ring_bulk_latency_s: float = 0.0
@@ -99,25 +101,56 @@ class Ring(NamedTuple):
         return np.asarray(self.alpha_s + np.minimum(2.0 * streamed, self.bulk_s + streamed))
 
 
+class Choice(NamedTuple):
+    """Which all-reduce an engine takes by the size of the message, not by its time; arrays over ranks."""
+
+    one_shot_bytes: Array
+    """Up to here the engine's one-shot kernel, above it the fastest of the others,"""
+    library_bytes: Array
+    """and from here on the fastest of the library's."""
+
+
 class Collective(NamedTuple):
     """The kernels that a collective may take among its ranks, of which the fastest counts."""
 
     ring: Ring
-    direct: tuple[Line, ...] = ()
-    """Instead of the ring; infinite where there is no such kernel."""
+    shots: tuple[Line, Line] | None = None
+    """The engine's own, one-shot and two-shot; infinite where they do not reach."""
+    switch: Line | None = None
+    """In the switch of the domain."""
     across: Line | None = None
     """Between domains, besides."""
+    choice: Choice | None = None
+    """Where the engine does not take the fastest."""
 
     def at(self, message_bytes: ArrayLike) -> Array:
         """Seconds of a message; arguments and ranks broadcast."""
         size = np.asarray(message_bytes, dtype=float)
         fastest = self.ring.at(size)
-        for line in self.direct:
-            fastest = np.minimum(fastest, line.at(size))
+        if self.switch is not None:
+            fastest = np.minimum(fastest, self.switch.at(size))
+        if self.shots is not None:
+            one, two = (line.at(size) for line in self.shots)
+            if self.choice is None:
+                fastest = np.minimum(fastest, np.minimum(one, two))
+            else:
+                own = np.where(size <= self.choice.one_shot_bytes, one, np.minimum(two, fastest))
+                fastest = np.where(size < self.choice.library_bytes, own, fastest)
         return np.asarray(fastest if self.across is None else fastest + self.across.at(size))
 
 
-def all_reduce(ranks: ArrayLike, links: Links) -> Collective:
+@dataclass(frozen=True, kw_only=True)
+class Habit:
+    """How an engine chooses between all-reduces of its own and the library's; see `Choice`."""
+
+    one_shot_bytes: ArrayLike
+    small_group_bytes: float
+    """Message from which on up to four ranks (but not two) take the library's."""
+    large_group_bytes: float
+    """The same of more ranks."""
+
+
+def all_reduce(ranks: ArrayLike, links: Links, habit: Habit | None = None) -> Collective:
     """`all_reduce_time_s` for certain ranks and links, and messages of any size."""
     inside, domains = _spread(ranks, links.domain_size)
     several, together = inside > 1, domains <= 1
@@ -129,37 +162,50 @@ def all_reduce(ranks: ArrayLike, links: Links) -> Collective:
         alpha = np.where(several, np.where(possible, alpha_s, np.inf), 0.0)
         return Line(alpha, np.where(several, beta, 0.0))
 
-    lines = [
+    barriers = links.scale_up_latency_s + inside * links.two_shot_rank_latency_s
+    shots = (
         direct(links.scale_up_latency_s, (inside - 1) * crowd / links.direct),
-        direct(2 * links.scale_up_latency_s, shares * crowd / links.direct),
-    ]
+        direct(barriers, shares * crowd / links.direct),
+    )
+    switch = None
     if links.switch_reduces:
         in_switch = (1 + 1 / inside) / links.switch
-        lines.append(direct(links.switch_latency_s, in_switch, together & (inside > 2)))
+        switch = direct(links.switch_latency_s, in_switch, together & (inside > 2))
+    choice = None
+    if habit is not None:
+        limit = np.where(inside > 4, habit.large_group_bytes, habit.small_group_bytes)
+        limit = np.where(together, np.where(inside > 2, limit, np.inf), 0.0)
+        choice = Choice(np.asarray(habit.one_shot_bytes), limit)
     return Collective(
         ring=Ring(
             links.ring_latency_s + 2 * (inside - 1) * links.hop_latency_s,
             (links.local_share + shares) * crowd / links.up,
             links.ring_bulk_latency_s,
         ),
-        direct=tuple(lines),
+        shots=shots,
+        switch=switch,
         across=None
         if np.all(together)
         else Line(
             2 * (domains - 1) * links.scale_out_latency_s, 2 * (domains - 1) / domains / inside / links.out
         ),
+        choice=choice,
     )
 
 
-def all_reduce_time_s(message_bytes: ArrayLike, ranks: ArrayLike, links: Links) -> Array:
+def all_reduce_time_s(
+    message_bytes: ArrayLike, ranks: ArrayLike, links: Links, habit: Habit | None = None
+) -> Array:
     """All-reduce of `message_bytes` held by each of `ranks` ranks [s].
 
     Inside a domain the fastest of (c = 1 + contention·(r−2))
       one-shot: α + c·(r−1)·S / bw_d           (every rank reads every other; small messages)
-      two-shot: 2α + c·2(r−1)/r·S / bw_d       (each reduces a share, then all read it)
+      two-shot: α + α_2·r + c·2(r−1)/r·S / bw_d  (each reduces a share, then all read it)
       ring:     α_r + 2(r−1)·h + min(2x, α_b + x),  x = c·(λ + 2(r−1)/r)·S / bw
       in-switch: α_s + (1 + 1/r)·S / bw_s      (r > 2, where the switch can add: a rank's message
                                                goes out once, and its share of the sum comes and goes)
+    An engine with a habit takes the one-shot up to a size, then the fastest of the others, and from another
+    size on the faster of ring and switch, whatever else would be.
     Across d domains: reduce-scatter inside, ring of the S/r shares between domains over
     the scale-out link, all-gather inside. One rank costs nothing. Arguments broadcast.
     Source: Patarasuk & Yuan, J. Parallel Distrib. Comput. 69, 2009 (ring); one- and two-shot
@@ -172,7 +218,7 @@ def all_reduce_time_s(message_bytes: ArrayLike, ranks: ArrayLike, links: Links) 
     >>> float(all_reduce_time_s(8e9, 1, links))
     0.0
     """
-    return all_reduce(ranks, links).at(message_bytes)
+    return all_reduce(ranks, links, habit).at(message_bytes)
 
 
 def all_gather(ranks: ArrayLike, links: Links) -> Collective:

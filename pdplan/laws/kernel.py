@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,41 +11,22 @@ from numpy.typing import ArrayLike
 from pdplan.laws.roofline import Array, Roofline, compute_time_s, memory_time_s, rounded_roofline_time_s
 
 
-class Counted(Protocol):
-    """What a law needs to know of a kernel: `Counts`, or an op of a forward step. All arrays broadcast."""
-
-    @property
-    def flop(self) -> ArrayLike: ...
-    @property
-    def stored_bytes(self) -> ArrayLike: ...
-    @property
-    def activation_bytes(self) -> ArrayLike: ...
-    @property
-    def rows(self) -> Any: ...
-    @property
-    def groups(self) -> Any: ...
-    @property
-    def depth(self) -> Any: ...
-    @property
-    def input_bytes(self) -> Any: ...
-    @property
-    def scores(self) -> Any: ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class Counts:
     """What one kernel does; None where something has no meaning."""
 
     flop: ArrayLike
+    """Useful arithmetic, before tiles round it up."""
     stored_bytes: ArrayLike
     """Weights or cache: always cross the memory bus."""
     activation_bytes: ArrayLike = 0.0
     """Cross it as far as they do not stay on chip."""
     rows: ArrayLike | None = None
-    """Rows of the product, see `tile_filling`; so `groups`."""
+    """Rows of the product (tokens), see `tile_filling`."""
     groups: ArrayLike | None = None
+    """Grouped product: matrices touched, each with its own half-filled tile."""
     depth: ArrayLike | None = None
-    """Inner dimension of the product [1]."""
+    """Inner dimension, which a tile walks through in sequence."""
     scores: ArrayLike | None = None
     """(query, key, head) triples whose exponential attention takes."""
     input_bytes: ArrayLike | None = None
@@ -85,7 +66,7 @@ def tile_filling(rows: ArrayLike, groups: ArrayLike | None, row_tile: float) -> 
     return np.asarray(np.maximum(r + half, 2.0 * half) / r)
 
 
-def kernel_time(counts: Counted, rates: Rates, law: Roofline) -> KernelTime:
+def kernel_time(counts: Counts, rates: Rates, law: Roofline) -> KernelTime:
     """Seconds of one kernel from its counts; what step and calibration both call.
 
     t = t0 + t_in + (t_c^p + t_m^p + t_d^p)^(1/p),

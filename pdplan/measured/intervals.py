@@ -21,25 +21,38 @@ class Interval:
 
 
 def interval(
-    quantity: str, runs: Sequence[Run], predicted: Array, calibration: Calibration | None = None
+    quantity: str,
+    runs: Sequence[Run],
+    predicted: Array,
+    loaded: Array,
+    calibration: Calibration | None = None,
 ) -> Interval:
-    """80 % interval around the predictions of runs."""
-    found: dict[tuple[str | None, ...], Spread] = {}
+    """80 % interval around the predictions of runs; `loaded` where a pool is predicted to be."""
+    found: dict[tuple[str | bool | None, ...], Spread] = {}
     low, high = np.empty(len(runs)), np.empty(len(runs))
     for i, run in enumerate(runs):
         sender = run.prefill.hardware if run.prefill else None
-        key = (run.model, run.hardware, sender, run.engine, run.mode)
+        on = (run.speculates, bool(loaded[i]))
+        key = (run.model, run.hardware, sender, run.engine, run.mode, *on)
         if key not in found:
-            found[key] = spread(quantity, *grounds_of(run, calibration))
+            found[key] = spread(quantity, *grounds_of(run, on[1], calibration))
         low[i], high[i] = found[key].low, found[key].high
     return Interval(low=predicted * low, high=predicted * high)
 
 
-def grounds_of(run: Run, calibration: Calibration | None = None) -> tuple[Ground, Ground]:
+def grounds_of(run: Run, loaded: bool, calibration: Calibration | None = None) -> tuple[Ground, Ground]:
     """What the prediction of a run stands on: where it prefills, where it decodes."""
     sender = run.prefill.hardware if run.prefill else run.hardware
     first, last = (
-        Ground(model=run.model, hardware=name, engine=run.engine, mode=run.mode, calibration=calibration)
+        Ground(
+            model=run.model,
+            hardware=name,
+            engine=run.engine,
+            mode=run.mode,
+            speculates=run.speculates,
+            loaded=loaded,
+            calibration=calibration,
+        )
         for name in (sender, run.hardware)
     )
     return first, last
@@ -51,26 +64,36 @@ class Inside:
 
     counts: dict[str, Array]
     inside: dict[str, Array]
+    reach: dict[str, Array]
+    """The factor that an interval reaches to each side by: √(high/low)."""
 
     def share(self, quantity: str, where: Array | None = None) -> float:
         """Of those in `where`; NaN where there is none."""
         used = self.counts[quantity] if where is None else self.counts[quantity] & where
         return float(np.mean(self.inside[quantity][used])) if used.any() else float("nan")
 
+    def usual_reach(self, quantity: str, where: Array | None = None) -> float:
+        """Median factor of those in `where`; NaN where there is none."""
+        used = self.counts[quantity] if where is None else self.counts[quantity] & where
+        return float(np.median(self.reach[quantity][used])) if used.any() else float("nan")
+
     def shares(self, where: Array | None = None) -> dict[str, float]:
         return {quantity: self.share(quantity, where) for quantity in self.counts}
 
 
-def inside_intervals(runs: Sequence[Run], found: Residuals, calibration: Calibration | None = None) -> Inside:
+def inside_intervals(
+    runs: Sequence[Run], found: Residuals, loaded: Array, calibration: Calibration | None = None
+) -> Inside:
     """Which measurements lie inside the 80 % interval of their prediction."""
     ones = np.ones(len(runs))
-    counts, inside = {}, {}
+    counts, inside, reach = {}, {}, {}
     for quantity in QUANTITIES:
-        bars = interval(quantity, runs, ones, calibration)
+        bars = interval(quantity, runs, ones, loaded, calibration)
         ratio = 1.0 / (1.0 + getattr(found, quantity))
         counts[quantity] = found.counts[quantity] & np.isfinite(ratio)
         inside[quantity] = (ratio >= bars.low) & (ratio <= bars.high)
-    return Inside(counts=counts, inside=inside)
+        reach[quantity] = np.sqrt(bars.high / bars.low)
+    return Inside(counts=counts, inside=inside, reach=reach)
 
 
 def is_fitted(runs: Sequence[Run]) -> Array:

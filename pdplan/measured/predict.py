@@ -23,12 +23,14 @@ from pdplan.efficiency import as_built, benchmark_settings, engine_constants, en
 from pdplan.errors import InputError, PdplanError
 from pdplan.evaluate import Economics, evaluate_colocated, evaluate_disaggregated, pool_memory
 from pdplan.laws.roofline import Array
-from pdplan.laws.speculation import long_answer_acceptance
+from pdplan.laws.speculation import acceptance_of_tokens, long_answer_tokens
 from pdplan.layout import Layout
+from pdplan.link_constants import with_all_reduces, with_fused_all_reduces
 from pdplan.measured.maturity import tuning_factor
 from pdplan.measured.run import Run
 from pdplan.measured.runs import group_runs
 from pdplan.measured.servers import (
+    all_reduce_kernels,
     engine_settings,
     loop_settings,
     node_bytes_per_s,
@@ -38,6 +40,7 @@ from pdplan.measured.servers import (
 from pdplan.plan import Metrics, PoolPlan, Serving
 from pdplan.pools import Pool
 from pdplan.step import Setting
+from pdplan.uncertainty import LOADED
 from pdplan.workload import Slo, Speculation, Workload
 
 
@@ -56,9 +59,16 @@ class Predictions:
     ttft_mean_s: Array
     ttft_median_s: Array
     total_tok_per_s_per_gpu: Array
+    pool_load: Array
+    """What the busiest pool has to do, as a share of what it can."""
     reasons: list[str] = field(default_factory=list)
     assumed: list[str] = field(default_factory=list)
     """What was taken for something that is not known; one line each."""
+
+    @property
+    def loaded(self) -> Array:
+        """Where a pool is, and errors are wide."""
+        return np.asarray(self.pool_load >= LOADED)
 
     @property
     def missed(self) -> int:
@@ -72,7 +82,7 @@ def predict(runs: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None
     `engines` stands in for constants/engines.yaml: other constants for cross-validation or calibration.
     """
     runs, assumed = _of_known_engines(runs, engine_file() if engines is None else engines)
-    found = np.full((4, len(runs)), np.nan)
+    found = np.full((5, len(runs)), np.nan)
     reasons = [""] * len(runs)
     waiting = list(group_runs(runs, by_length=False))
     while waiting:
@@ -91,12 +101,13 @@ def predict(runs: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None
         for i, share in zip(index, load, strict=True):
             if share > 1.0:
                 reasons[i] = _beyond(share)
-    tpot, ttft, median, rate = found
+    tpot, ttft, median, rate, pool_load = found
     return Predictions(
         tpot_mean_s=tpot,
         ttft_mean_s=ttft,
         ttft_median_s=median,
         total_tok_per_s_per_gpu=rate,
+        pool_load=pool_load,
         reasons=reasons,
         assumed=assumed,
     )
@@ -172,6 +183,11 @@ def run_group(
         if weights := served_weights(first):
             formats = replace(formats, checkpoint=replace(formats.checkpoint, **weights))
         links = built.constants.links
+        where = hardware, world.accelerator(hardware).generation
+        if kernels := all_reduce_kernels(first):
+            links = with_all_reduces(links, *where, kernels)
+        if engine.fused_norms:
+            links = with_fused_all_reduces(links, *where)
         if role == "decode" and (reached := node_bytes_per_s(first)) is not None:
             links = replace(links, scale_out_bytes_per_s=reached)
         constants = replace(built.constants, engine=engine, links=links)
@@ -183,8 +199,8 @@ def run_group(
     if first.speculates:
         drafts = first.drafted or drafted or int(engine.mtp_drafted)
         growth = bench.pop("acceptance_per_doubling", 0.0)
-        acceptance = float(long_answer_acceptance(engine.mtp_acceptance, growth, first.osl))
-        speculation = Speculation(drafted=drafts, acceptance=acceptance)
+        tokens = float(long_answer_tokens(drafts, engine.mtp_acceptance, growth, first.osl))
+        speculation = Speculation(drafted=drafts, acceptance=acceptance_of_tokens(drafts, tokens))
     workload = Workload(
         isl=_number_or_array([run.mean_isl for run in group]),
         osl=_number_or_array([run.mean_osl for run in group]),
@@ -255,13 +271,15 @@ def run_metrics(group: list[Run], case: RunGroup) -> Metrics:
 def _predict_group(
     group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None, drafted: int | None = None
 ) -> tuple[Array, Array]:
-    """TPOT, mean and median TTFT and tokens/s/GPU of each run; its rate over the highest it can carry."""
+    """TPOT, mean and median TTFT, tokens/s/GPU and the load of the busiest pool of each run; its rate over the
+    highest it can carry."""
     case, first = run_group(group, catalog, engines, drafted), group[0]
     metrics = run_metrics(group, case)
     generation = case.world.accelerator(first.hardware).generation
     share = published_share(group, benchmark_settings(first.source, first.engine, generation, engines))
+    busiest = np.max(np.broadcast_arrays(*metrics.utilisation.values()), axis=0)
     if first.open_loop:
-        load = np.max(np.broadcast_arrays(*metrics.utilisation.values()), axis=0)
+        load = busiest
         throughput = metrics.total_tok_per_s_per_gpu / np.maximum(load, 1.0)
     else:
         load = np.zeros(())
@@ -272,6 +290,7 @@ def _predict_group(
         np.where(beyond, np.nan, metrics.ttft_mean_s),
         np.where(beyond, np.nan, metrics.ttft_p50_s),
         throughput,
+        busiest,
     )
     shape = (len(group),)
     return np.stack([np.broadcast_to(part, shape) for part in parts]), np.broadcast_to(load, shape)

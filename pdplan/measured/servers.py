@@ -24,7 +24,7 @@ from pdplan.measured.recipes import recipe_for, recipe_lists
 FILE = CONSTANTS_DIRECTORY / "benchmark_servers.yaml"
 ENGINE_SETTINGS = (
     *("dispatch_bytes", "combine_bytes", "fp4_dispatch_bytes", "gathers_tokens", "operation_launch_s"),
-    *("expert_skew", "sums_prompts"),
+    *("expert_skew", "sums_prompts", "one_shot_tokens", "fused_norms"),
 )
 """Those that stand in for constants of the engine, in both pools or, with its role before the name, in one."""
 DATED_SOURCE = "inferencex"
@@ -43,7 +43,7 @@ SETTINGS = (
     *("experts_over_all", "attention_dp", "dp_ignored", "build", "convoys"),
     *("prefill_workers", "prefill_size", "decode_workers", "decode_size"),
     *WEIGHTS,
-    *("node_bytes_per_s", "handover_tokens_per_s"),
+    *("node_bytes_per_s", "handover_tokens_per_s", "all_reduce"),
     *ENGINE_SETTINGS,
     *(f"{role}_{name}" for role in ROLES for name in ENGINE_SETTINGS),
 )
@@ -119,6 +119,8 @@ def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: 
     if any("handover_tokens_per_s" in s for s in each):
         reached = np.array([s.get("handover_tokens_per_s", np.inf) for s in each])
         found["handover_s"] = np.array([run.mean_isl for run in runs]) / reached
+    if runs[0].prefill is not None:
+        found["isl_spread"] = runs[0].length_spread / (1.0 - runs[0].length_spread / 2.0)
     if not runs[0].length_spread and all(s.get("convoys", 1) for s in each):
         whole = np.maximum(np.floor(tokens / np.array([run.mean_isl for run in runs])), 1.0)
         found["convoy_prompts"] = bench.get("convoy_prompts", whole)
@@ -166,6 +168,12 @@ def node_bytes_per_s(run: Run) -> float | None:
     """What collectives of an accelerator had across nodes, where it was not the data sheet's link."""
     found = server_settings(run) if run.settings is None else run.settings
     return found.get("node_bytes_per_s")
+
+
+def all_reduce_kernels(run: Run) -> str | None:
+    """Whose all-reduces ran, by their name in kernels.json, where they were not the engine's of today."""
+    found = server_settings(run) if run.settings is None else run.settings
+    return found.get("all_reduce")
 
 
 def published_share(runs: Sequence[Run], bench: Mapping[str, float]) -> Array:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from pdplan.architecture.counts import AttentionCore, Matrix, RecurrentState
+from pdplan.architecture.counts import AttentionCore, Indexer, Matrix, RecurrentState
 from pdplan.architecture.mixers import Latent, Mixer
 from pdplan.formats import Formats
 from pdplan.laws.attention import attention_flop, cache_read_bytes, causal_pairs, mean_clipped_context
@@ -35,20 +35,26 @@ def mixer_kernels(
             if wanted:
                 family = _family_of(phase, core)  # type: ignore[arg-type]
                 yield Kernel(
-                    family=family, layers=layers, op=partial(op, family, core, layers, formats, layout)
+                    family=family,
+                    dtype=formats.attention_arithmetic(),
+                    layers=layers,
+                    op=partial(op, family, core, layers, formats, layout),
                 )
         if core.indexer is not None:
             yield Kernel(
-                family="indexer", layers=layers, op=partial(_indexer_op, core, layers, formats, layout)
+                family="indexer",
+                dtype=_indexer_dtype(core.indexer, formats),
+                layers=layers,
+                op=partial(_indexer_op, core, layers, formats, layout),
             )
     state = mixer.state()
     if state is not None:
         if phases.prefill:
             op = partial(_prefill_recurrence, state, layers, layout)
-            yield Kernel(family="prefill_recurrence", layers=layers, op=op)
+            yield Kernel(family="prefill_recurrence", dtype="bf16", layers=layers, op=op)
         if phases.decode:
             op = partial(_decode_recurrence, state, layers, layout)
-            yield Kernel(family="decode_recurrence", layers=layers, op=op)
+            yield Kernel(family="decode_recurrence", dtype="bf16", layers=layers, op=op)
 
 
 def _expanded_rows(load: Load) -> Work:
@@ -220,6 +226,10 @@ def _decode_core(
     )
 
 
+def _indexer_dtype(indexer: Indexer, formats: Formats) -> str:
+    return indexer.flop_dtype if indexer.flop_dtype in formats.peaks else "bf16"
+
+
 def _indexer_op(core: AttentionCore, layers: float, formats: Formats, layout: Layout, load: Load) -> Op:
     """The indexer scores every cached entry, on every rank."""
     indexer = core.indexer
@@ -238,7 +248,7 @@ def _indexer_op(core: AttentionCore, layers: float, formats: Formats, layout: La
     return Op(
         name="sparse-attention indexer",
         family="indexer",
-        dtype="fp8" if "fp8" in formats.peaks else "bf16",
+        dtype=_indexer_dtype(indexer, formats),
         layers=layers,
         flop=2.0 * pairs * indexer.heads * indexer.dim + 0.0 * layout.tp,
         stored_bytes=read * indexer.cached_elements * indexer.cache_bytes_per_element,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
 
@@ -37,68 +37,66 @@ SCORE_BYTES = 4.0  # the indexer writes FP32 scores, the top-k selection reads t
 
 
 @dataclass(frozen=True, kw_only=True)
-class Op:
-    """One kernel: arithmetic, weight, cache and activation bytes of the busiest rank."""
+class _Operation:
+    """What is known of a kernel whatever its load."""
 
     name: str
     family: Family
     dtype: str
     layers: float
-    flop: Array
-    """Useful arithmetic, before tiles round it up."""
-    stored_bytes: Array
-    """Weights or cache: always cross the memory bus."""
-    activation_bytes: Array
-    """Cross it as far as they do not stay on chip."""
-    rows: Array | None = None
-    """Rows of the product (tokens), for tile rounding; None where that has no meaning."""
-    groups: Array | float | None = None
-    """Grouped GEMM: matrices touched, each with its own half-filled tile."""
-    depth: Array | float | None = None
-    """Inner dimension that a tile walks through in sequence."""
-    input_bytes: Array | None = None
-    """16-bit bytes of the input, for the quantisation pass before the product."""
     starts: Array | float = 1.0
     """Starts that it pays, over those that its law holds: none where it runs beside a longer op."""
-    scores: Array | None = None
-    """Attention: (query, key, head) triples that pass the softmax."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
     """The numbers that the counts were made of, by symbol, for `explain`."""
     counted: Mapping[str, str] = field(default_factory=dict)
-    """By field, the arithmetic over `inputs` that gave it: {"flop": "2*m*K*N/s"}."""
+    """By field of `Counts`, the arithmetic over `inputs` that gave it: {"flop": "2*m*K*N/s"}."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Message:
-    """One collective per layer."""
+class Op(_Operation, Counts):
+    """One kernel of a step and its counts, of the busiest rank."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Collective:
+    """What is known of a collective whatever its load; there is one in each layer."""
 
     name: str
     exchange: Exchange
     layers: float
-    message_bytes: Array
-    """all_reduce, all_gather, stage_hop: the whole message. expert_exchange: bytes per token copy."""
     ranks: Array
-    tokens: Array | None = None
     per_token: int = 0
+    """Experts of a token."""
     group_limit: int | None = None
     """Nodes that one token's experts lie on at most."""
     deduplicate: bool = False
     """High-throughput kernels, which send a token once to a node: a step with prompts."""
-    decode_tokens: Array | None = None
-    """Of `tokens`, those of running answers; None where there are none. Alone they take low-latency kernels,
-    the ones that a graph can hold, and beside prompts no less than alone."""
-    busiest: Array | float = 1.0
-    """What the busiest rank is sent, over the mean."""
     spread: Array | None = None
     """Accelerators that share one expert, or make up a stage, so that `ranks` lie that far apart."""
     mask: Array | None = None
     """Where the collective happens at all (layouts differ)."""
     uneven: bool = False
     """Carries the tokens of a step with decodes to experts or back: all ranks wait for the last one."""
+    quantised: bool = False
+    """Of an all-reduce: whether its kernel may quantise the sum besides, for the products that read it."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
-    """The numbers that `message_bytes` was made of, by symbol, for `explain`."""
+    """The numbers that the size was made of, by symbol, for `explain`."""
     counted: str = ""
-    """The arithmetic over `inputs` that gave `message_bytes`."""
+    """The arithmetic over `inputs` that gave the size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message(_Collective):
+    """One collective of a step."""
+
+    message_bytes: Array
+    """all_reduce, all_gather, stage_hop: the whole message. expert_exchange: bytes per token copy."""
+    tokens: Array | None = None
+    decode_tokens: Array | None = None
+    """Of `tokens`, those of running answers; None where there are none. Alone they take low-latency kernels,
+    the ones that a graph can hold, and beside prompts no less than alone."""
+    busiest: Array | float = 1.0
+    """What the busiest rank is sent, over the mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,39 +126,24 @@ class Work:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Product:
+class Product(_Operation):
     """A kernel whose counts grow with the rows of its work: what one row takes, which the layout decides."""
 
-    name: str
-    family: Family
-    dtype: str
-    layers: float
     work: Callable[[Load], Work]
     """Of a step; products of one function have their work in common."""
     each: Counts
     """FLOP and bytes of one row, stored bytes of one matrix; `rows` is 1, or None where no tile is filled."""
-    starts: float = 1.0
-    """As an op's."""
-    inputs: Mapping[str, Any] = field(default_factory=dict)
-    counted: Mapping[str, str] = field(default_factory=dict)
 
     def op(self, load: Load) -> Op:
         """The kernel of one step, with the numbers that its counts were made of."""
         work = self.work(load)
-        counts = work.counts(self.each)
-        return Op(
-            name=self.name,
-            family=self.family,
-            dtype=self.dtype,
-            layers=self.layers,
-            **{name: getattr(counts, name) for name in _COUNTS},
-            starts=self.starts,
-            inputs={**work.inputs, **self.inputs},
-            counted=self.counted,
-        )
+        known = _shared(self, _Operation) | {"inputs": {**work.inputs, **self.inputs}}
+        return Op(**known, **_shared(work.counts(self.each), Counts))
 
 
-_COUNTS = ("flop", "stored_bytes", "activation_bytes", "rows", "groups", "depth", "input_bytes")
+def _shared(one: object, kind: type) -> dict[str, Any]:
+    """Fields that an object has of one of its kinds."""
+    return {each.name: getattr(one, each.name) for each in fields(kind)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,35 +151,24 @@ class Kernel:
     """A kernel whose counts each load makes anew: attention, recurrent states."""
 
     family: Family
+    dtype: str
     layers: float
     op: Callable[[Load], Op]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sending:
-    """A collective whose messages grow with a step's tokens: what one of them takes, see `Message`."""
+class Sending(_Collective):
+    """A collective whose messages grow with a step's tokens: what one of them takes."""
 
-    name: str
-    exchange: Exchange
-    layers: float
     carried: Literal["rows", "tokens", "outputs"]
     """What of the load it carries."""
     bytes_each: Array | float
-    ranks: Array
     symbol: str = "m"
     """Of what it carries, in `counted`."""
     shared: Array | float = 1.0
     """Ranks that send a share each of what is carried to experts."""
-    per_token: int = 0
-    group_limit: int | None = None
-    deduplicate: bool = False
     busiest: Callable[[Load], Array] | None = None
     """What the busiest rank is sent over the mean, in a step with running answers."""
-    spread: Array | None = None
-    mask: Array | None = None
-    uneven: bool = False
-    inputs: Mapping[str, Any] = field(default_factory=dict)
-    counted: str = ""
 
     @cached_property
     def size_each(self) -> Array:
@@ -207,23 +179,13 @@ class Sending:
         """The collective of one step, with the numbers that its size was made of."""
         carried = getattr(load, self.carried)
         routed = self.exchange == "expert_exchange"
+        known = _shared(self, _Collective) | {"inputs": {self.symbol: carried, **self.inputs}}
         return Message(
-            name=self.name,
-            exchange=self.exchange,
-            layers=self.layers,
+            **known,
             message_bytes=np.asarray(self.bytes_each if routed else carried * self.bytes_each),
-            ranks=self.ranks,
             tokens=carried / self.shared if routed else None,
-            per_token=self.per_token,
-            group_limit=self.group_limit,
-            deduplicate=self.deduplicate,
             decode_tokens=None if self.busiest is None else load.decoded / self.shared,
             busiest=1.0 if self.busiest is None else self.busiest(load),
-            spread=self.spread,
-            mask=self.mask,
-            uneven=self.uneven,
-            inputs={self.symbol: carried, **self.inputs},
-            counted=self.counted,
         )
 
 

@@ -18,6 +18,8 @@ from pdplan.ops.kinds import ACTIVATION_BYTES, SUM_BYTES, Product, Sending, Work
 
 KERNELS = 4.0
 """Between the products of a layer: those whose starts the law of `elementwise` holds."""
+NORMS = 2.0
+"""Of them, those that add to the residual and normalise: each follows an all-reduce of its layer."""
 
 
 def step_rows(load: Load) -> Work:
@@ -142,7 +144,14 @@ def gemm(
     )
 
 
-def all_reduce(name: str, layers: float, hidden: int, layout: Layout, mask: Array | None = None) -> Sending:
+def all_reduce(
+    name: str,
+    layers: float,
+    hidden: int,
+    layout: Layout,
+    mask: Array | None = None,
+    quantised: bool = False,
+) -> Sending:
     return Sending(
         name=name,
         exchange="all_reduce",
@@ -151,6 +160,7 @@ def all_reduce(name: str, layers: float, hidden: int, layout: Layout, mask: Arra
         bytes_each=hidden * ACTIVATION_BYTES,
         ranks=layout.tp,
         mask=mask,
+        quantised=quantised,
         inputs={"H": hidden, "a": ACTIVATION_BYTES},
         counted="m*H*a",
     )
@@ -170,13 +180,14 @@ def norm_all_reduce(layers: float, layout: Layout) -> Sending:
     )
 
 
-def elementwise(stack: Stack, layout: Layout) -> Product:
+def elementwise(stack: Stack, layout: Layout, fused_ranks: float = 0.0) -> Product:
     """Norms, residuals, rotary and activation functions: passes over the activations.
 
     Per layer: two fused residual norms (2 reads and 2 writes of the hidden state
     each), the activation function (2 reads, 1 write of its width), and where there is
     attention, rotary embedding and the write to the cache (q, k and v read and written): four kernels. One
-    more adds what shared experts give to the sum of the routed ones.
+    more adds what shared experts give to the sum of the routed ones. Norms that are fused with all-reduces
+    start no kernels: of groups of up to `fused_ranks`, which is as far as such kernels reach.
     """
     widths = sum(
         count * block.intermediate_size * (block.per_token if isinstance(block, Experts) else 1)
@@ -199,6 +210,7 @@ def elementwise(stack: Stack, layout: Layout) -> Product:
         for block, count in stack.feed_forwards
         if isinstance(block, Experts) and block.shared_intermediate_size and not block.latent_size
     )
+    fused = np.where((layout.tp > 1) & (layout.tp <= fused_ranks), NORMS, 0.0)
     passes = 8.0 * stack.hidden_size + 3.0 * widths / stack.layers / layout.tp + 2.0 * heads / stack.layers
     return Product(
         name="norms, residuals, activations",
@@ -207,7 +219,7 @@ def elementwise(stack: Stack, layout: Layout) -> Product:
         layers=stack.layers,
         work=step_rows,
         each=Counts(flop=0.0, stored_bytes=0.0, activation_bytes=passes * ACTIVATION_BYTES),
-        starts=1.0 + joined / stack.layers / KERNELS,
+        starts=1.0 + (joined / stack.layers - fused) / KERNELS,
         inputs={
             "H": stack.hidden_size,
             "V": widths,

@@ -1,9 +1,10 @@
 """One Report, many renderers.
 
 blocks          what a report is made of
-contract        the JSON names that other programs rely on
-recommendation, evaluation, comparison, entries, explanation, check
-                results -> Report
-text, markdown, machine, render
-                Report -> text
+words, parts    what reports share: plans and objectives in words, blocks of a plan
+contract        the JSON names that other programs rely on; `schemas/` has them
+recommendation, evaluation, comparison, entries, explanation, check, ...
+                results -> Report, a file a command
+formats/        Report -> text
+pictures/       curves, clouds and bars
 """

@@ -10,8 +10,8 @@ from pdplan.report.blocks import Block, Cell, Paragraph, table
 from pdplan.report.contract import candidate_json, record
 from pdplan.report.sensitivity import amount_words, quantity_words
 from pdplan.report.words import short_plan
-from pdplan.search.answers import amount_of
-from pdplan.search.breakeven import BreakEven, Looked, Turn, used_for
+from pdplan.search.what_if.answers import amount_of
+from pdplan.search.what_if.breakeven import BreakEven, Looked, Turn, used_for
 
 
 def break_even_blocks(found: BreakEven) -> list[Block]:

@@ -18,7 +18,7 @@ from pdplan.report.contract import (
     workload_json,
     world_json,
 )
-from pdplan.report.machine import clean
+from pdplan.report.formats.machine import clean
 from pdplan.report.parts import bar_words, notes_block
 from pdplan.report.words import cost_words, counted, per_cent, plan_words, workload_words
 

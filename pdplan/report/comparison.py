@@ -8,6 +8,7 @@ from typing import Any
 from pdplan.comparison import Comparison, Row
 from pdplan.evaluate import judged
 from pdplan.plan import Metrics
+from pdplan.printing import percentile_name
 from pdplan.question import Candidate
 from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, table
 from pdplan.report.contract import (
@@ -30,7 +31,6 @@ from pdplan.report.words import (
     formats_words,
     hourly,
     per_cent,
-    percentile_name,
     plan_words,
     short_plan,
     slo_words,

@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 from pdplan.plan import Metrics
+from pdplan.printing import percentile_name
 from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, Table, table
 from pdplan.report.contract import (
     candidate_json,
@@ -17,9 +18,9 @@ from pdplan.report.contract import (
 )
 from pdplan.report.parts import notes_block
 from pdplan.report.recommendation import wanted_words
-from pdplan.report.words import counted, per_cent, percentile_name, plan_words, serving_words
-from pdplan.search.day import DayPlan
-from pdplan.search.series import Schedule
+from pdplan.report.words import counted, per_cent, plan_words, serving_words
+from pdplan.search.days.day import DayPlan
+from pdplan.search.days.series import Schedule
 from pdplan.units import format_duration, format_money, format_rate
 
 MAX_ROWS = 48

@@ -11,8 +11,8 @@ from pdplan.explain.derivation import Derivation, Line, Section
 from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, table
 from pdplan.report.contract import header, plan_json, slo_json, workload_json, world_json
 from pdplan.report.explanation_tables import answer_table, terms_table
+from pdplan.report.formats.render import render
 from pdplan.report.printed_numbers import References, numbers_of, result_text
-from pdplan.report.render import render
 
 if TYPE_CHECKING:
     from pdplan.compose import World
@@ -45,7 +45,7 @@ def render_explanation(
     colour: bool = False,
     notes: tuple[str, ...] = (),
 ) -> str:
-    """The derivation in one of the formats of `pdplan.report.render`; `head` leads the JSON."""
+    """The derivation in one of the formats of `pdplan.report.formats.render`; `head` leads the JSON."""
     if format == "text":
         from pdplan.report.explanation_text import render_derivation
 

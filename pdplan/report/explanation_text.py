@@ -12,8 +12,8 @@ from pdplan.explain.arithmetic import formula, pretty_name
 from pdplan.explain.derivation import Derivation, Line, Section, StepTable
 from pdplan.report.blocks import Report, Table
 from pdplan.report.explanation_tables import DROPPED_FIRST, TERM_COLUMNS, answer_table, terms_table
+from pdplan.report.formats.text import render_text, wrapped_words
 from pdplan.report.printed_numbers import References, numbers_of, result_text
-from pdplan.report.text import render_text, wrapped_words
 
 _MARGIN = 7
 """Columns of the line numbers."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pdplan.plan import Metrics
+from pdplan.printing import percentile_name
 from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, Table, table
 from pdplan.report.contract import (
     candidate_json,
@@ -23,12 +24,11 @@ from pdplan.report.words import (
     counted,
     hourly,
     per_cent,
-    percentile_name,
     short_plan,
     slo_words,
     workload_words,
 )
-from pdplan.search.fleet_plan import Assigned, FleetInfeasible, FleetPlan
+from pdplan.search.fleets.fleet_plan import Assigned, FleetInfeasible, FleetPlan
 from pdplan.units import format_duration, format_money, format_percent
 
 WIDE_GAP = 0.01

@@ -11,7 +11,7 @@ from pdplan.plan import Plan
 from pdplan.report.blocks import Block, Cell, Headline, Paragraph, Report, Table, Verbatim, table
 from pdplan.report.contract import header, plan_json, question_json
 from pdplan.report.parts import notes_block
-from pdplan.report.plots import Curve, draw
+from pdplan.report.pictures.plots import Curve, draw
 from pdplan.report.words import (
     OBJECTIVES,
     counted,

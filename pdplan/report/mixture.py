@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from pdplan.plan import Mixed
+from pdplan.printing import percentile_name
 from pdplan.question import Candidate, Mixture, Recommendation, amount
 from pdplan.report.blocks import Block, Cell, table
 from pdplan.report.contract import candidate_json
-from pdplan.report.words import GOALS, cost_words, counted, goal_of, per_cent, percentile_name, plan_words
+from pdplan.report.words import GOALS, cost_words, counted, goal_of, per_cent, plan_words
 from pdplan.routes import RouteMetrics
 from pdplan.units import format_duration, format_money, format_percent, format_rate
 from pdplan.workload import Slo

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from pdplan.modes import Contest, Modes, Side
+from pdplan.printing import percentile_name
 from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, Table, table
 from pdplan.report.contract import candidate_json, header, record, slo_json, workload_json, world_json
 from pdplan.report.parts import notes_block
@@ -15,7 +16,6 @@ from pdplan.report.words import (
     cost_words,
     engine_title,
     hourly,
-    percentile_name,
     plan_words,
     short_plan,
     slo_words,

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pdplan.calibrated import Calibration
 from pdplan.evaluate import judged
 from pdplan.plan import Metrics, Mixed, Plan
+from pdplan.printing import percentile_name
 from pdplan.report.blocks import Bullets, Cell, Paragraph, Table, table
-from pdplan.report.words import OBJECTIVES, per_cent, percentile_name
+from pdplan.report.words import OBJECTIVES, per_cent
 from pdplan.uncertainty import ErrorBar, error_bars
 from pdplan.units import format_duration, format_money, format_rate
 from pdplan.workload import Slo

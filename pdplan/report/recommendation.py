@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from pdplan.compose import plan_bill
+from pdplan.printing import percentile_name
 from pdplan.question import (
     Candidate,
     Certificate,
@@ -52,7 +53,6 @@ from pdplan.report.words import (
     formats_words,
     goal_of,
     hourly,
-    percentile_name,
     plan_words,
     serving_words,
     short_plan,

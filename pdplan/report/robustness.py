@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from pdplan.plan import Metrics
+from pdplan.printing import percentile_name
 from pdplan.question import Question, Recommendation
 from pdplan.report.blocks import Block, Cell, table
 from pdplan.report.contract import metrics_json
-from pdplan.report.words import counted, per_cent, percentile_name
+from pdplan.report.words import counted, per_cent
 from pdplan.units import format_duration, format_percent, format_rate
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from pdplan.report.blocks import Block, Bullets, Cell, Paragraph, Table, Verbatim, table
 from pdplan.report.contract import candidate_json, record
-from pdplan.report.tornado import BOTH, LESS, MORE, Bar, draw_bars
+from pdplan.report.pictures.tornado import BOTH, LESS, MORE, Bar, draw_bars
 from pdplan.report.words import per_cent, short_plan
-from pdplan.search.answers import Counted
-from pdplan.search.sensitivity import FARTHEST, End, Sensitivity, Swing
-from pdplan.search.varied import VariedInput
+from pdplan.search.what_if.answers import Counted
+from pdplan.search.what_if.sensitivity import FARTHEST, End, Sensitivity, Swing
+from pdplan.search.what_if.varied import VariedInput
 from pdplan.units import format_bytes, format_duration, format_money, format_rate, format_si
 
 _UNITS: dict[Counted, str] = {

@@ -28,7 +28,7 @@ from pdplan.measured.predict import Predictions
 from pdplan.measured.run import Run
 from pdplan.report.blocks import Block, Bullets, Cell, Headline, Paragraph, Report, Verbatim, table
 from pdplan.report.contract import header
-from pdplan.report.scatter import Cloud, clouds, terminal_scatter
+from pdplan.report.pictures.scatter import Cloud, clouds, terminal_scatter
 from pdplan.report.words import counted
 
 COLUMNS: dict[str, Callable[[Run], Any]] = {
@@ -101,7 +101,7 @@ def validation_report(
     groups = summaries(runs, found, lambda r: tuple(COLUMNS[name](r) for name in names))
     everything = summaries(runs, found, lambda r: ())[()]
     regret = choice_regret(runs, predictions)
-    inside, fitted = inside_intervals(runs, found, calibration), is_fitted(runs)
+    inside, fitted = inside_intervals(runs, found, predictions.loaded, calibration), is_fitted(runs)
     counts = Counter(r for r in predictions.reasons if r)
     reasons = sorted(counts)
     missed = predictions.missed
@@ -121,6 +121,7 @@ def validation_report(
         "fitted_rows": int(fitted.sum()),
         "inside_80_percent_interval": {q: _plain(v) for q, v in inside.shares().items()},
         "inside_80_percent_interval_of_new_rows": {q: _plain(v) for q, v in inside.shares(~fitted).items()},
+        "reach_of_80_percent_interval": {q: _plain(inside.usual_reach(q)) for q in QUANTITIES},
         "reasons": reasons,
         "assumed": predictions.assumed,
         "repeated_ids": twice,
@@ -134,7 +135,7 @@ def validation_report(
     )
     blocks = [
         *_blocks(runs, names, groups, everything, regret, missed),
-        *_intervals(inside, fitted),
+        *_intervals(runs, inside, fitted),
         *([Bullets(title="Not predicted, or in part", items=_reasons(counts))] if reasons else []),
         *([Bullets(title="Assumed", items=tuple(predictions.assumed))] if predictions.assumed else []),
         *([Paragraph(f"{_repeated(twice)} stands on several lines: each is counted")] if twice else []),
@@ -156,7 +157,7 @@ def predictions_csv(
     columns = ["id"]
     values: list[Any] = []
     for quantity, predicted in (("tpot", predictions.tpot_mean_s), ("ttft", predictions.ttft_mean_s)):
-        bars = interval(quantity, runs, predicted, calibration)
+        bars = interval(quantity, runs, predicted, predictions.loaded, calibration)
         values += [predicted, bars.low, bars.high]
         columns += [f"predicted_{quantity}_{kind}_s" for kind in ("mean", "low", "high")]
     values.append(predictions.total_tok_per_s_per_gpu)
@@ -230,11 +231,18 @@ def _repeated(ids: Sequence[str]) -> str:
     return f"the id '{ids[0]}'{more}"
 
 
-def _intervals(inside: Inside, fitted: Array) -> list[Block]:
-    """How many measurements their 80 % intervals hold, apart for runs that were fitted and new ones."""
-    rows: list[tuple[Cell | str, ...]] = [
-        (name, f"{np.count_nonzero(where):,}", *(_percent(inside.share(q, where), 0) for q in QUANTITIES))
+def _intervals(runs: Sequence[Run], inside: Inside, fitted: Array) -> list[Block]:
+    """How many measurements their 80 % intervals hold, and how far these reach, by mode, apart for runs that
+    were fitted and new ones."""
+    modes = np.array([run.mode for run in runs])
+    parts = [
+        (f"{name}, {mode}", where & (modes == mode))
         for name, where in (("fitted", fitted), ("new", ~fitted))
+        for mode in sorted(set(modes))
+    ]
+    rows: list[tuple[Cell | str, ...]] = [
+        (name, f"{np.count_nonzero(where):,}", *(_held(inside, q, where) for q in QUANTITIES))
+        for name, where in parts
         if where.any()
     ]
     heads = "|".join(["runs", ">count", *(f">{_TITLES[q]}" for q in QUANTITIES)])
@@ -249,7 +257,13 @@ def _intervals(inside: Inside, fitted: Array) -> list[Block]:
             f"{np.count_nonzero(fitted):,} of {fitted.size:,} runs took part in the fit of constants and "
             "error bars: the errors above are partly in-sample"
         )
-    return [table("Measurements inside the 80 % interval", heads, rows), Paragraph(words)]
+    title = "Measurements inside the 80 % interval, and how far it reaches to each side"
+    return [table(title, heads, rows), Paragraph(words)]
+
+
+def _held(inside: Inside, quantity: str, where: Array) -> str:
+    reach = inside.usual_reach(quantity, where)
+    return f"{_percent(inside.share(quantity, where), 0)}{'' if math.isnan(reach) else f', ×{reach:.2f}'}"
 
 
 def scatter_panels(runs: Sequence[Run], found: Residuals, by: str) -> dict[str, list[Cloud]]:

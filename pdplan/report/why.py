@@ -8,8 +8,8 @@ from typing import Any
 from pdplan.report.blocks import Block
 from pdplan.report.breakeven import break_even_blocks, break_even_json, break_even_records
 from pdplan.report.sensitivity import sensitivity_blocks, sensitivity_json, sensitivity_records
-from pdplan.search.breakeven import BreakEven
-from pdplan.search.sensitivity import Sensitivity
+from pdplan.search.what_if.breakeven import BreakEven
+from pdplan.search.what_if.sensitivity import Sensitivity
 
 
 @dataclass(frozen=True, kw_only=True)

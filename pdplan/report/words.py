@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pdplan.plan import Metrics, Plan, PoolPlan, Serving, role_of
+from pdplan.printing import percentile_name
 from pdplan.question import Choices, Goal, Question
 from pdplan.units import format_duration, format_money, format_rate
 from pdplan.workload import Slo, Workload
@@ -142,14 +143,6 @@ def workload_words(workload: Workload) -> str:
     if workload.arrival_cv != 1:
         words += f", arrivals with a coefficient of variation of {workload.arrival_cv:g}"
     return words
-
-
-def percentile_name(percentile: float) -> str:
-    """
-    >>> percentile_name(0.9), percentile_name(0.999)
-    ('p90', 'p99.9')
-    """
-    return f"p{percentile * 100:.6g}"
 
 
 def slo_words(slo: Slo) -> str:

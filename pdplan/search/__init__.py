@@ -1,14 +1,20 @@
 """From a question to the cheapest plan: enumerate layouts, size pools, pair them.
 
-layouts        every (tp, pp, dp, ep) that the model's shape and the accelerator allow
-candidates     worker types of one role as arrays: what fits, how fast, how many are needed
-pairs          a prefill and a decode pool sized for each other
-disaggregated  pairs of prefill and decode pools, best bound first
-colocated      one pool for both
-goodput        the same turned round: the most requests for a number of accelerators, or dollars
-goodput_pairs  of two pools: is there a plan at a rate that takes no more than the budget?
-ranked         the plans of one space, best first
-recommend      the one entry
+recommend   the one entry
+space       everything that a question allows, evaluated once
+objective   what a search minimises, and what it found; `limits` and `shares` of budgets
+ranked      the plans of one space, best first; `kinds` of them, and whether one is `holding` every limit
+infeasible  why nothing works, how near the nearest miss is; `shortage` of an inventory
+reasons     in words: what binds the best plan
+robust      workers for failures and peaks
+front       throughput against speed, from `front_sets`
+
+workers/    worker types as arrays
+modes/      one pool or two, one kind of worker in each
+goodput/    the search turned round: the most requests for a budget
+fleets/     several kinds of workers, several deployments: integer programmes
+days/       series of rates
+what_if/    the same search with one input varied
 """
 
 from pdplan.search.recommend import recommend

@@ -17,9 +17,9 @@ from pdplan.laws.roofline import Array
 from pdplan.memory import request_cache_bytes
 from pdplan.pools import decode_tpot_s, first_step_s, mixed_step
 from pdplan.question import Question
-from pdplan.search.candidates import Candidates, PrefillChoices
 from pdplan.search.objective import ttft_limit_s
 from pdplan.search.space import Space
+from pdplan.search.workers.candidates import Candidates, PrefillChoices
 from pdplan.uncertainty import slo_on
 from pdplan.workload import Slo, Workload
 

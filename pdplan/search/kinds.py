@@ -17,9 +17,9 @@ from pdplan.laws.roofline import Array
 from pdplan.layout import Layout
 from pdplan.plan import Mixed, Plan, PoolPlan
 from pdplan.question import Candidate, Question
-from pdplan.search.candidates import DecodeChoices, PrefillChoices
 from pdplan.search.ranked import best_first, ranked_plans
 from pdplan.search.space import Space
+from pdplan.search.workers.candidates import DecodeChoices, PrefillChoices
 
 FAMILIES = ("tensor parallel", "pipeline", "attention-dp", "pipeline with attention-dp")
 """Of a worker, by pp > 1 and dp > 1. A worker of one accelerator is tensor parallel over one."""

@@ -12,7 +12,7 @@ from pdplan.errors import InputError
 from pdplan.laws.roofline import Array
 from pdplan.question import Candidate, Question
 from pdplan.search.objective import Objective, Workers, build_objective
-from pdplan.search.whole import most_whole
+from pdplan.search.workers.whole import most_whole
 
 SLACK = 1e-9
 """Relative: a budget that is met to the last digit is met."""

@@ -9,8 +9,8 @@ import numpy as np
 
 from pdplan.compose import World
 from pdplan.question import Candidate, Question
-from pdplan.search.colocated import search_colocated
-from pdplan.search.disaggregated import search_disaggregated
+from pdplan.search.modes.colocated import search_colocated
+from pdplan.search.modes.disaggregated import search_disaggregated
 from pdplan.search.objective import Objective, rank, rank_goodput
 from pdplan.search.space import Space
 
@@ -42,7 +42,7 @@ def plans_of(
 ) -> list[Candidate]:
     """Candidates of one space; of those that cannot beat what is `known` of their mode, not all."""
     if question.wants_goodput:
-        from pdplan.search.goodput import most_goodput
+        from pdplan.search.goodput.goodput import most_goodput
 
         return most_goodput(question, world, space, known)
     found: list[Candidate] = []

@@ -30,7 +30,7 @@ def recommend(question: Question, world: World) -> Recommendation:
     """
     found = answer_of(question, world)
     if question.mix or (question.mix is None and world.market.limited):
-        from pdplan.search.mix import with_mixes
+        from pdplan.search.fleets.mix import with_mixes
 
         found = with_mixes(found, world, answer_of)
     if found.best is not None:
@@ -117,7 +117,7 @@ def _certificate(best: Candidate, question: Question, every: Sequence[Space]) ->
     """The lowest bound over the variants of the question: a plan has the formats of one."""
     if not question.certify or question.wants_goodput:
         return None
-    from pdplan.search.certificate import certify
+    from pdplan.search.fleets.certificate import certify
 
     lowest = min(
         (

@@ -17,16 +17,16 @@ from pdplan.compose import World, kv_precision_for
 from pdplan.laws.roofline import Array
 from pdplan.plan import Plan, Serving
 from pdplan.question import Choices, Question
-from pdplan.search.candidates import (
+from pdplan.search.limits import Limits, limits_of
+from pdplan.search.modes.pairs import least_prefill
+from pdplan.search.objective import Objective, build_objective, tpot_limit_s
+from pdplan.search.workers.candidates import (
     Candidates,
     DecodeChoices,
     PrefillChoices,
     WorkerLimits,
 )
-from pdplan.search.limits import Limits, limits_of
-from pdplan.search.objective import Objective, build_objective, tpot_limit_s
-from pdplan.search.pairs import least_prefill
-from pdplan.search.worker_types import WorkerTypes
+from pdplan.search.workers.worker_types import WorkerTypes
 from pdplan.uncertainty import slo_on
 from pdplan.workload import NO_SPECULATION, Slo
 
@@ -82,7 +82,6 @@ def build_space(
     Decode and colocated types of which a whole pool costs more than `ceiling` may be left out.
     """
     types = types or WorkerTypes()
-    workload, slo = question.workload, question.slo
     serving = Serving(
         model=question.model,
         precision=question.precision,
@@ -95,73 +94,84 @@ def build_space(
         overlap=question.overlap,
     )
     # Sorted, so that the order in which accelerators are named changes nothing.
-    senders, receivers, alone = (
-        sorted(set(names))
-        for names in (question.prefill_hardware, question.decode_hardware, question.colocated_hardware)
-    )
-    names = sorted({*senders, *receivers, *alone})
+    names = sorted({*question.prefill_hardware, *question.decode_hardware, *question.colocated_hardware})
     objective = build_objective(question, world, names)
-    price = objective.unit_price
-    limits = limits_of(question, world, names, objective)
-
-    def fit(hardware: str, serving: Serving = serving, chunk_tokens: int | None = None) -> Candidates:
-        most = min(question.max_gpus_per_worker or np.inf, limits.most_gpus(hardware))
-        own = WorkerLimits(max_gpus=int(most) if np.isfinite(most) else None, chunk_tokens=chunk_tokens)
-        return types.fitting(world, serving, hardware, workload, own)
-
-    fitting = {hw: fit(hw) for hw in names}
+    roles = _Roles(
+        question=question,
+        world=world,
+        types=types,
+        serving=serving,
+        objective=objective,
+        limits=limits_of(question, world, names, objective),
+    )
+    fitting = {hardware: roles.fitting(hardware, serving) for hardware in names}
     disaggregated, colocated = question.mode != "colocated", question.mode != "disaggregated"
-    prefill: dict[str, PrefillChoices] = {}
-    decode: dict[str, DecodeChoices] = {}
-    pools: dict[str, DecodeChoices] = {}
-    if disaggregated:
-        # Prefill workers draft nothing: what drafting takes of memory is not theirs.
-        plain = replace(serving, speculation=NO_SPECULATION)
-        sending = {hw: fit(hw, plain, question.chunk_tokens) for hw in senders}
-        prefill = {
-            hw: types.prefill(found, workload).priced(price[hw])
-            for hw, found in sending.items()
-            if len(found)
-        }
-        beside = _least_prefill_cost(question, objective, prefill) if np.isfinite(ceiling) else 0.0
-        # What prefills has no part in the error of TPOT.
-        limits_s = {hw: tpot_limit_s(slo_on(slo, serving, hw, hw), workload.osl) for hw in receivers}
-        decode = {
-            hw: types.decode(
-                fitting[hw],
-                workload,
-                limits_s[hw],
-                False,
-                _needed(question, objective, fitting[hw], slo_on(slo, serving, hw, hw), ceiling - beside),
-            ).priced(price[hw])
-            for hw in receivers
-            if len(fitting[hw])
-        }
-    if colocated:
-        mixing = {hw: fit(hw, serving, question.chunk_tokens) for hw in alone}
-        limits_s = {hw: tpot_limit_s(slo_on(slo, serving, hw), workload.osl) for hw in alone}
-        pools = {
-            hw: types.decode(
-                found,
-                workload,
-                limits_s[hw],
-                True,
-                _needed(question, objective, found, slo_on(slo, serving, hw), ceiling),
-            ).priced(price[hw])
-            for hw, found in mixing.items()
-            if len(found)
-        }
+    prefill = roles.senders() if disaggregated else {}
+    beside = _least_prefill_cost(question, objective, prefill) if np.isfinite(ceiling) else 0.0
     return Space(
         serving=serving,
         objective=objective,
-        limits=limits,
+        limits=roles.limits,
         prefill=prefill,
-        decode=decode,
-        colocated=pools,
+        decode=roles.receivers(fitting, ceiling - beside) if disaggregated else {},
+        colocated=roles.alone(ceiling) if colocated else {},
         fitting=fitting,
         types=types,
         enumerated=sum(f.enumerated for f in fitting.values()) * (int(disaggregated) * 2 + int(colocated)),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Roles:
+    """Worker types by accelerator, for each role of a question."""
+
+    question: Question
+    world: World
+    types: WorkerTypes
+    serving: Serving
+    objective: Objective
+    limits: Limits
+
+    def fitting(self, hardware: str, serving: Serving, chunk_tokens: int | None = None) -> Candidates:
+        """What fits of an accelerator, whatever its role."""
+        most = min(self.question.max_gpus_per_worker or np.inf, self.limits.most_gpus(hardware))
+        own = WorkerLimits(max_gpus=int(most) if np.isfinite(most) else None, chunk_tokens=chunk_tokens)
+        return self.types.fitting(self.world, serving, hardware, self.question.workload, own)
+
+    def senders(self) -> dict[str, PrefillChoices]:
+        # Prefill workers draft nothing: what drafting takes of memory is not theirs.
+        plain = replace(self.serving, speculation=NO_SPECULATION)
+        found = {}
+        for hardware in sorted(set(self.question.prefill_hardware)):
+            if len(fitting := self.fitting(hardware, plain, self.question.chunk_tokens)):
+                choices = self.types.prefill(fitting, self.question.workload)
+                found[hardware] = choices.priced(self.objective.unit_price[hardware])
+        return found
+
+    def receivers(self, fitting: Mapping[str, Candidates], ceiling: float) -> dict[str, DecodeChoices]:
+        found = {}
+        for hardware in sorted(set(self.question.decode_hardware)):
+            if len(fitting[hardware]):
+                # What prefills has no part in the error of TPOT.
+                slo = slo_on(self.question.slo, self.serving, hardware, hardware)
+                found[hardware] = self._decoding(fitting[hardware], slo, False, ceiling)
+        return found
+
+    def alone(self, ceiling: float) -> dict[str, DecodeChoices]:
+        """Of colocated pools."""
+        found = {}
+        for hardware in sorted(set(self.question.colocated_hardware)):
+            if len(fitting := self.fitting(hardware, self.serving, self.question.chunk_tokens)):
+                slo = slo_on(self.question.slo, self.serving, hardware)
+                found[hardware] = self._decoding(fitting, slo, True, ceiling)
+        return found
+
+    def _decoding(self, fitting: Candidates, slo: Slo, colocated: bool, ceiling: float) -> DecodeChoices:
+        workload = self.question.workload
+        needed = _needed(self.question, self.objective, fitting, slo, ceiling)
+        limit_s = tpot_limit_s(slo, workload.osl)
+        choices = self.types.decode(fitting, workload, limit_s, colocated, needed)
+        return choices.priced(self.objective.unit_price[fitting.hardware])
 
 
 def _needed(

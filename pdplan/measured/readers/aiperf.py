@@ -13,7 +13,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from pdplan.measured.readers.result import NOT_SAID, Result, date_of, engine_in, number
+from pdplan.measured.readers.result import NOT_SAID, Result, below, date_of, engine_in, number
 from pdplan.workload import MOST_REUSE
 
 NAME = "genai-perf / aiperf"
@@ -102,9 +102,9 @@ def _seconds(data: Mapping[str, Any], name: str, stat: str, default: str = "ms")
 
 def _stated(given: Mapping[str, Any]) -> dict[str, Any]:
     """Model and engine, where the settings of either tool and version keep them."""
-    endpoint = _below(given, "endpoint")
+    endpoint = below(given, "endpoint")
     names = endpoint.get("model_names") or given.get("model_names") or given.get("model")
-    names = names or _below(given, "models").get("items") or _below(given, "models").get("names")
+    names = names or below(given, "models").get("items") or below(given, "models").get("names")
     first = names[0] if isinstance(names, list) and names else names
     if isinstance(first, Mapping):
         first = first.get("name")
@@ -114,21 +114,16 @@ def _stated(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _load(given: Mapping[str, Any], name: str) -> float:
     """Concurrency or rate: of aiperf's load generator, of perf_analyzer's stimulus, or at the top."""
-    stimulus = _below(_below(given, "perf_analyzer"), "stimulus")
+    stimulus = below(below(given, "perf_analyzer"), "stimulus")
     phases = given.get("phases")
     phase = phases[-1] if isinstance(phases, list) and phases and isinstance(phases[-1], Mapping) else {}
-    places = (_below(given, "loadgen"), stimulus, phase, given)
+    places = (below(given, "loadgen"), stimulus, phase, given)
     for place in places:
         value = place.get(name, place.get("rate") if name == "request_rate" else None)
         found = number({name: value[0] if isinstance(value, list) and value else value}, name)
         if found > 0:
             return found
     return NOT_SAID
-
-
-def _below(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = data.get(key)
-    return found if isinstance(found, Mapping) else {}
 
 
 def _plain_number(cell: str) -> Any:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pdplan.measured.readers.result import NOT_SAID, Result, number
+from pdplan.measured.readers.result import NOT_SAID, Result, below, number
 
 NAME = "guidellm"
 
@@ -29,7 +29,7 @@ def claims(data: Mapping[str, Any]) -> bool:
 
 def read(data: Mapping[str, Any], where: str) -> list[Result]:
     return [
-        _result(benchmark, f"{where}: benchmark {i}", _map(data, "args"))
+        _result(benchmark, f"{where}: benchmark {i}", below(data, "args"))
         for i, benchmark in enumerate(data["benchmarks"], 1)
         if isinstance(benchmark, Mapping)
     ]
@@ -53,17 +53,17 @@ def read_csv(text: str, where: str) -> list[Result]:
 
 
 def _result(benchmark: Mapping[str, Any], where: str, arguments: Mapping[str, Any]) -> Result:
-    config = _map(benchmark, "config") or _map(benchmark, "args")
-    strategy, metrics = _map(config, "strategy"), _map(benchmark, "metrics")
-    model = _map(config, "backend").get("model") or _map(arguments, "backend_kwargs").get("model")
+    config = below(benchmark, "config") or below(benchmark, "args")
+    strategy, metrics = below(config, "strategy"), below(benchmark, "metrics")
+    model = below(config, "backend").get("model") or below(arguments, "backend_kwargs").get("model")
     model = model or arguments.get("model") or arguments.get("processor")
-    clock = _map(benchmark, "scheduler_metrics")
+    clock = below(benchmark, "scheduler_metrics")
     started, duration = number(benchmark, "start_time"), number(benchmark, "duration")
     if math.isnan(started):
         started = number(clock, "start_time")
     if math.isnan(duration):
         duration = number(clock, "measure_end_time") - number(clock, "measure_start_time")
-    totals = _map(metrics, "request_totals") or _map(benchmark, "request_totals")
+    totals = below(metrics, "request_totals") or below(benchmark, "request_totals")
     concurrency, rate, arrival_cv = _load(strategy, _mean(metrics, "request_concurrency"))
     return Result(
         where=where,
@@ -100,7 +100,7 @@ def _load(strategy: Mapping[str, Any], seen: float) -> tuple[float, float, float
 
 
 def _mean(metrics: Mapping[str, Any], name: str, scale: float = 1.0, stat: str = "mean") -> float:
-    found = _map(_map(metrics, name), "successful")
+    found = below(below(metrics, name), "successful")
     value = number(found, stat, scale=scale)
     if math.isnan(value) and stat == "mean" and number(found, "count") > 0:
         return number(found, "total_sum", scale=scale) / number(found, "count")
@@ -147,11 +147,6 @@ def _row(row: Mapping[str, str], where: str) -> Result:
         tpot_mean_s=cell("Inter Token Latency", "Successful", "Mean") * 1e-3,
         total_tok_per_s=cell("Token Throughput", "Successful", "Total", "Mean"),
     )
-
-
-def _map(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = data.get(key)
-    return found if isinstance(found, Mapping) else {}
 
 
 def _json(text: str) -> Mapping[str, Any]:

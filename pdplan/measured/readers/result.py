@@ -56,6 +56,12 @@ def number(data: Mapping[str, Any], *keys: str, scale: float = 1.0) -> float:
     return NOT_SAID
 
 
+def below(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The mapping under a key, empty where there is none."""
+    found = data.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
 def date_of(text: Any) -> str:
     """A date as 2026-03-01, out of 20260301-120000 or an ISO time; "" where there is none.
 
