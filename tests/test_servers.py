@@ -67,6 +67,24 @@ def test_scripts_say_how_many_tokens_a_run_drafts() -> None:
     assert as_served(run()).drafted == 0
 
 
+def test_the_first_image_for_mxfp4_is_a_build() -> None:
+    pool = PoolPlan(hardware="mi355x", workers=1, tp=8)
+    two = run(mode="disaggregated", hardware="mi355x", precision="fp4", prefill=pool, decode=pool)
+    assert as_served(replace(two, date="2026-02-28")).build == "sglang-mori-fp4"
+    assert as_served(replace(two, date="2026-03-01")).build == ""
+    document = engine_file()
+    today = engine_constants("sglang", "cdna4", document)
+    first = as_built(today, "sglang-mori-fp4", document)
+    assert first.kernel_overhead_share > today.kernel_overhead_share
+
+
+def test_sglang_decodes_48_sequences_where_it_speculates_and_no_flag_says_more() -> None:
+    """Of 64 in flight 48 ran on MI355X: 64 · 12.6 s/(4.33 + 12.6 s), of TTFT and TPOT as published."""
+    speculating = run(hardware="mi355x", precision="fp4", spec="mtp", date="2026-05-20", concurrency=64.0)
+    assert as_served(speculating).decode.max_batch == 48
+    assert as_served(replace(speculating, spec="none")).decode.max_batch is None
+
+
 def test_the_cache_has_the_format_of_the_script() -> None:
     # dsr1_fp8_mi355x.sh: kv-cache-dtype fp8_e4m3 from pull request 865 (2026-03-05) on; a table may say so.
     amd = run(hardware="mi355x", date="2026-03-04")

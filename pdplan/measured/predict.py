@@ -38,7 +38,7 @@ from pdplan.measured.servers import (
     served_weights,
 )
 from pdplan.plan import Metrics, PoolPlan, Serving
-from pdplan.pools import Pool
+from pdplan.serving.pools import Pool
 from pdplan.step import Setting
 from pdplan.uncertainty import LOADED
 from pdplan.workload import Slo, Speculation, Workload

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pdplan.efficiency import CONSTANTS_DIRECTORY
-from pdplan.files import read_yaml
+from pdplan.documents.files import read_yaml
 from pdplan.measured.run import Run
 
 
