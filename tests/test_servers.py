@@ -12,7 +12,7 @@ import pytest
 from pdplan.catalog.store import Catalog
 from pdplan.efficiency import as_built, engine_constants, engine_file
 from pdplan.measured import servers
-from pdplan.measured.predict import predict, run_group
+from pdplan.measured.predict import predict
 from pdplan.measured.recipes import _parsed, recipe_for, recipe_lists
 from pdplan.measured.run import Run
 from pdplan.measured.runs import sizes_of
@@ -198,17 +198,6 @@ def test_of_recipes_that_fit_the_one_with_the_run_s_requests_in_flight_is_meant(
     assert recipe_for(split(concurrency=9000.0), recipes) is None  # far more than its 2 * 8 * 32 places
     assert recipe_for(split(decode=PoolPlan(hardware="b200", workers=3, dp=8, ep=8)), recipes) is None
     assert recipe_for(run(), recipes) is None
-
-
-def test_a_recipe_s_name_says_how_many_places_experts_have() -> None:
-    # srt-slurm, gb200-fp4/1k8k: ctx1_gen1_dep32_batch128_eplb288_mtp0 copies the busiest 32 of 256 experts.
-    wide = PoolPlan(hardware="gb200", workers=1, dp=32, ep=32)
-    more = {"engine": "trtllm", "hardware": "gb200", "precision": "fp4", "osl": 8192.0, "decode": wide}
-    ran = as_served(split(concurrency=4096.0, prefill=replace(wide, dp=4, ep=4), **more))
-    assert server_settings(ran)["expert_slots"] == 288
-    assert float(np.squeeze(run_group([ran], Catalog()).decode.layout.redundant)) == 32
-    none = as_served(replace(ran, concurrency=2048.0))
-    assert float(np.squeeze(run_group([none], Catalog()).decode.layout.redundant)) == 0
 
 
 def test_a_recipe_s_name_that_says_nothing_is_an_error() -> None:

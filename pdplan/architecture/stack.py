@@ -31,13 +31,7 @@ class Stack:
 
     @property
     def has_experts(self) -> bool:
-        return self.experts > 0
-
-    @property
-    def experts(self) -> int:
-        """Of one layer, at most."""
-        blocks = (block for block, _ in self.feed_forwards)
-        return max((block.experts for block in blocks if isinstance(block, Experts)), default=0)
+        return any(isinstance(block, Experts) for block, _ in self.feed_forwards)
 
 
 def fold(model: Model) -> Stack:
