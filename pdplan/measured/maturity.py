@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pdplan.efficiency import CONSTANTS_DIRECTORY
 from pdplan.documents.files import read_yaml
+from pdplan.efficiency import CONSTANTS_DIRECTORY
 from pdplan.laws.roofline import Array
 from pdplan.measured.run import Run
 

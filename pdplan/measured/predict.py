@@ -43,7 +43,6 @@ from pdplan.step import Setting
 from pdplan.uncertainty import LOADED
 from pdplan.workload import Slo, Speculation, Workload
 
-
 NO_SPECULATION = Speculation()
 GENERIC_ENGINE = "generic"
 
@@ -234,15 +233,15 @@ def _tokens_in_flight(group: list[Run], tpot_s: Array, ttft_s: Array) -> Array:
 
 def _beyond(load: float) -> str:
     return (
-        f"no TTFT: the rate is {load:.2f} times what the deployment is predicted to carry, so its queue grows "
-        "without end"
+        f"no TTFT: the rate is {load:.2f} times what the deployment is predicted to carry, so its queue "
+        "grows without end"
     )
 
 
 def _best_drafts(
     group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None
 ) -> tuple[Array, Array]:
-    """A group's prediction, and its load as a share of what it can carry, with the number of drafted tokens that serves each run best.
+    """A group's prediction, and its load as a share of what it can carry, drafting what serves each run best.
 
     How many a run drafted is not published; who tunes a run drafts fewer where the batch is large and
     each token costs arithmetic.
@@ -271,8 +270,8 @@ def run_metrics(group: list[Run], case: RunGroup) -> Metrics:
 def _predict_group(
     group: list[Run], catalog: Catalog, engines: Mapping[str, Any] | None, drafted: int | None = None
 ) -> tuple[Array, Array]:
-    """TPOT, mean and median TTFT, tokens/s/GPU and the load of the busiest pool of each run; its rate over the
-    highest it can carry."""
+    """TPOT, mean and median TTFT, tokens/s/GPU and the load of the busiest pool of each run; its rate over
+    the highest it can carry."""
     case, first = run_group(group, catalog, engines, drafted), group[0]
     metrics = run_metrics(group, case)
     generation = case.world.accelerator(first.hardware).generation
@@ -326,9 +325,9 @@ def _pool(setting: Setting, plans: list[PoolPlan], speculation: Speculation = NO
 
 
 def _within_memory(pool: Pool, workload: Workload) -> Pool:
-    """The batch that memory holds: of sequences at their full length, or, under an engine that preempts, at their
-    mean one (a plan keeps to the full length). A measured run did fit: where not even two sequences a server
-    seem to, what the tool knows of the engine's memory is wrong there, and no limit is set."""
+    """The batch that memory holds: of sequences at their full length, or, under an engine that preempts, at
+    their mean one (a plan keeps to the full length). A measured run did fit: where not even two sequences a
+    server seem to, what the tool knows of the engine's memory is wrong there, and no limit is set."""
     if pool.setting.constants.engine.preempts:  # sequences of all ages: half of their answers is there
         workload = replace(workload, osl=workload.osl / 2.0)
     held = pool_memory(pool, workload).max_sequences

@@ -12,10 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pdplan.efficiency import CONSTANTS_DIRECTORY
 from pdplan.documents.files import read_yaml
+from pdplan.efficiency import CONSTANTS_DIRECTORY
 from pdplan.measured.run import Run
-
 
 FILE = CONSTANTS_DIRECTORY / "benchmark_recipes.yaml"
 NAME = re.compile(r"ctx(\d+)_gen(\d+)_(tp|tep|dp|dep)(\d+)_batch(\d+)_mtp(\d)")
@@ -79,9 +78,9 @@ def recipe_for(run: Run, recipes: list[Recipe]) -> Recipe | None:
 
     Of several, the one whose list has the run's requests in flight; where none has, the smallest batch that
     could have been meant (the lists end at 1.05 to 1.35 times what all ranks decode at once), or the largest
-    where it holds them all. Where no pools
-    fit, the one whose workers do and whose list has the requests in flight (the table has attention-dp wrong),
-    or whose accelerators altogether are the tp of both pools (so were runs before 9 December 2025 listed).
+    where it holds them all. Where no pools fit, the one whose workers do and whose list has the requests in
+    flight (the table has attention-dp wrong), or whose accelerators altogether are the tp of both pools (so
+    were runs before 9 December 2025 listed).
 
     >>> small, large = (list(_parsed(f"ctx1_gen5_tep8_batch{b}_mtp0: {c}"))[0] for b, c in ((1, 6), (32, 90)))
     >>> small.rank_batch, large.rank_batch, large.concurrency

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from zlib import crc32
 
 from pdplan.catalog.store import Catalog
-from pdplan.errors import InputError, nearest
 from pdplan.documents.files import read_text
+from pdplan.errors import InputError, nearest
 from pdplan.measured.run import Run, sizes_of
 from pdplan.measured.servers import ROLES, as_served, engine_settings, node_bytes_per_s, served_weights
 from pdplan.measured.spelled import (
@@ -63,8 +61,8 @@ def read_runs(path: Path, catalog: Catalog | None = None) -> list[Run]:
 
 
 def parse_runs(text: str, path: str, catalog: Catalog | None = None) -> list[Run]:
-    """The runs of a CSV's text; `path` leads every message. Models and accelerators get the names that `catalog`
-    has for them, by which rules know them."""
+    """The runs of a CSV's text; `path` leads every message. Models and accelerators get the names that
+    `catalog` has for them, by which rules know them."""
     runs, findings = [], []
     names = CatalogNames(catalog) if catalog else None
     for line, row in table_rows(text, path, REQUIRED):

@@ -12,21 +12,20 @@ from typing import Any
 import numpy as np
 
 from pdplan.architecture.model import Storage
-from pdplan.efficiency import CONSTANTS_DIRECTORY
 from pdplan.documents.files import read_yaml
+from pdplan.efficiency import CONSTANTS_DIRECTORY
 from pdplan.laws.roofline import Array
+from pdplan.measured.recipes import recipe_for, recipe_lists
 from pdplan.measured.run import Run
 from pdplan.plan import PoolPlan
 from pdplan.workload import Held
-from pdplan.measured.recipes import recipe_for, recipe_lists
-
 
 FILE = CONSTANTS_DIRECTORY / "benchmark_servers.yaml"
 ENGINE_SETTINGS = (
     *("dispatch_bytes", "combine_bytes", "fp4_dispatch_bytes", "gathers_tokens", "operation_launch_s"),
     *("expert_skew", "sums_prompts", "one_shot_tokens", "fused_norms"),
 )
-"""Those that stand in for constants of the engine, in both pools or, with its role before the name, in one."""
+"""Those that stand in for constants of the engine: in both pools, or in the one whose role stands before."""
 DATED_SOURCE = "inferencex"
 ROLES = ("prefill", "decode")
 WEIGHTS = {
@@ -65,8 +64,8 @@ def server_settings(run: Run) -> dict[str, Any]:
 
 
 def as_served(run: Run) -> Run:
-    """The run with what its table leaves out and its servers' scripts say: tokens drafted, date, build, the sizes
-    that ran where those listed did nothing, and how many sequences a decode worker took at once."""
+    """The run with what its table leaves out and its servers' scripts say: tokens drafted, date, build, the
+    sizes that ran where those listed did nothing, and how many sequences a decode worker took at once."""
     run = replace(run, date=run.date or _date_by_image(run))
     found = server_settings(run)
     everything = {"decode_dp": found.get("attention_dp"), "decode_ep": found.get("experts_over_all")}
@@ -94,8 +93,8 @@ def as_served(run: Run) -> Run:
 
 
 def _as_started(plan: PoolPlan, sizes: Mapping[str, Any], role: str) -> PoolPlan:
-    """The same accelerators, or as many as the settings say, attention split over `dp` ranks and by tensor within
-    them, experts over `ep`; either may be "all"."""
+    """The same accelerators, or as many as the settings say, attention split over `dp` ranks and by tensor
+    within them, experts over `ep`; either may be "all"."""
     workers, ranks = sizes.get(f"{role}_workers", plan.workers), sizes.get(f"{role}_size", plan.tp * plan.dp)
     dp, ep = (sizes.get(f"{role}_{axis}") or getattr(plan, axis) for axis in ("dp", "ep"))
     dp, ep = (ranks if size == "all" else int(size) for size in (dp, ep))
@@ -128,7 +127,7 @@ def loop_settings(runs: Sequence[Run], bench: Mapping[str, float], step_tokens: 
 
 
 def _step_tokens(run: Run, settings: Mapping[str, Any], default: float) -> float:
-    """Prompt tokens that a step of an attention rank holds: no more than the prompts that its worker takes have."""
+    """Prompt tokens that a step of an attention rank holds, at most those of its worker's prompts."""
     tokens = float(settings.get("step_tokens", default))
     plan = run.prefill or run.decode
     prompts = max(settings.get("worker_prompts", math.inf) // plan.dp, 1.0)
@@ -150,7 +149,7 @@ def _held(each: Sequence[Mapping[str, Any]]) -> Held:
 
 
 def engine_settings(run: Run, role: str = "decode") -> dict[str, Any]:
-    """What stands in for constants of the run's engine in the pool of a role, "decode" if it has one pool only."""
+    """What stands in for constants of the engine in the pool of a role; "decode" is that of one pool."""
     found = server_settings(run) if run.settings is None else run.settings
     both = {name: found[name] for name in ENGINE_SETTINGS if name in found}
     own = {name: found[f"{role}_{name}"] for name in ENGINE_SETTINGS if f"{role}_{name}" in found}
@@ -259,8 +258,9 @@ def _in_range(run: Run, rule: Mapping[str, Any]) -> bool:
 
 
 def _value(run: Run, name: str) -> Any:
-    """A field of the run, a size of the pool that decodes or prefills (0 where there is none), or the requests
-    in flight on an attention rank (rank_concurrency), the prompt tokens that come first (burst_tokens)."""
+    """A field of the run, a size of the pool that decodes or prefills (0 where there is none), or the
+    requests in flight on an attention rank (rank_concurrency), the prompt tokens that come first
+    (burst_tokens)."""
     if name == "burst_tokens":
         return run.concurrency * run.isl
     if name == "rank_concurrency":

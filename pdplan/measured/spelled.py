@@ -89,7 +89,7 @@ def source_named(text: str) -> str:
 
 
 def date_named(text: str) -> str:
-    """An ISO date where the text holds one, or a month; "" for anything else, since rules compare dates as text.
+    """An ISO date where the text holds one, or a month; "" for anything else: rules compare dates as text.
 
     >>> date_named("2026-04-20T10:00:00Z"), date_named("20260420"), date_named("2026-04")
     ('2026-04-20', '2026-04-20', '2026-04')
@@ -101,7 +101,7 @@ def date_named(text: str) -> str:
 
 
 class CatalogNames:
-    """The names that a catalog itself has for models and accelerators; what it does not know stays as it is."""
+    """The names that a catalog has for models and accelerators; what it does not know stays as it is."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.model = functools.cache(lambda name: _own_name(catalog.model, name))

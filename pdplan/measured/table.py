@@ -6,8 +6,8 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 
-from pdplan.errors import InputError, nearest
 from pdplan.documents.file_kinds import mistaken_text, refuse_separators
+from pdplan.errors import InputError, nearest
 
 HINT = "see docs/measured-runs.md for the table"
 

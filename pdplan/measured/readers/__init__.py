@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pdplan.errors import InputError
 from pdplan.documents.file_kinds import mistaken_text
 from pdplan.documents.files import decode, parse_yaml, read_bytes
+from pdplan.errors import InputError
 from pdplan.measured.readers import aiperf, guidellm, inferencex, sglang, vllm
 from pdplan.measured.readers.result import Result
 

@@ -1,4 +1,4 @@
-"""InferenceX (InferenceMAX): agg_*.json of its utils/process_result.py, one object or a list, times in seconds.
+"""InferenceX (InferenceMAX): agg_*.json of its utils/process_result.py, one object or a list, in seconds.
 
 Version 1 has hw, tp, ep, dp_attention, conc; version 2 adds isl, osl, spec_decoding, disagg and, for
 several nodes, prefill_tp, decode_tp, num_prefill_gpu and so on. The rows of its web interface hold the

@@ -55,7 +55,7 @@ def read(data: Mapping[str, Any], where: str) -> list[Result]:
 
 
 def _server(info: Any) -> dict[str, Any]:
-    """Facts that the server told of itself; attention-dp splits the tp ranks, dp without it copies the model."""
+    """Facts that the server told of itself: attention-dp splits the tp ranks, dp alone copies the model."""
     if not isinstance(info, Mapping):
         return {}
     found: dict[str, Any] = {}
