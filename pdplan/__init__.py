@@ -6,6 +6,19 @@
 True
 
 What is named in `__all__` is loaded on first use, so that `import pdplan` costs nothing.
+
+Where things are, along the way from what is given to what is said:
+
+catalog, architecture, workload      models and accelerators, lengths and objectives
+ops, laws, step                      counts of one forward step, the laws of their times, its seconds
+efficiency, calibrated, uncertainty  constants, a user's own, and how far off predictions are
+serving, memory, plan, evaluate      pools, queues, what fits; a plan and its metrics
+compose                              the one point where catalogs, plans and workloads become metrics
+search, comparison, modes            the cheapest plan, plans side by side
+explain, budget                      why, and whether a deployment keeps its limits
+report, inputs, cli, api             how it is said and asked
+measured, calibration                measured runs, and the fits of constants to them
+documents, units, printing, errors   files, quantities, errors
 """
 
 import sys

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from pdplan.catalog.store import Catalog
 from pdplan.comparison import Comparison, compare_files, compare_questions
 from pdplan.compose import World, evaluate_plan
+from pdplan.documents.files import Document
 from pdplan.errors import InputError, nearest, quoted_list
-from pdplan.files import Document
 from pdplan.inputs import Deployment, Given, deployment_from, question_from, read_deployment, read_question
 from pdplan.inputs.questions import merged
 from pdplan.plan import Colocated, Disaggregated, Metrics, Mixed, Plan

@@ -16,11 +16,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pdplan.bounds import Ge, Gt, Le
+from pdplan.documents.bounds import Ge, Gt, Le
+from pdplan.documents.file_kinds import expect, refuse_table
+from pdplan.documents.files import Document, parse_yaml, read_text, read_yaml
 from pdplan.efficiency import CONSTANTS_DIRECTORY, Engine, engine_file
 from pdplan.errors import InputError, nearest, quoted_list
-from pdplan.file_kinds import expect, refuse_table
-from pdplan.files import Document, parse_yaml, read_text, read_yaml
 
 SCHEMA_VERSION = 1
 PRIORS = CONSTANTS_DIRECTORY / "priors.yaml"
@@ -263,7 +263,7 @@ def _keys(document: Document) -> CalibrationKeys:
             return keys
     except DoubtError:
         pass
-    from pdplan.validation import validate
+    from pdplan.documents.validation import validate
 
     return validate(CalibrationKeys, document)
 

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from pdplan.documents.files import read_yaml
 from pdplan.errors import UnknownNameError
-from pdplan.files import read_yaml
 from pdplan.kernel_file import CONSTANTS_DIRECTORY as CONSTANTS_DIRECTORY
 from pdplan.kernel_file import Provenance as Provenance
 from pdplan.kernel_file import provenance_of, scopes_of
@@ -72,7 +72,7 @@ class Engine:
     tuning_exponent: float = 0.0
     """How fast that share falls while engines learn a model: a power of its age, 1 at a year."""
     collective_wait_s: float = 0.0
-    """What a collective of a step takes beyond its kernel: it starts when the last rank arrives."""
+    """What a collective of a step over 16 ranks waits for the last of them, beyond its kernel."""
     exchange_wait_s: float = 0.0
     """What an exchange with experts takes besides, where its kernels are not those that tables time."""
     rank_wait_s: float = 0.0

@@ -4,7 +4,7 @@ recommend, compare, check, explain and evaluate all end here, so they cannot
 disagree. Arrays throughout: the search calls it with many deployments at once.
 
 TTFT = request handling + wait for prefill + prefill + exposed KV transfer + hand-over + first decode step
-(colocated: pdplan/first_token.py).
+(colocated: pdplan/serving/first_token.py).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pdplan.closed_loop import closed_colocated, closed_disaggregated, opening_burst_s
-from pdplan.first_token import FirstToken, first_token
-from pdplan.latency import Latency, prefill_latency
 from pdplan.laws.kv_transfer import Network
 from pdplan.laws.roofline import Array
 from pdplan.memory import MemoryBudget, memory_budget
-from pdplan.open_loop import open_queue, open_ttft
 from pdplan.plan import CACHE, DECODE_RATE, PREFILL_RATE, TRANSFER_RATE, WEIGHTS, Metrics, first_problem
-from pdplan.pools import (
+from pdplan.serving.closed_loop import closed_colocated, closed_disaggregated, opening_burst_s
+from pdplan.serving.first_token import FirstToken, first_token
+from pdplan.serving.latency import Latency, prefill_latency
+from pdplan.serving.open_loop import open_queue, open_ttft
+from pdplan.serving.pools import (
     Pool,
     first_step_s,
     handover_tokens,
@@ -33,8 +33,8 @@ from pdplan.pools import (
     prefill_service,
     solve_running,
 )
-from pdplan.queueing import peak_count
-from pdplan.transfer import kv_transfer
+from pdplan.serving.queueing import peak_count
+from pdplan.serving.transfer import kv_transfer
 from pdplan.workload import Slo, Workload
 
 PERCENTILES = (0.5, 0.9, 0.99)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pdplan.files import read_text
+from pdplan.documents.files import read_text
 
 CONSTANTS_DIRECTORY = Path(__file__).parent / "constants"
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from pdplan.compose import World, economics, mixed_routes
 from pdplan.evaluate import meets
-from pdplan.mixture import mixing_of
 from pdplan.plan import Metrics, Mixed, Plan
+from pdplan.serving.mixture import mixing_of
 from pdplan.workload import Slo, Workload
 
 

@@ -35,8 +35,8 @@ from typing import Any
 import numpy as np
 
 from pdplan.calibrated import Calibration, OwnSpread
+from pdplan.documents.files import read_text, read_yaml
 from pdplan.efficiency import CONSTANTS_DIRECTORY
-from pdplan.files import read_text, read_yaml
 from pdplan.laws.roofline import Array
 from pdplan.plan import Metrics, Plan, Serving, role_of
 from pdplan.workload import Slo

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pdplan.cli import app
+from pdplan.cli import app, strays
 from pdplan.report.blocks import Report, table
 from pdplan.report.formats.render import render
 
@@ -236,9 +236,9 @@ def test_an_unknown_name_in_an_inventory_is_told_once(pdp, question):
 
 
 def test_part_of_a_name_suggests_names_that_hold_it(pdp, question):
-    code, _, err = pdp("recommend", question, "--model", "llama")
+    code, _, err = pdp("recommend", question, "--model", "mini")
     assert code == 2
-    assert "did you mean 'llama-3.1-8b', 'llama-3.2-1b' or 'llama-3.2-3b'?" in err
+    assert "did you mean 'MiniMax-M2', 'minimax-m3' or 'minimax-m2.7'?" in err
 
 
 @pytest.mark.parametrize("text", ["name: h100\npeak_flop_per_s: [\n", "name: 'H100'  # mine\n\tx: 1\n"])
@@ -381,6 +381,34 @@ def test_a_blank_in_a_value_is_told(pdp, args, told):
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert told in err
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["recommend", "--gpu=h200"], "--gpu: recommend calls it --hardware"),
+        (["compare", "--kv-cache-dtype", "fp8"], "--kv-cache-dtype: compare calls it --kv-precision"),
+        (["explain", "--request-rate", "5"], "--request-rate: explain calls it --rate"),
+        (["front", "--itl", "40ms"], "--itl: front calls it --tpot"),
+    ],
+)
+def test_a_flag_of_another_tool_is_named_by_ours(pdp, args, told):
+    assert pdp(*args) == (2, "", f"error: {told}\n")
+
+
+@pytest.mark.parametrize("command", ["front", "day"])
+def test_no_rate_is_proposed_to_a_command_without_one(pdp, command):
+    code, _, err = pdp(command, "--qps", "5")
+    assert code == 2
+    assert "No such option: --qps" in err
+
+
+def test_names_of_other_tools_are_no_flags_of_ours(pdp):
+    for command in strays._ASKING:
+        usage = pdp(command, "--help")[1]
+        for theirs, ours in strays._ELSEWHERE.items():
+            assert f"{theirs} " not in usage
+            assert (f"{ours} " in usage) != (command in strays._WITHOUT_RATE and ours == "--rate")
 
 
 def test_a_limit_of_forty_seconds_a_token_is_asked_about(pdp, question):

@@ -7,9 +7,9 @@ import random
 import numpy as np
 import pytest
 
-from pdplan.closed_loop import shared_steps_s
 from pdplan.roots import increasing_root
-from pdplan.trains import step_under_way
+from pdplan.serving.closed_loop import shared_steps_s
+from pdplan.serving.trains import step_under_way
 
 FIXED_S, EACH_S = 0.03, 0.02
 

@@ -12,8 +12,8 @@ from pdplan.calibration.collectives import _messages
 from pdplan.calibration.expert_exchange import exchange
 from pdplan.calibration.messages import BULK, LOW_LATENCY, RING, SWITCH, Messages, ideal_links, links_entry
 from pdplan.catalog.store import Catalog
+from pdplan.documents.files import read_json
 from pdplan.efficiency import CONSTANTS_DIRECTORY
-from pdplan.files import read_json
 from pdplan.laws.collectives import (
     Habit,
     Links,

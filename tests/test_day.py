@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from pdplan.catalog.store import Catalog
 from pdplan.cli import app
 from pdplan.compose import World, evaluate_plan
+from pdplan.documents.files import parse_yaml
 from pdplan.errors import InputError
 from pdplan.evaluate import meets
-from pdplan.files import parse_yaml
 from pdplan.inputs import given as flags
 from pdplan.inputs.days import AskedDay, day_from, day_values, read_day
 from pdplan.inputs.rates import listed_rates, read_rates

@@ -13,8 +13,8 @@ from pdplan.calibration.engine_file import with_values, write_values
 from pdplan.calibration.engine_parts import doubtful, running_sequences
 from pdplan.calibration.engine_ttft import TTFT
 from pdplan.catalog.store import Catalog
+from pdplan.documents.files import read_yaml
 from pdplan.efficiency import CONSTANTS_DIRECTORY, Engine, as_built, benchmark_settings, engine_constants
-from pdplan.files import read_yaml
 from pdplan.laws.experts import busiest_rank_factor, busiest_rank_touched, expected_touched_experts
 from pdplan.measured.maturity import tuning_factor
 from pdplan.measured.predict import predict
@@ -131,16 +131,21 @@ def test_an_older_build_adds_what_the_file_says_and_nothing_else() -> None:
     more, later = (
         blocks["trtllm-1.1"][f"added_{name}_s"]["value"] for name in ("sequence_overhead", "rank_wait")
     )
-    times = blocks["trtllm-1.1-deepgemm"]["kernel_start_factor"]["value"]
+    builds = ("trtllm-1.1", "trtllm-1.1-chained", "trtllm-1.1-deepgemm")
+    times = [blocks[name]["kernel_start_factor"]["value"] for name in builds]
     assert as_built(today, "") == today
-    old, deepgemm = as_built(today, "trtllm-1.1"), as_built(today, "trtllm-1.1-deepgemm")
+    old, chained, deepgemm = (as_built(today, name) for name in builds)
+    starts = [today.kernel_overhead_share * each for each in times]
     habit = {name: blocks["trtllm-1.1"][name]["value"] for name in ALL_REDUCE_HABIT}
     seconds = {
         "sequence_overhead_s": today.sequence_overhead_s + more,
         "rank_wait_s": today.rank_wait_s + later,
     }
-    assert old == replace(today, **seconds, **habit)
-    assert deepgemm == replace(old, kernel_overhead_share=today.kernel_overhead_share * times)
+    assert old == replace(today, kernel_overhead_share=starts[0], **seconds, **habit)
+    assert deepgemm == replace(old, kernel_overhead_share=starts[2])
+    # Chained launches: kernels start as today's; over a rack, all-reduces are not chosen by tokens and bytes.
+    assert chained == replace(old, kernel_overhead_share=today.kernel_overhead_share, one_shot_tokens=0.0)
+    assert times[0] > times[1] == 1.0
     run = replace(made_up_runs()[0], engine="trtllm")
     found = predict([run, replace(run, build="trtllm-1.1")], Catalog(), DOCUMENT).tpot_mean_s
     assert found[0] < found[1]
@@ -149,10 +154,12 @@ def test_an_older_build_adds_what_the_file_says_and_nothing_else() -> None:
 def test_the_fit_finds_what_an_older_build_adds() -> None:
     path = ("builds", "trtllm-1.1", "added_sequence_overhead_s")
     runs = [
-        replace(r, id=f"{r.id} {build} {osl}", engine="trtllm", build=build, osl=osl)
+        replace(
+            r, id=f"{r.id} {build} {times}", engine="trtllm", build=build, concurrency=r.concurrency * times
+        )
         for r in made_up_runs()
         for build in ("", "trtllm-1.1")
-        for osl in (512, 1024, 2048)
+        for times in (1, 4, 8)  # many sequences tell what each adds from what starts of kernels add
     ]
     runs = measured(runs, with_values(DOCUMENT, {path: {"value": 4e-5}}))
     values, _ = engine_fit.fit(engine_fit.sample(runs, Catalog(), DOCUMENT), DOCUMENT)

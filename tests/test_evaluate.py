@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pdplan.compose import NetworkSpec, build_pool, evaluate_plan
 from pdplan.plan import Colocated, Disaggregated, Metrics, Plan, PoolPlan
-from pdplan.pools import decode_tpot_s, first_step_s, pool_tpot_s
+from pdplan.serving.pools import decode_tpot_s, first_step_s, pool_tpot_s
 from pdplan.workload import Slo, Speculation, Workload
 
 LLAMA = "llama-3.1-70b"
@@ -82,6 +82,11 @@ def test_a_hand_over_waits_for_steps_of_a_busy_decode_worker() -> None:
     # Drafting one token that is always accepted, each step gives two: four steps take eight tokens' time.
     drafting = replace(pool, speculation=Speculation(drafted=1, acceptance=1.0))
     assert float(first_step_s(drafting, asked, 7.0, 0.01)) == pytest.approx(0.09)
+    # An engine whose drafting workers take half of the steps: two of them, four tokens' time.
+    engine = replace(engine, drafting_handover_share=0.5)
+    fewer = replace(setting, constants=replace(setting.constants, engine=engine))
+    assert float(first_step_s(replace(drafting, setting=fewer), asked, 7.0, 0.01)) == pytest.approx(0.05)
+    assert float(first_step_s(replace(pool, setting=fewer), asked, 7.0, 0.01)) == pytest.approx(0.05)
     # A closed loop with ln 2 sequences on a worker leaves it idle half of the time.
     closed = Workload(isl=1000, osl=300, concurrency=8)
     assert float(first_step_s(pool, closed, np.log(2.0), 0.01)) == pytest.approx(0.03)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pdplan import closed_loop, memory, pools, queueing
+from pdplan import memory
 from pdplan.laws import attention, collectives, experts, kernel, kv_transfer, overlap, roofline, speculation
 from pdplan.ops import products
+from pdplan.serving import closed_loop, pools, queueing
 
 evaluate = importlib.import_module("pdplan.evaluate")  # `pdplan.evaluate` is a function
 PAGE = (Path(__file__).parents[1] / "docs" / "laws.md").read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pdplan.cli.app import run
-from pdplan.file_kinds import kind_of_table
+from pdplan.documents.file_kinds import kind_of_table
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdplan import files
+from pdplan.documents import files
+from pdplan.documents.files import parse_json, parse_yaml, read_json, read_text, read_yaml, write_atomic
 from pdplan.errors import InputError
-from pdplan.files import parse_json, parse_yaml, read_json, read_text, read_yaml, write_atomic
 
 
 def refused(call, *arguments):
@@ -291,6 +291,7 @@ def test_writing_where_one_cannot(tmp_path):
 def test_writing_to_a_device():
     if os.path.exists("/dev/null"):
         write_atomic("/dev/null", "x")
+        assert stat.S_ISCHR(os.stat("/dev/null").st_mode)  # written to, and not replaced by a file
 
 
 def test_a_link_to_nowhere_says_where_it_leads(tmp_path):

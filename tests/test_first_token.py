@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pdplan.closed_loop import opening_burst_s
 from pdplan.efficiency import Engine
-from pdplan.first_token import convoy_prompts, first_token, held_steps, step_prompts
-from pdplan.pools import handling_s, prompts_beside
+from pdplan.serving.closed_loop import opening_burst_s
+from pdplan.serving.first_token import convoy_prompts, first_token, held_steps, step_prompts
+from pdplan.serving.pools import handling_s, prompts_beside
 from pdplan.workload import Held, Speculation, Workload
 
 PROMPT_S = 0.2

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from pdplan.catalog.store import Catalog
 from pdplan.compose import evaluate_plan
+from pdplan.documents.files import parse_yaml
 from pdplan.efficiency import engine_constants
 from pdplan.errors import InputError, PdplanError
-from pdplan.files import parse_yaml
 from pdplan.inputs import Given, deployment_from, question_from, read_deployment, read_question
 from pdplan.inputs import given as flags
 from pdplan.inputs.questions import merged

@@ -21,7 +21,7 @@ from pdplan.calibration.kernels import render
 from pdplan.calibration.samples import Sample, fitted_entry
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, build_setting
-from pdplan.files import read_json
+from pdplan.documents.files import read_json
 from pdplan.laws.kernel import Counts, Rates, kernel_time, tile_filling
 from pdplan.laws.roofline import Roofline, rounded_roofline_time_s
 from pdplan.plan import Serving

@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, evaluate_plan, full_rate_requests_per_s, plan_bill, plan_meets
+from pdplan.documents.files import Document
 from pdplan.errors import InputError
-from pdplan.files import Document
 from pdplan.goodput import goodput_requests_per_s
 from pdplan.inputs import deployment_from
 from pdplan.market import Lot, Market, Tariff
-from pdplan.mixture import mixture_crossing
 from pdplan.plan import Colocated, Mixed, Part, PoolPlan, Serving, plan_of
 from pdplan.question import Choices, Question
 from pdplan.report.formats.machine import render_json
 from pdplan.report.recommendation import recommendation_report
 from pdplan.search import recommend
 from pdplan.search.fleets.programme import Column, Option, Programme, ranges_of, solve
+from pdplan.serving.mixture import mixture_crossing
 
 HARDWARE = ("h100", "l40s")
 PRICES = {"h100": 3.0, "l40s": 1.1}

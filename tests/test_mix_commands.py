@@ -16,7 +16,7 @@ from pdplan.budget.read import read_budget
 from pdplan.budget.result import Check
 from pdplan.catalog.store import Catalog
 from pdplan.cli.app import app
-from pdplan.files import read_yaml
+from pdplan.documents.files import read_yaml
 from pdplan.report.check import check_report
 from pdplan.report.formats.check_ci import render_github, render_junit
 from pdplan.report.formats.render import render

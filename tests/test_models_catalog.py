@@ -33,6 +33,11 @@ ADDED_BY_HAND = {
 # holds besides the layers and tables that the entry counts:
 #   draft: the MTP modules; tables: their own copies of embedding and head; copy: tied tables stored twice.
 EXACT: dict[str, tuple[int, str]] = {
+    "llama-2-7b": (6738415616, ""),
+    "llama-2-13b": (13015864320, ""),
+    "llama-2-70b": (68976648192, ""),  # 27983699400
+    "llama-3-8b": (8030261248, ""),
+    "llama-3-70b": (70553706496, ""),
     "llama-3.1-8b": (8030261248, ""),
     "llama-3.2-1b": (1235814400, ""),
     "llama-3.2-3b": (3212749824, ""),
@@ -41,6 +46,7 @@ EXACT: dict[str, tuple[int, str]] = {
     "llama-4-maverick": (401583781376, ""),
     "mistral-7b": (7248023552, ""),
     "mixtral-8x7b": (46702792704, ""),
+    "gemma-3-27b": (27009346304, ""),  # its language part
     "mixtral-8x22b": (140620634112, ""),
     "qwen2.5-0.5b": (494032768, ""),
     "qwen2.5-1.5b": (1543714304, ""),
@@ -53,6 +59,7 @@ EXACT: dict[str, tuple[int, str]] = {
     "qwen3-32b": (32762123264, ""),
     "qwen3-30b-a3b": (30532122624, ""),
     "qwen3-235b-a22b": (235093634560, ""),
+    "qwen3-coder-30b-a3b": (30532122624, ""),
     "qwen3-coder-480b-a35b": (480154875392, ""),
     "qwen3-next-80b-a3b": (79674391296, ""),  # Qwen3-Coder-Next: the same layers, no MTP module
     "qwen3-vl-2b": (2127532032, ""),

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from pdplan.efficiency import Engine
-from pdplan.open_loop import Queue, open_queue
-from pdplan.queueing import response_quantile_s
+from pdplan.serving.open_loop import Queue, open_queue
+from pdplan.serving.queueing import response_quantile_s
 from pdplan.workload import Workload
 
 

@@ -29,8 +29,8 @@ from pdplan.layout import Layout, decode_load, prefill_load
 from pdplan.memory import memory_budget, weight_bytes_per_gpu
 from pdplan.ops import Op
 from pdplan.plan import Colocated, PoolPlan
-from pdplan.pools import Pool, mixed_step
 from pdplan.search.workers.candidates import possible_layouts
+from pdplan.serving.pools import Pool, mixed_step
 from pdplan.step import Setting, StepTime, step_time
 from pdplan.workload import Slo, Workload
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pocket_calculator import wait_quantile
 
-from pdplan.queueing import (
+from pdplan.serving.queueing import (
     erlang_c,
     mean_for_peak,
     mean_wait_s,

@@ -18,13 +18,13 @@ from test_fleet import asked
 import pdplan
 from pdplan.catalog.store import Catalog
 from pdplan.plan import PROBLEMS, Metrics
-from pdplan.report.accelerators import accelerator_report, accelerators_report
 from pdplan.report.blocks import Cell, Headline, Report, table
 from pdplan.report.comparison import comparison_report
-from pdplan.report.entries import model_report, models_report
 from pdplan.report.evaluation import evaluation_report
 from pdplan.report.fleet import fleet_report
 from pdplan.report.formats.render import FORMATS, render
+from pdplan.report.hardware import accelerator_report, accelerators_report
+from pdplan.report.models import model_report, models_report
 from pdplan.report.parts import margin
 from pdplan.report.recommendation import recommendation_report
 from pdplan.search.fleets.fleet_plan import plan_fleet

@@ -15,10 +15,10 @@ from pdplan.compose import World, build_network, build_setting, evaluate_plan
 from pdplan.evaluate import Economics, evaluate_colocated, evaluate_disaggregated, meets, pool_memory
 from pdplan.layout import Layout
 from pdplan.plan import Serving
-from pdplan.pools import Pool, prefill_service
 from pdplan.question import Question
 from pdplan.search import recommend
 from pdplan.search.space import spaces
+from pdplan.serving.pools import Pool, prefill_service
 from pdplan.units import parse_duration_s
 from pdplan.workload import Speculation
 

@@ -12,7 +12,7 @@ import pytest
 from pdplan.catalog.store import Catalog
 from pdplan.efficiency import as_built, engine_constants, engine_file
 from pdplan.measured import servers
-from pdplan.measured.predict import predict
+from pdplan.measured.predict import predict, run_group
 from pdplan.measured.recipes import _parsed, recipe_for, recipe_lists
 from pdplan.measured.run import Run
 from pdplan.measured.runs import sizes_of
@@ -213,6 +213,17 @@ def test_of_recipes_that_fit_the_one_with_the_run_s_requests_in_flight_is_meant(
     assert recipe_for(run(), recipes) is None
 
 
+def test_a_recipe_s_name_says_how_many_places_experts_have() -> None:
+    # srt-slurm, gb200-fp4/1k8k: ctx1_gen1_dep32_batch128_eplb288_mtp0 copies the busiest 32 of 256 experts.
+    wide = PoolPlan(hardware="gb200", workers=1, dp=32, ep=32)
+    more = {"engine": "trtllm", "hardware": "gb200", "precision": "fp4", "osl": 8192.0, "decode": wide}
+    ran = as_served(split(concurrency=4096.0, prefill=replace(wide, dp=4, ep=4), **more))
+    assert server_settings(ran)["expert_slots"] == 288
+    assert float(np.squeeze(run_group([ran], Catalog()).decode.layout.redundant)) == 32
+    none = as_served(replace(ran, concurrency=2048.0))
+    assert float(np.squeeze(run_group([none], Catalog()).decode.layout.redundant)) == 0
+
+
 def test_a_recipe_s_name_that_says_nothing_is_an_error() -> None:
     with pytest.raises(ValueError, match="'low-latency' is no recipe's name"):
         list(_parsed("low-latency: 4"))
@@ -246,6 +257,18 @@ def test_a_benchmark_of_five_rounds_opens_with_a_fifth() -> None:
     new = as_served(split(hardware="gb200", date="2026-02-08"))
     assert loop_settings([old, new], {"burst_share": 0.1}, 8192.0)["burst_share"] == pytest.approx([0.2, 0.1])
     assert loop_settings([new], {"burst_share": 0.1}, 8192.0)["burst_share"] == 0.1
+    # glm5_fp8_h200.sh: num_prompts is CONC * 5; the other scripts of one pool send ten times as many.
+    glm = run(model="glm-5", hardware="h200")
+    assert server_settings(glm)["rounds"] == 5
+    assert "rounds" not in server_settings(replace(glm, hardware="b200"))
+
+
+def test_the_first_recipes_of_tensorrt_llm_over_a_rack_say_what_prefill_held() -> None:
+    # nvidia-master.yaml of December 2025: PREFILL_MAX_NUM_TOKENS=4608 at 1k, 8448 at 8k.
+    first = split(engine="trtllm", hardware="gb200", precision="fp4", date="2025-12-10")
+    assert server_settings(first)["step_tokens"] == 4608
+    assert server_settings(replace(first, isl=8192.0))["step_tokens"] == 8448
+    assert server_settings(replace(first, date="2026-02-10")).get("step_tokens") not in (4608, 8448)
 
 
 def test_tensorrt_llm_s_recipes_send_fp4_back_from_experts() -> None:
@@ -339,6 +362,26 @@ def test_fp8_products_of_sglang_on_blackwell_have_a_back_end_of_their_own() -> N
     ):
         found = server_settings(run(engine="sglang", model=model, hardware=hardware, precision=precision))
         assert found.get("build") == build
+
+
+def test_builds_that_a_script_or_the_log_of_changes_names_are_held_to_their_runs() -> None:
+    # perf-changelog: B200 left SGLang 0.5.5 in December 2025; over a rack 1p_4d.sh ran without attention-dp.
+    one = run(precision="fp4", date="2025-11-12")
+    assert server_settings(one)["build"] == "sglang-0.5.5-blackwell"
+    assert "build" not in server_settings(replace(one, date="2025-12-20"))
+    rack = split(hardware="gb200", date="2025-12-10")
+    assert server_settings(rack)["build"] == "sglang-0.5.5-blackwell"
+    low = replace(rack, decode=PoolPlan(hardware="gb200", workers=4, dp=4, ep=4))
+    assert server_settings(low)["build"] == "sglang-fp8-blackwell"
+
+
+def test_drafts_of_sglang_on_hopper_are_planned_on_the_host() -> None:
+    # recipes/h200 and recipes/h100 of NVIDIA/srt-slurm: attention-backend flashinfer where they draft.
+    drafts = split(hardware="h200", spec="mtp")
+    assert server_settings(drafts)["build"] == "sglang-flashinfer-drafts"
+    assert "build" not in server_settings(replace(drafts, spec="none"))
+    plain = engine_constants("sglang")
+    assert as_built(plain, "sglang-flashinfer-drafts").kernel_overhead_share > plain.kernel_overhead_share
 
 
 def test_a_limit_of_running_requests_limits_the_prompts_of_a_step() -> None:

@@ -15,11 +15,11 @@ from pdplan.compose import World, build_network, build_setting, evaluate_plan
 from pdplan.evaluate import Economics, evaluate_colocated, evaluate_disaggregated, meets, pool_memory
 from pdplan.layout import Layout
 from pdplan.plan import Metrics, Serving
-from pdplan.pools import Pool
 from pdplan.question import Choices, Question
 from pdplan.search import recommend
 from pdplan.search.modes.extra import cheapest_extra
 from pdplan.search.space import build_space, spaces
+from pdplan.serving.pools import Pool
 from pdplan.workload import Speculation
 
 # (tp, pp) of a dense model with 8 KV heads on one or two accelerators, by hand.

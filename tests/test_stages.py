@@ -15,8 +15,8 @@ from pdplan.evaluate import serve_colocated
 from pdplan.layout import Layout, decode_load, prefill_load
 from pdplan.memory import memory_budget, sequence_bytes_per_gpu, weight_bytes_per_gpu
 from pdplan.plan import Serving
-from pdplan.pools import Pool, decode_tpot_s, mixed_step, prefill_service
-from pdplan.queueing import mean_wait_s
+from pdplan.serving.pools import Pool, decode_tpot_s, mixed_step, prefill_service
+from pdplan.serving.queueing import mean_wait_s
 from pdplan.step import Setting, step_time
 from pdplan.workload import Slo, Workload
 

@@ -13,10 +13,10 @@ from pdplan.calibration import elementwise
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World, build_setting
 from pdplan.efficiency import Case, as_built, case_constants
-from pdplan.laws.collectives import all_reduce_time_s
+from pdplan.laws.collectives import all_reduce, all_reduce_time_s
 from pdplan.laws.experts import busiest_rank_factor, last_rank_wait_s
 from pdplan.laws.kernel import kernel_time
-from pdplan.layout import Layout, decode_load, mixed_load, prefill_load
+from pdplan.layout import Layout, Load, decode_load, mixed_load, prefill_load
 from pdplan.ops import Message, Op
 from pdplan.ops.products import joint_gemm
 from pdplan.plan import Serving
@@ -45,12 +45,13 @@ def network_s(step: StepTime, *names: str) -> float:
 
 
 def test_every_collective_waits_once() -> None:
-    """Llama-3.1-70B at tp 4: two all-reduces in each of 80 layers and one gather of the logits."""
+    """Llama-3.1-70B at tp 4: two all-reduces in each of 80 layers and one gather of the logits, for the last
+    of four ranks: sqrt(ln 4/ln 16) of what 16 wait."""
     load = decode_load(8.0, 1024.0, 2048.0)
     layout = Layout(tp=4)
     alone = step_time(setting("llama-3.1-70b", collective_wait_s=0.0), layout, load).total_s
     waiting = step_time(setting("llama-3.1-70b", collective_wait_s=1e-5), layout, load).total_s
-    assert float(waiting - alone) == pytest.approx((2 * 80 + 1) * 1e-5)
+    assert float(waiting - alone) == pytest.approx((2 * 80 + 1) * 1e-5 * np.sqrt(0.5))
     one = Layout(tp=1)
     assert float(step_time(setting("llama-3.1-70b", collective_wait_s=1e-5), one, load).total_s) == (
         pytest.approx(float(step_time(setting("llama-3.1-70b", collective_wait_s=0.0), one, load).total_s))
@@ -347,10 +348,44 @@ def test_kernels_timed_together_take_what_each_takes_alone(
             elif isinstance(term.source, Message) and term.source.exchange == "all_reduce":
                 message, links = term.source, of.constants.links
                 each = all_reduce_time_s(message.message_bytes, message.ranks, links)
-                each = each + np.where(message.ranks > 1, of.constants.engine.collective_wait_s, 0.0)
+                each = each + last_rank_wait_s(of.constants.engine.collective_wait_s, message.ranks)
                 happens = True if message.mask is None else message.mask
                 assert np.allclose(term.total_s, message.layers * each * happens, rtol=1e-12, atol=0)
         assert np.allclose(step.total_s, sum(t.total_s for t in step.terms), rtol=1e-12, atol=0)
+
+
+def norm_starts(tp: int, load: Load, **constants: float) -> float:
+    """Starts of what stands between products, over those that its law holds: norms and two kernels more."""
+    step = step_time(setting("llama-3.1-70b", **constants), Layout(tp=tp), load)
+    (op,) = (t.source for t in step.terms if t.name.startswith("norms"))
+    assert isinstance(op, Op)
+    return float(np.asarray(op.starts))
+
+
+def test_norms_start_no_kernels_where_all_reduces_hold_them() -> None:
+    """vLLM on H200: two of four kernels, over up to the eight accelerators that NVLink joins; prompts' sums
+    are too large for these kernels, and without tensor parallelism there are none."""
+    decodes = decode_load(8.0, 1024.0, 2048.0)
+    mixed = mixed_load(decodes, prefill_load(1.0, 512.0))
+    starts = [norm_starts(tp, decodes) for tp in (1, 2, 8, 16)]
+    assert starts == pytest.approx([1.0, 0.5, 0.5, 1.0])
+    assert norm_starts(8, mixed) == norm_starts(8, decodes, fused_norms=0.0) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("model", "size"), [("llama-3.1-70b", 16384), ("qwen3-32b", 10240)])
+def test_tensorrt_llm_s_old_habit_by_hand(model: str, size: int) -> None:
+    """128 tokens over eight ranks: one-shot where the sum comes out in FP8 (Llama's checkpoint has one scale
+    a tensor), NCCL from 0.5 MB on where it does not (Qwen3's has scales by blocks)."""
+    habit = {"one_shot_tokens": 128.0, "small_group_library_bytes": 1e6, "large_group_library_bytes": 5e5}
+    of = setting(model, collective_wait_s=0.0, **habit)
+    step, links = step_time(of, Layout(tp=8), decode_load(128.0, 1024.0, 2048.0)), of.constants.links
+    found = network_s(step, "MLP all-reduce") / of.stack.layers
+    kernels = all_reduce(8, links)
+    assert kernels.shots is not None
+    assert kernels.switch is not None
+    library = np.minimum(kernels.ring.at(128 * size), kernels.switch.at(128 * size))
+    expected = kernels.shots[0].at(128 * size) if model.startswith("llama") else library
+    assert found == pytest.approx(float(expected))
 
 
 @pytest.mark.parametrize(("model", "dtype"), [("deepseek-v3.2", "fp8"), ("minimax-m3", "bf16")])
@@ -361,3 +396,13 @@ def test_an_indexer_multiplies_in_the_type_that_it_keeps_its_keys_in(model: str,
     indexers = [t.source for t in terms if isinstance(t.source, Op) and t.source.family == "indexer"]
     assert indexers
     assert {op.dtype for op in indexers} == {dtype}
+
+
+def test_a_step_that_is_kept_keeps_no_terms() -> None:
+    """A search keeps the seconds of thousands of layouts: with tables and terms it took three times the
+    memory. Terms are made when somebody reads them, of what was asked, and sum up to the step."""
+    step = step_time(setting("deepseek-r1"), Layout(tp=8, pp=[1, 2]), prefill_load(1.0, 2048.0))
+    held = {type(cell.cell_contents) for cell in step.write.__closure__ or ()}
+    assert held == {Setting, Layout, Load}
+    assert "terms" not in vars(step)
+    assert sum(t.total_s for t in step.terms) == pytest.approx(step.total_s, rel=1e-12)

@@ -9,8 +9,8 @@ from statistics import mean
 import numpy as np
 import pytest
 
-from pdplan.closed_loop import shared_steps_s
-from pdplan.trains import Steps, gated_prompt_s, rank_lag, train_prompts
+from pdplan.serving.closed_loop import shared_steps_s
+from pdplan.serving.trains import Steps, gated_prompt_s, rank_lag, train_prompts
 
 SHORTEST = 0.8
 """Of the longest answer: lengths are uniform between."""

@@ -11,8 +11,8 @@ from pdplan.architecture.model import Model
 from pdplan.catalog.accelerator import Accelerator
 from pdplan.catalog.store import shipped_folder
 from pdplan.catalog.trusted import DoubtError, build
-from pdplan.files import read_yaml
-from pdplan.validation import validate
+from pdplan.documents.files import read_yaml
+from pdplan.documents.validation import validate
 
 
 @pytest.mark.parametrize(("kind", "class_"), [("model", Model), ("accelerator", Accelerator)])

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 
 import pytest
 
-from pdplan.bounds import Ge, Gt, MinLen
+from pdplan.documents.bounds import Ge, Gt, MinLen
+from pdplan.documents.files import parse_yaml
+from pdplan.documents.validation import validate
 from pdplan.errors import CatalogError, InputError
-from pdplan.files import parse_yaml
-from pdplan.validation import validate
 
 STRICT = {"extra": "forbid"}
 

@@ -23,7 +23,7 @@ from pdplan.compose import Variation, World, build_pool
 from pdplan.efficiency import as_built
 from pdplan.evaluate import Economics, evaluate_colocated
 from pdplan.plan import PoolPlan, Serving
-from pdplan.pools import Pool, decode_tpot_s, prefill_service
+from pdplan.serving.pools import Pool, decode_tpot_s, prefill_service
 from pdplan.workload import Slo, Speculation, Workload
 
 READ_AS = Path(__file__).with_name("deployments.yaml")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pdplan.bounds import Ge, Le
+from pdplan.documents.bounds import Ge, Le
 
 Count = Annotated[int, Ge(1), Le(1_000_000_000)]
 """Heads, layers, widths: at least one, and no more than any model has."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pdplan.architecture.counts import Count, Extent, Part
 from pdplan.architecture.feed_forward import Dense, Experts
 from pdplan.architecture.mixers import Mixer
-from pdplan.bounds import Le
+from pdplan.documents.bounds import Le
 
 _STRICT = {"extra": "forbid"}
 

@@ -31,7 +31,13 @@ class Stack:
 
     @property
     def has_experts(self) -> bool:
-        return any(isinstance(block, Experts) for block, _ in self.feed_forwards)
+        return self.experts > 0
+
+    @property
+    def experts(self) -> int:
+        """Of one layer, at most."""
+        blocks = (block for block, _ in self.feed_forwards)
+        return max((block.experts for block in blocks if isinstance(block, Experts)), default=0)
 
 
 def fold(model: Model) -> Stack:

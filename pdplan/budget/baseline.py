@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pdplan.budget.measures import TOTALS, Measure, find_measure
+from pdplan.documents.file_kinds import mistaken_text
+from pdplan.documents.files import parse_json, read_text
 from pdplan.errors import InputError
-from pdplan.file_kinds import mistaken_text
-from pdplan.files import parse_json, read_text
 
 COMPARED = (
     "usd_per_h",

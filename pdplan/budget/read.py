@@ -13,9 +13,10 @@ from pdplan.budget.measures import TOTALS, Bound, find_measure
 from pdplan.budget.result import Budget, Deployment, Limit, Spot
 from pdplan.catalog.accelerator import Accelerator
 from pdplan.catalog.store import Catalog
+from pdplan.documents.file_kinds import read_kind
+from pdplan.documents.files import Document, Location
+from pdplan.documents.validation import validate
 from pdplan.errors import InputError, quoted_list
-from pdplan.file_kinds import read_kind
-from pdplan.files import Document, Location
 from pdplan.inputs import Findings, Given, deployment_from, sub_document
 from pdplan.inputs.given import Values, given_in
 from pdplan.inputs.printed import PRINTED_NAMES, from_printed
@@ -24,7 +25,6 @@ from pdplan.inputs.schemas import NetworkKeys, Quantity, SloKeys, WorkloadKeys
 from pdplan.inputs.spelling import as_keys
 from pdplan.plan import Plan
 from pdplan.printing import percentile_name
-from pdplan.validation import validate
 from pdplan.workload import Slo
 
 _STRICT = {"extra": "forbid"}

@@ -23,8 +23,8 @@ from pdplan.calibration.engine_fit import Sample
 from pdplan.calibration.error_cells import LEVELS, Cell, Errors, cells, class_masks, class_widths, widest
 from pdplan.calibration.left_out import LeftOut, Ratios, WithoutTables, left_out, maker_folds, run_folds
 from pdplan.catalog.store import Catalog
+from pdplan.documents.files import read_text
 from pdplan.efficiency import CONSTANTS_DIRECTORY
-from pdplan.files import read_text
 from pdplan.laws.roofline import Array
 from pdplan.measured.accuracy import QUANTITIES
 from pdplan.measured.run import Run

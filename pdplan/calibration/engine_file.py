@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pdplan.files import read_text
+from pdplan.documents.files import read_text
 
 Fitted = dict[tuple[str, ...], dict[str, Any]]
 """By path in the file, e.g. ("common", "expert_skew"): value, rows, median_error."""

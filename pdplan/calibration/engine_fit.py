@@ -36,9 +36,10 @@ STRENGTH = 0.5
 
 SEQUENCES = ("vllm", "sglang", "trtllm")
 """Engines with a sequence overhead of their own; the others take vLLM's."""
-OLD, DEEPGEMM, CUTLASS = "trtllm-1.1", "trtllm-1.1-deepgemm", "trtllm-1.1-cutlass"
+OLD, CHAINED = "trtllm-1.1", "trtllm-1.1-chained"
+DEEPGEMM, CUTLASS = "trtllm-1.1-deepgemm", "trtllm-1.1-cutlass"
 STARTING = (
-    *(DEEPGEMM, CUTLASS, "trtllm-cutlass", "sglang-0.5.5-mi355x", "sglang-0.5.5-blackwell"),
+    *(OLD, DEEPGEMM, CUTLASS, "trtllm-cutlass", "sglang-0.5.5-mi355x", "sglang-0.5.5-blackwell"),
     *("sglang-0.5.5-cdna3", "sglang-0.5.7-cdna3", "sglang-flashinfer-drafts", "sglang-mori-fp4"),
 )
 """Builds whose kernels start so many times as long."""
@@ -174,7 +175,7 @@ def _fit_step(data: Sample, document: Mapping[str, Any], used: Array) -> Fitted:
     starting = np.array([[float(r.build == build) for build in STARTING] for r in runs])
     slow_mla = amd_made * (engine == "sglang")
     few_tokens = np.array([float(r.build == FEW_TOKENS) for r in runs])
-    old = np.array([float(r.build in (OLD, DEEPGEMM, CUTLASS)) for r in runs])
+    old = np.array([float(r.build in (OLD, CHAINED, DEEPGEMM, CUTLASS)) for r in runs])
     endless, osl = np.array([r.source == LONG_ANSWERS for r in runs]), np.array([r.osl for r in runs])
 
     def predicted(x: Array) -> Array:

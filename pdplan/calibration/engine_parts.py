@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from pdplan.catalog.store import Catalog
+from pdplan.documents.files import read_yaml
 from pdplan.efficiency import Engine
-from pdplan.files import read_yaml
 from pdplan.laws.experts import last_rank_wait_s
 from pdplan.laws.roofline import Array
 from pdplan.layout import mixed_load, prefill_load
@@ -26,7 +26,14 @@ from pdplan.measured.run import Run
 from pdplan.measured.runs import group_runs
 from pdplan.measured.servers import ROLES, engine_settings
 from pdplan.ops import Message, Op
-from pdplan.pools import Pool, decode_step, decoding_together, draft_step, prefill_service, prompts_beside
+from pdplan.serving.pools import (
+    Pool,
+    decode_step,
+    decoding_together,
+    draft_step,
+    prefill_service,
+    prompts_beside,
+)
 from pdplan.step import PROMPT_MLA, StepTime, in_fp8_blocks, step_time
 from pdplan.workload import Workload
 
@@ -168,7 +175,7 @@ def _decode_load(pool: Pool, workload: Workload, each: Array) -> Any:
 
 
 def _split(step: StepTime) -> dict[str, Array]:
-    """Seconds of a step by part, and how many collectives it waits for."""
+    """Seconds of a step by part, and how many collectives it waits for, each as one over 16 ranks."""
     found: dict[str, Array] = dict.fromkeys(
         ("kernels", *OF_PROMPTS, "starts", "messages", "uneven", "collectives", "exchanged"),
         np.zeros(()),
@@ -189,7 +196,7 @@ def _split(step: StepTime) -> dict[str, Array]:
             if source.uneven:
                 found["uneven"] = found["uneven"] + happens * last_rank_wait_s(1.0, source.ranks)
             if source.exchange != "stage_hop":
-                found["collectives"] = found["collectives"] + happens
+                found["collectives"] = found["collectives"] + happens * last_rank_wait_s(1.0, source.ranks)
             if source.exchange == "expert_exchange":
                 found["exchanged"] = found["exchanged"] + happens
     return found

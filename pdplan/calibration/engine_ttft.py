@@ -15,13 +15,13 @@ import numpy as np
 from pdplan.calibration.engine_constant import Constant
 from pdplan.calibration.engine_parts import running_sequences
 from pdplan.catalog.store import Catalog
-from pdplan.first_token import convoy_prompts, held_steps, prompts_per_step, step_prompts
 from pdplan.laws.roofline import Array
 from pdplan.laws.speculation import tokens_per_step
 from pdplan.measured.predict import RunGroup, run_group, run_metrics
 from pdplan.measured.run import Run
 from pdplan.measured.runs import group_runs
-from pdplan.pools import Pool, prefill_service
+from pdplan.serving.first_token import convoy_prompts, held_steps, prompts_per_step, step_prompts
+from pdplan.serving.pools import Pool, prefill_service
 
 COUNTED = ("vllm", "atom", "generic")
 """Engines whose steps of a hand-over are counted in a source, and not fitted."""

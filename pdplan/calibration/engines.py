@@ -21,8 +21,8 @@ from pdplan.calibration.engine_errors import write_errors
 from pdplan.calibration.engine_file import write_values
 from pdplan.calibration.engine_fit import Sample, fit, sample
 from pdplan.catalog.store import Catalog
+from pdplan.documents.files import read_yaml
 from pdplan.efficiency import CONSTANTS_DIRECTORY
-from pdplan.files import read_yaml
 from pdplan.measured.accuracy import choice_regret, residuals, summaries
 from pdplan.measured.predict import Predictions, predict
 from pdplan.measured.run import Run

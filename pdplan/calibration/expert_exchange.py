@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pdplan.calibration.messages import CATALOG, Messages
 from pdplan.calibration.tables import Tables
-from pdplan.files import read_yaml
+from pdplan.documents.files import read_yaml
 from pdplan.laws.collectives import Routed, expert_exchange_time_s
 from pdplan.laws.roofline import Array
 

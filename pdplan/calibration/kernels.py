@@ -18,8 +18,8 @@ from typing import Any
 from pdplan.calibration import amd, unmeasured
 from pdplan.calibration.fit import Block
 from pdplan.calibration.tables import Tables
+from pdplan.documents.files import write_atomic
 from pdplan.errors import PdplanError
-from pdplan.files import write_atomic
 
 MODULES = ("gemm", "experts", "elementwise", "attention", "recurrence", "collectives")
 """Each has `SOURCES` and `fit(tables) -> list[Block]`."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pdplan.calibration.fit import NEAR, held_out, rounded, span
-from pdplan.files import read_yaml
+from pdplan.documents.files import read_yaml
 from pdplan.laws.collectives import Links
 from pdplan.laws.roofline import Array
 

@@ -18,8 +18,8 @@ from pdplan.calibrated import (
     shipped_constants_sha256,
 )
 from pdplan.calibration.own_fit import Checked, Fit, covered_by
+from pdplan.documents.files import write_atomic
 from pdplan.errors import InputError
-from pdplan.files import write_atomic
 from pdplan.inputs.own_runs import OwnRuns
 from pdplan.measured.run import Run
 

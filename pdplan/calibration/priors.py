@@ -28,8 +28,8 @@ from pdplan.calibration.effects import (
 )
 from pdplan.calibration.mixed import Observations, posterior, weights
 from pdplan.catalog.store import Catalog
+from pdplan.documents.files import read_yaml
 from pdplan.efficiency import engine_file
-from pdplan.files import read_yaml
 from pdplan.measured.run import Run
 from pdplan.measured.runs import read_runs
 

@@ -32,8 +32,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pdplan.documents.files import read_yaml
 from pdplan.errors import InputError
-from pdplan.files import read_yaml
 from pdplan.laws.kernel import Rates
 
 Columns = dict[str, NDArray[Any]]

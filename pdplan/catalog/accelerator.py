@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pdplan.bounds import Gt, Le, MinLen
+from pdplan.documents.bounds import Gt, Le, MinLen
 
 _STRICT = {"extra": "forbid"}
 

@@ -15,10 +15,10 @@ from pdplan.architecture.parameters import kv_bytes_per_token, parameters_total
 from pdplan.catalog.hugging_face.config import model_from_config
 from pdplan.catalog.hugging_face.entry import catalog_yaml
 from pdplan.catalog.store import ENVIRONMENT_VARIABLE, Catalog, per_user_folder
+from pdplan.documents.file_kinds import mistaken_text
+from pdplan.documents.files import parse_json, parse_yaml, read_text, shown_name, write_atomic
+from pdplan.documents.validation import validate
 from pdplan.errors import InputError, UnknownNameError
-from pdplan.file_kinds import mistaken_text
-from pdplan.files import parse_json, parse_yaml, read_text, shown_name, write_atomic
-from pdplan.validation import validate
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from pdplan.catalog.spellings import same_entry
 from pdplan.catalog.trusted import DoubtError, build
+from pdplan.documents.files import Document, decode, parse_yaml, read_bytes
+from pdplan.documents.validation import validate
 from pdplan.errors import CatalogError, InputError, UnknownNameError, nearest
-from pdplan.files import Document, decode, parse_yaml, read_bytes
-from pdplan.validation import validate
 
 if TYPE_CHECKING:
     from pdplan.architecture.model import Model

@@ -2,7 +2,7 @@
 
 For files that came with pdplan and that its tests validate in full. Types and keys are
 checked as far as that is free, and the classes' own checks run; at any doubt `build`
-raises, and the caller lets pdplan.validation read the file and say what is wrong.
+raises, and the caller lets pdplan.documents.validation read the file and say what is wrong.
 """
 
 from __future__ import annotations

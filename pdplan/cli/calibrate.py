@@ -75,9 +75,9 @@ def calibrate(
         fit_own,
         impossible,
     )
+    from pdplan.documents.files import refuse_to_overwrite
     from pdplan.efficiency import engine_file
     from pdplan.errors import InputError, nearest
-    from pdplan.files import refuse_to_overwrite
     from pdplan.inputs.own_runs import read_own_runs
     from pdplan.report.calibration import calibration_report
 

@@ -49,7 +49,7 @@ def check(
 
     from pdplan.budget.judge import check_budget
     from pdplan.budget.read import read_budget
-    from pdplan.files import refuse_to_overwrite, write_atomic
+    from pdplan.documents.files import refuse_to_overwrite, write_atomic
 
     for path in files:
         refuse_to_overwrite(path, [file for file in (budget, baseline, against) if file], "--save")

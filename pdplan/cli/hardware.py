@@ -23,7 +23,7 @@ def list_hardware(
 ) -> int:
     """Every accelerator of the catalogs. Exit code 1 if no name holds the text."""
     from pdplan.errors import UnknownNameError
-    from pdplan.report.accelerators import accelerators_report
+    from pdplan.report.hardware import accelerators_report
 
     catalog = flags.catalog()
     found = catalog.accelerators()
@@ -47,7 +47,7 @@ def show_hardware(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name or alias.", autocompletion=accelerators)],
 ) -> None:
     """One accelerator: every number with its unit, source and date."""
-    from pdplan.report.accelerators import accelerator_report
+    from pdplan.report.hardware import accelerator_report
 
     catalog = flags.catalog()
     found = catalog.accelerator(name)

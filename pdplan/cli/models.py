@@ -21,7 +21,7 @@ def list_models(
     ] = "",
 ) -> int:
     """Every model of the catalogs. Exit code 1 if no name holds the text."""
-    from pdplan.report.entries import models_report
+    from pdplan.report.models import models_report
 
     catalog = flags.catalog()
     wanted = text.casefold()
@@ -44,7 +44,7 @@ def show_model(
     ],
 ) -> None:
     """One model: parameters, KV bytes per token, weight bytes by precision, layers."""
-    from pdplan.report.entries import model_report
+    from pdplan.report.models import model_report
 
     catalog = flags.catalog()
     found = catalog.model(name)
@@ -82,7 +82,7 @@ def add_model(
 ) -> None:
     """Add a model from its config.json to a catalog of your own."""
     from pdplan.catalog.add_model import add_from_config, target_folder
-    from pdplan.report.entries import model_report
+    from pdplan.report.models import model_report
 
     folder = target_folder(Path(directory) if directory else None, flags.folders)
     added = add_from_config(Path(config), folder, name=name, hugging_face_id=hugging_face_id, replace=force)

@@ -21,10 +21,32 @@ _LISTS = (
     "--reserved-price",
     "--inventory",
 )
+_ELSEWHERE = {
+    "--model-path": "--model",
+    "--accelerator": "--hardware",
+    "--accelerators": "--hardware",
+    "--gpu": "--hardware",
+    "--gpus": "--hardware",
+    "--gpu-type": "--hardware",
+    "--system": "--hardware",
+    "--backend": "--engine",
+    "--input-len": "--isl",
+    "--random-input-len": "--isl",
+    "--output-len": "--osl",
+    "--random-output-len": "--osl",
+    "--qps": "--rate",
+    "--request-rate": "--rate",
+    "--itl": "--tpot",
+    "--quantization": "--precision",
+    "--dtype": "--precision",
+    "--kv-cache-dtype": "--kv-precision",
+}
+"""What engines, their benchmarks and other planners call a flag -> its name here."""
+_WITHOUT_RATE = ("front", "day")
 
 
 def refuse_strays(args: Sequence[str]) -> None:
-    """Raise InputError for `--ttft 2 s`, `--price h200 = 2.60` and `--hardware h200 b200`.
+    """Raise InputError for `--ttft 2 s`, `--price h200 = 2.60`, `--hardware h200 b200` and `--gpu h200`.
 
     >>> refuse_strays(["recommend", "--ttft", "2", "s"])
     Traceback (most recent call last):
@@ -33,6 +55,7 @@ def refuse_strays(args: Sequence[str]) -> None:
     """
     if len(args) > 1 and args[0] in _ASKING:
         _refuse_name(args[1])
+        _refuse_foreign(args)
     for i in range(len(args) - 2):
         flag, value, word = args[i : i + 3]
         if not flag.startswith("--") or "=" in flag or value.startswith("-") or os.path.exists(word):
@@ -52,6 +75,15 @@ def refuse_strays(args: Sequence[str]) -> None:
         raise InputError(
             f"{flag} {value} {word}: the blank parts '{value}' from '{word}'; write {flag} {whole}"
         )
+
+
+def _refuse_foreign(args: Sequence[str]) -> None:
+    """A flag by the name that it has in other tools: nearness of spelling would find the wrong one."""
+    for word in args[1:]:
+        name = word.partition("=")[0]
+        ours = _ELSEWHERE.get(name)
+        if ours and not (ours == "--rate" and args[0] in _WITHOUT_RATE):
+            raise InputError(f"{name}: {args[0]} calls it {ours}")
 
 
 def _refuse_name(word: str) -> None:

@@ -38,7 +38,7 @@ def validate(
     pdplan validate runs.csv --by model,hardware --output predictions.csv --plot errors.png
     """
     from pdplan.calibrated import read_calibration
-    from pdplan.files import refuse_to_overwrite, write_atomic
+    from pdplan.documents.files import refuse_to_overwrite, write_atomic
     from pdplan.measured.predict import predict
     from pdplan.measured.runs import read_runs
     from pdplan.report.validation import columns_from, predictions_csv, validation_report

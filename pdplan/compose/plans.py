@@ -19,10 +19,10 @@ from pdplan.evaluate import (
     serve_colocated,
     serve_disaggregated,
 )
-from pdplan.mixture import Route, every_route_meets, mixed_metrics
 from pdplan.plan import Colocated, Disaggregated, Metrics, Mixed, Plan, PoolPlan, Serving, role_of
-from pdplan.pools import pool_tpot_s, prefill_service
 from pdplan.roots import increasing_root
+from pdplan.serving.mixture import Route, every_route_meets, mixed_metrics
+from pdplan.serving.pools import pool_tpot_s, prefill_service
 from pdplan.workload import Slo, Workload
 
 

@@ -31,7 +31,7 @@ from pdplan.laws.collectives import Links
 from pdplan.laws.kv_transfer import Network
 from pdplan.layout import Layout
 from pdplan.plan import PoolPlan, Serving
-from pdplan.pools import Pool
+from pdplan.serving.pools import Pool
 from pdplan.step import Setting
 from pdplan.workload import Speculation, Workload
 

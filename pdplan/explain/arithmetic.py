@@ -13,7 +13,7 @@ import operator
 from collections.abc import Callable, Mapping
 from statistics import NormalDist
 
-from pdplan.queueing import erlang_c, response_quantile_s
+from pdplan.serving.queueing import erlang_c, response_quantile_s
 
 
 def _erlang_c(servers: float, offered: float) -> float:

@@ -11,7 +11,7 @@ from pdplan.explain.builder import Builder, Quantity
 from pdplan.explain.sources import OBJECTIVE, PLAN, QUESTION, Sources
 from pdplan.laws.kv_transfer import Network
 from pdplan.plan import Disaggregated, Metrics, Mixed, Plan, PoolPlan, Serving, role_of
-from pdplan.pools import Pool
+from pdplan.serving.pools import Pool
 from pdplan.uncertainty import slo_of
 from pdplan.workload import Slo, Workload
 

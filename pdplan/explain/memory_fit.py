@@ -15,7 +15,7 @@ from pdplan.memory import (
     weight_parts,
     widest_mlp,
 )
-from pdplan.pools import Pool
+from pdplan.serving.pools import Pool
 
 
 def write_memory(b: Builder, case: Case) -> None:

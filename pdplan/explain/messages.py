@@ -42,23 +42,26 @@ def message_lines(writer: Writer, term: Term, message: Message, group: str) -> Q
     engine = sources.setting.constants.engine
     used: dict[str, Quantity] = {}
     kernel = number(term.total_s) / message.layers
-    waits = message.exchange != "stage_hop" and engine.collective_wait_s
-    if waits:
+    behind: list[str] = []
+    if message.exchange != "stage_hop" and engine.collective_wait_s:
+        behind.append("t_w")
         used["t_w"] = sources.engine("collective_wait_s", "s")
-        kernel -= engine.collective_wait_s
+    if message.uneven and engine.rank_wait_s:
+        behind.append("t_x")
+        used["t_x"] = sources.engine("rank_wait_s", "s")
+    waits = ""
+    if behind:
+        used["r"] = sources.plan(number(message.ranks), "ranks")
+        kernel -= number(last_rank_wait_s(sum(used[name].value for name in behind), message.ranks))
+        each = f"({'+'.join(behind)})" if len(behind) > 1 else behind[0]
+        waits = f"{each}*sqrt(ln(r)/ln({REFERENCE_RANKS:g}))"
     late = message.exchange == "expert_exchange" and engine.exchange_wait_s
     if late:
         used["t_e"] = sources.engine("exchange_wait_s", "s")
         kernel -= engine.exchange_wait_s
-    last = message.uneven and engine.rank_wait_s
-    if last:
-        used["t_x"] = sources.engine("rank_wait_s", "s")
-        used["r"] = sources.plan(number(message.ranks), "ranks")
-        kernel -= number(last_rank_wait_s(engine.rank_wait_s, message.ranks))
     used["t"] = _LAWS[message.exchange](writer, message, group, size, kernel)
     used["L"] = sources.model(message.layers, "times")
-    behind = f"t_x*sqrt(ln(r)/ln({REFERENCE_RANKS:g}))"
-    added = ["t", *([behind] if last else []), *(["t_w"] if waits else []), *(["t_e"] if late else [])]
+    added = ["t", *([waits] if waits else []), *(["t_e"] if late else [])]
     expression = f"L*({'+'.join(added)})" if len(added) > 1 else "L*t"
     return writer.line(
         group,

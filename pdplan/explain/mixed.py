@@ -18,7 +18,7 @@ from pdplan.explain.pipeline import StepLines, round_line
 from pdplan.explain.sources import PLAN
 from pdplan.explain.steps import write_step
 from pdplan.explain.writer import Known
-from pdplan.pools import MixedStep, mixed_step
+from pdplan.serving.pools import MixedStep, mixed_step
 
 
 def mixed_tpot(b: Builder, case: Case, running: Quantity, what: str, *, detail: bool) -> dict[str, Quantity]:

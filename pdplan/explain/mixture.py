@@ -28,8 +28,8 @@ from pdplan.explain.outcome import (
 from pdplan.explain.phases import write_decode, write_prefill
 from pdplan.explain.sources import OBJECTIVE, PLAN
 from pdplan.explain.waiting import write_queueing, write_transfer
-from pdplan.mixture import Mixing, Route, mixing_of
 from pdplan.plan import Disaggregated, Mixed, Part, plan_of
+from pdplan.serving.mixture import Mixing, Route, mixing_of
 from pdplan.uncertainty import slo_of
 
 PHASES = {"prefill": write_prefill, "decode": write_decode, "colocated": write_mixed}

@@ -14,7 +14,7 @@ from pdplan.explain.sources import PLAN, QUESTION
 from pdplan.explain.steps import write_step
 from pdplan.explain.writer import Known
 from pdplan.laws.speculation import tokens_per_step
-from pdplan.pools import (
+from pdplan.serving.pools import (
     decode_step,
     decode_tpot_s,
     draft_setting,

@@ -9,8 +9,8 @@ from pdplan.explain.sources import PLAN, QUESTION, network_constant
 from pdplan.laws.kv_transfer import Network, goodput_bytes_per_s
 from pdplan.layout import Layout
 from pdplan.memory import sequence_parts
-from pdplan.queueing import service_spread_factor
-from pdplan.transfer import kv_transfer
+from pdplan.serving.queueing import service_spread_factor
+from pdplan.serving.transfer import kv_transfer
 
 
 def write_transfer(b: Builder, case: Case, service: Quantity) -> dict[str, Quantity]:

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pdplan.catalog.store import Catalog
+from pdplan.documents.file_kinds import expect, read_kind
+from pdplan.documents.files import Document
+from pdplan.documents.validation import validate
 from pdplan.errors import InputError
-from pdplan.file_kinds import expect, read_kind
-from pdplan.files import Document
 from pdplan.inputs.given import Findings, Given, Values, given_in
 from pdplan.inputs.names import Entries
 from pdplan.inputs.questions import Asked, question_from, with_paths
@@ -17,7 +18,6 @@ from pdplan.inputs.schemas import Quantity, QuestionKeys
 from pdplan.inputs.spelling import as_keys
 from pdplan.search.days.day import LEAST_RATE, Day
 from pdplan.units import parse_duration_s
-from pdplan.validation import validate
 
 TABLES = (".csv", ".csv.gz", ".txt")
 HOURS_OF_A_DAY = 24.0

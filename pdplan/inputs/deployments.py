@@ -10,9 +10,10 @@ from typing import Any
 from pdplan.architecture.model import Model
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World
+from pdplan.documents.file_kinds import expect, read_kind
+from pdplan.documents.files import Document, Location
+from pdplan.documents.validation import validate
 from pdplan.errors import InputError
-from pdplan.file_kinds import expect, read_kind
-from pdplan.files import Document, Location
 from pdplan.inputs.choices import exchange_from
 from pdplan.inputs.consistency import pool_findings, pool_notes
 from pdplan.inputs.given import Findings, Given, Values, given_in
@@ -34,7 +35,6 @@ from pdplan.inputs.spelling import as_keys
 from pdplan.plan import Part, Plan, PoolPlan, Serving, plan_of
 from pdplan.split import DIGITS, split_by_rate
 from pdplan.units import parse_fraction
-from pdplan.validation import validate
 from pdplan.workload import Slo, Workload
 
 POOL_NAMES = {"disaggregated": ("prefill", "decode"), "colocated": ("colocated",)}

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pdplan.catalog.store import Catalog
-from pdplan.file_kinds import expect, read_kind
-from pdplan.files import Document
+from pdplan.documents.file_kinds import expect, read_kind
+from pdplan.documents.files import Document
+from pdplan.documents.validation import validate
 from pdplan.inputs.given import Findings, Given, Values, given_in
 from pdplan.inputs.quantities import count_from
 from pdplan.inputs.questions import merged, question_from, with_paths
@@ -17,7 +18,6 @@ from pdplan.inputs.schemas import MarketKeys, NetworkKeys, Quantity, QuestionKey
 from pdplan.inputs.spelling import as_keys
 from pdplan.search.fleets.fleet import Budgets, Wanted
 from pdplan.units import parse_duration_s, parse_money
-from pdplan.validation import validate
 
 _STRICT = {"extra": "forbid"}
 MARKET_KEYS = ("inventory", "price_kind", "provider", "granularity", "prices")

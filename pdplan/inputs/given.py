@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
+from pdplan.documents.files import Document, Location
 from pdplan.errors import InputError, UnknownNameError
-from pdplan.files import Document, Location
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -103,7 +103,7 @@ def given_in(document: Document, keys: Mapping[str, Any], location: Location = (
 def sub_document(document: Document, location: Location) -> Document:
     """The mapping at a location of a document, as a document that knows its lines.
 
-    >>> from pdplan.files import parse_yaml
+    >>> from pdplan.documents.files import parse_yaml
     >>> sub_document(parse_yaml("a:\\n  b: {c: 1}", "x.yaml"), ("a", "b")).where(("c",))
     'x.yaml:2:7'
     """

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from pdplan.documents.files import Document
+from pdplan.documents.yaml_events import Place
 from pdplan.errors import InputError
-from pdplan.files import Document
-from pdplan.yaml_events import Place
 
 PRINTED_NAMES = {
     "isl_tokens": "isl",

@@ -10,9 +10,10 @@ from typing import Any, cast
 
 from pdplan.catalog.store import Catalog
 from pdplan.compose import World
+from pdplan.documents.file_kinds import expect, kind_of, read_kind
+from pdplan.documents.files import Document
+from pdplan.documents.validation import validate
 from pdplan.errors import InputError
-from pdplan.file_kinds import expect, kind_of, read_kind
-from pdplan.files import Document
 from pdplan.inputs.choices import choices_from, exchange_from
 from pdplan.inputs.given import Findings, Given, Values, given_in
 from pdplan.inputs.markets import inventory_names, market_from
@@ -38,7 +39,6 @@ from pdplan.inputs.schemas import QuestionKeys
 from pdplan.inputs.spelling import as_keys
 from pdplan.market import Market
 from pdplan.question import Choices, Goal, Mode, Question
-from pdplan.validation import validate
 
 MODES = ("any", "colocated", "disaggregated")
 GOALS = ("cost", "gpus", "energy")

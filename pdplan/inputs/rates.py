@@ -11,9 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from pdplan.documents.file_kinds import refuse_separators
+from pdplan.documents.files import MAX_BYTES, decode, read_bytes
 from pdplan.errors import InputError, nearest, quoted_list
-from pdplan.file_kinds import refuse_separators
-from pdplan.files import MAX_BYTES, decode, read_bytes
 from pdplan.units import parse_rate_per_s
 from pdplan.workload import MAX_RATE_PER_S
 

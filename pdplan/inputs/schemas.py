@@ -1,4 +1,4 @@
-"""What a question file and a plan file may hold. Errors are told by pdplan.validation."""
+"""What a question file and a plan file may hold. Errors are told by pdplan.documents.validation."""
 
 from __future__ import annotations
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from pdplan.documents.files import Document
+from pdplan.documents.yaml_events import Place
 from pdplan.errors import InputError
-from pdplan.files import Document
-from pdplan.yaml_events import Place
 
 _NAMES_INSIDE = ("prices", "reserved_prices", "inventory")
 """Mappings whose keys are names from the catalog: these keep their hyphens."""
@@ -22,7 +22,7 @@ _FLAGS_ONLY = ("format", "catalog", "certify", "section", "brief", "ideal", "out
 def as_keys(document: Document) -> Document:
     """The document with its keys as schemas name them; a key that is there in both spellings is left alone.
 
-    >>> from pdplan.files import parse_yaml
+    >>> from pdplan.documents.files import parse_yaml
     >>> as_keys(parse_yaml("kv-precision: fp8\\nprice: tpu-v6e=2.60", "x.yaml")).data
     {'kv_precision': 'fp8', 'prices': {'tpu-v6e': '2.60'}}
     """

@@ -139,10 +139,11 @@ REFERENCE_RANKS = 16.0
 
 
 def last_rank_wait_s(wait_s: ArrayLike, ranks: ArrayLike) -> Array:
-    """What a step waits for the last of `ranks` ranks where they exchange tokens [s].
+    """What a step waits for the last of `ranks` ranks where they come together [s].
 
-    t = w · sqrt(ln(ranks)/ln(16)), w at 16 ranks: attention-dp ranks hold other sequences and run hosts of
-    their own, and the expected maximum of r Gaussian delays lies sqrt(2 ln r) of their spread above the mean.
+    t = w · sqrt(ln(ranks)/ln(16)), w at 16 ranks: ranks run kernels a little longer or shorter, attention-dp
+    ranks hold other sequences and run hosts of their own besides, and the expected maximum of r Gaussian
+    delays lies sqrt(2 ln r) of their spread above the mean.
     It is time, not a factor on the traffic: with larger batches ranks do not come later in proportion.
     Fitted to exchanges over 2 to 48 ranks; growth with ln(ranks) predicts accelerators left out worse.
     Source: as `busiest_rank_factor`.

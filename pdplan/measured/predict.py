@@ -38,7 +38,7 @@ from pdplan.measured.servers import (
     served_weights,
 )
 from pdplan.plan import Metrics, PoolPlan, Serving
-from pdplan.pools import Pool
+from pdplan.serving.pools import Pool
 from pdplan.step import Setting
 from pdplan.uncertainty import LOADED
 from pdplan.workload import Slo, Speculation, Workload
@@ -214,6 +214,10 @@ def run_group(
     decode = _within_slots(decode, group)
     padded = [float((run.settings or {}).get("padded_batch", 0.0)) for run in group]
     decode = replace(decode, padded_batch=np.asarray(padded) if any(padded) else 0.0)
+    slots = np.asarray([float((run.settings or {}).get("expert_slots", 0.0)) for run in group])
+    if slots.any():
+        copies = np.maximum(slots - own.stack.experts, 0.0)
+        decode = replace(decode, layout=replace(decode.layout, redundant=copies))
     prefill = None
     if first.prefill is not None:
         prefill = _pool(setting(sender, "prefill"), [run.prefill or run.decode for run in group])

@@ -1,7 +1,8 @@
 """What the names of published launch recipes say of a run, by constants/benchmark_recipes.yaml.
 
 A recipe's name has the workers of both roles, the decode worker's size and kind, the sequences that a rank
-decodes at most, and the tokens drafted: ctx1_gen2_dep8_batch64_mtp2.
+decodes at most, the places for experts where some are copied, and the tokens drafted:
+ctx1_gen2_dep8_batch64_mtp2, ctx1_gen1_dep32_batch128_eplb288_mtp0.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pdplan.efficiency import CONSTANTS_DIRECTORY
-from pdplan.files import read_yaml
+from pdplan.documents.files import read_yaml
 from pdplan.measured.run import Run
 
 
 FILE = CONSTANTS_DIRECTORY / "benchmark_recipes.yaml"
-NAME = re.compile(r"ctx(\d+)_gen(\d+)_(tp|tep|dp|dep)(\d+)_batch(\d+)_mtp(\d)")
+NAME = re.compile(r"ctx(\d+)_gen(\d+)_(tp|tep|dp|dep)(\d+)_batch(\d+)(?:_eplb(\d+))?_mtp(\d)")
 
 PREFILL_GPUS = 4
 """Of a prefill worker in the recipes whose runs were listed by all their accelerators."""
@@ -37,6 +38,8 @@ class Recipe:
     """Sequences that an attention rank decodes at most."""
     drafted: int
     concurrency: tuple[float, ...]
+    expert_slots: int = 0
+    """Places for experts on all ranks of a decode worker, copies included; 0 where none are copied."""
 
     def speculates_as(self, run: Run) -> bool:
         return (run.spec != "none") == (self.drafted > 0)
@@ -61,7 +64,8 @@ class Recipe:
     def settings(self) -> dict[str, float]:
         """What it says of the server, as benchmark_servers.yaml would."""
         found: dict[str, float] = {"rank_batch": self.rank_batch}
-        return found | ({"drafted": self.drafted} if self.drafted else {})
+        more = {"drafted": self.drafted, "expert_slots": self.expert_slots}
+        return found | {name: value for name, value in more.items() if value}
 
     def settings_for(self, run: Run) -> dict[str, Any]:
         """The same, and the sizes that ran where the run's are not the recipe's."""
@@ -115,7 +119,7 @@ def _parsed(text: str) -> Iterator[Recipe]:
         match = NAME.fullmatch(name.strip())
         if match is None:
             raise ValueError(f"{FILE}: '{name}' is no recipe's name")
-        ctx, gen, kind, gpus, batch, drafted = match.groups()
+        ctx, gen, kind, gpus, batch, slots, drafted = match.groups()
         yield Recipe(
             prefill_workers=int(ctx),
             decode_workers=int(gen),
@@ -124,4 +128,5 @@ def _parsed(text: str) -> Iterator[Recipe]:
             rank_batch=int(batch),
             drafted=int(drafted),
             concurrency=tuple(float(n) for n in numbers.split()),
+            expert_slots=int(slots or 0),
         )

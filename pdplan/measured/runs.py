@@ -11,7 +11,7 @@ from zlib import crc32
 
 from pdplan.catalog.store import Catalog
 from pdplan.errors import InputError, nearest
-from pdplan.files import read_text
+from pdplan.documents.files import read_text
 from pdplan.measured.run import Run, sizes_of
 from pdplan.measured.servers import ROLES, as_served, engine_settings, node_bytes_per_s, served_weights
 from pdplan.measured.spelled import (

@@ -13,7 +13,7 @@ import numpy as np
 
 from pdplan.architecture.model import Storage
 from pdplan.efficiency import CONSTANTS_DIRECTORY
-from pdplan.files import read_yaml
+from pdplan.documents.files import read_yaml
 from pdplan.laws.roofline import Array
 from pdplan.measured.run import Run
 from pdplan.plan import PoolPlan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -88,12 +89,15 @@ def source_named(text: str) -> str:
 
 
 def date_named(text: str) -> str:
-    """An ISO date where the text holds one, or the text: 2026-01 is a date as well.
+    """An ISO date where the text holds one, or a month; "" for anything else, since rules compare dates as text.
 
     >>> date_named("2026-04-20T10:00:00Z"), date_named("20260420"), date_named("2026-04")
     ('2026-04-20', '2026-04-20', '2026-04')
+    >>> date_named("yesterday")
+    ''
     """
-    return date_of(text.replace("/", "-")) or text.strip()
+    month = re.match(r"[0-9]{4}-(0[1-9]|1[0-2])(?![0-9])", text.strip())
+    return date_of(text.strip().replace("/", "-")) or (month.group() if month else "")
 
 
 class CatalogNames:

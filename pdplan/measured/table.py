@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 
 from pdplan.errors import InputError, nearest
-from pdplan.file_kinds import mistaken_text, refuse_separators
+from pdplan.documents.file_kinds import mistaken_text, refuse_separators
 
 HINT = "see docs/measured-runs.md for the table"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,7 +20,7 @@ from pdplan.laws.experts import (
 from pdplan.laws.kernel import Counts
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout, Load, Phases
-from pdplan.ops.kinds import ACTIVATION_BYTES, Exchange, Product, Routing, Sending, Work
+from pdplan.ops.kinds import ACTIVATION_BYTES, Product, Routing, Sending, Work
 from pdplan.ops.products import all_reduce, gemm
 
 
@@ -136,79 +136,99 @@ def expert_sendings(
     block: Experts, layers: float, hidden: int, layout: Layout, phases: Phases, routing: Routing
 ) -> list[Sending]:
     """Experts inside one tp group need the all-reduce only; attention-dp sends tokens to experts and back."""
-    spread = layout.dp > 1
-    routed = RoutedRows(block=block, layout=layout, routing=routing)
-    busiest = routed.busiest_of_decodes if phases.decode else None
-    exchanged = spread & (layout.ep > 1) & (not routing.gathered)
-    width = block.latent_size or hidden
+    sendings = [all_reduce("experts all-reduce", layers, hidden, layout, mask=~(layout.dp > 1))]
+    tokens = _Travel(
+        block=block,
+        layers=layers,
+        width=block.latent_size or hidden,
+        layout=layout,
+        phases=phases,
+        routing=routing,
+    )
+    if not routing.gathered:
+        both = "tokens all-gather and reduce-scatter"
+        return [
+            *sendings,
+            tokens.exchanged("expert dispatch", routing.dispatch_bytes),
+            tokens.exchanged("expert combine", routing.combine_bytes),
+            replace(tokens.gathered(both, ACTIVATION_BYTES, layout.expert_tp, layout.ep), layers=2 * layers),
+        ]
+    everyone = layout.tp * layout.dp
+    if routing.sums_prompts and phases.prefill:
+        summed = tokens.gathered("tokens all-reduce", ACTIVATION_BYTES, everyone)
+        return [*sendings, replace(summed, exchange="all_reduce", layers=2 * layers)]
+    # Tokens travel as their products read them if that is four bits, else as they are.
+    gathered = routing.dispatch_bytes if routing.dispatch_bytes < 1 else ACTIVATION_BYTES
+    return [
+        *sendings,
+        tokens.gathered("tokens all-gather", gathered, everyone),
+        tokens.gathered("tokens reduce-scatter", ACTIVATION_BYTES, everyone),
+    ]
 
-    def exchange(name: str, element_bytes: float) -> Sending:
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Travel:
+    """Tokens of attention-dp ranks on their way to the experts of a block, and back."""
+
+    block: Experts
+    layers: float
+    width: int
+    """Elements of a token."""
+    layout: Layout
+    phases: Phases
+    routing: Routing
+
+    @cached_property
+    def routed(self) -> RoutedRows:
+        return RoutedRows(block=self.block, layout=self.layout, routing=self.routing)
+
+    @cached_property
+    def busiest(self) -> Callable[[Load], Array] | None:
+        return self.routed.busiest_of_decodes if self.phases.decode else None
+
+    def exchanged(self, name: str, element_bytes: float) -> Sending:
+        """Each token to the ranks of its experts."""
+        layout = self.layout
         return Sending(
             name=name,
             exchange="expert_exchange",
-            layers=layers,
+            layers=self.layers,
             carried="tokens",
-            bytes_each=width * element_bytes,
+            bytes_each=self.width * element_bytes,
             ranks=layout.ep,
             shared=layout.tp,  # each tp rank sends its share of the rank's tokens
-            per_token=block.per_token,
-            group_limit=block.routed_groups,
-            deduplicate=phases.prefill,
+            per_token=self.block.per_token,
+            group_limit=self.block.routed_groups,
+            deduplicate=self.phases.prefill,
             spread=layout.expert_tp,
-            mask=exchanged,
-            busiest=busiest,
-            uneven=phases.decode,
+            mask=(layout.dp > 1) & (layout.ep > 1),
+            busiest=self.busiest,
+            uneven=self.phases.decode,
             inputs={
                 "tp": layout.tp,
-                "H": width,
+                "H": self.width,
                 "w": element_bytes,
-                "E": block.experts,
-                "S": routed.slots,
+                "E": self.block.experts,
+                "S": self.routed.slots,
                 "R_e": layout.redundant,
             },
             counted="H*w",
         )
 
-    def gathering(
-        name: str,
-        times: float,
-        ranks: Array,
-        element_bytes: float,
-        holders: Array,
-        by: Exchange = "all_gather",
+    def gathered(
+        self, name: str, element_bytes: float, ranks: Array, holders: Array | None = None
     ) -> Sending:
         """All tokens of a worker, over `ranks` that share the experts of one of `holders` groups."""
+        groups = np.ones(()) if holders is None else holders
         return Sending(
             name=name,
-            exchange=by,
-            layers=times * layers,
+            exchange="all_gather",
+            layers=self.layers,
             carried="rows",
-            bytes_each=layout.dp * width * element_bytes / holders,
+            bytes_each=self.layout.dp * self.width * element_bytes / groups,
             ranks=ranks,
-            mask=spread & (ranks > 1),
-            uneven=phases.decode,
-            inputs={"dp": layout.dp, "H": width, "a": element_bytes, "ep": holders},
+            mask=(self.layout.dp > 1) & (ranks > 1),
+            uneven=self.phases.decode,
+            inputs={"dp": self.layout.dp, "H": self.width, "a": element_bytes, "ep": groups},
             counted="m*dp*H*a/ep",
         )
-
-    sendings = [all_reduce("experts all-reduce", layers, hidden, layout, mask=~spread)]
-    if routing.gathered:
-        everyone, one = layout.tp * layout.dp, np.ones(())
-        # Tokens travel as their products read them if that is four bits, else as they are.
-        gathered = routing.dispatch_bytes if routing.dispatch_bytes < 1 else ACTIVATION_BYTES
-        if routing.sums_prompts and phases.prefill:
-            return [
-                *sendings,
-                gathering("tokens all-reduce", 2, everyone, ACTIVATION_BYTES, one, "all_reduce"),
-            ]
-        return [
-            *sendings,
-            gathering("tokens all-gather", 1, everyone, gathered, one),
-            gathering("tokens reduce-scatter", 1, everyone, ACTIVATION_BYTES, one),
-        ]
-    return [
-        *sendings,
-        exchange("expert dispatch", routing.dispatch_bytes),
-        exchange("expert combine", routing.combine_bytes),
-        gathering("tokens all-gather and reduce-scatter", 2, layout.expert_tp, ACTIVATION_BYTES, layout.ep),
-    ]

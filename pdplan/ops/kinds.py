@@ -198,20 +198,14 @@ layers alike, the last stage of a pipeline, or the way from a stage to the next.
 class Forward:
     """Every kernel and collective of one forward step, and the block that each belongs to."""
 
-    kernels: list[Product | Kernel] = field(default_factory=list)
-    sendings: list[Sending] = field(default_factory=list)
-    kernel_blocks: list[Block] = field(default_factory=list)
-    sending_blocks: list[Block] = field(default_factory=list)
+    kernels: list[tuple[Block, Product | Kernel]] = field(default_factory=list)
+    sendings: list[tuple[Block, Sending]] = field(default_factory=list)
 
     def add(
         self, block: Block, kernels: Iterable[Product | Kernel], sendings: Iterable[Sending] = ()
     ) -> None:
-        for found, blocks, more in (
-            (self.kernels, self.kernel_blocks, kernels),
-            (self.sendings, self.sending_blocks, sendings),
-        ):
-            found.extend(more)  # type: ignore[arg-type]
-            blocks += [block] * (len(found) - len(blocks))
+        self.kernels.extend((block, kernel) for kernel in kernels)
+        self.sendings.extend((block, sending) for sending in sendings)
 
 
 @dataclass(frozen=True, kw_only=True)

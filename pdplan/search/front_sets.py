@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pdplan.compose import World, build_network, default_bandwidth
-from pdplan.first_token import first_token
 from pdplan.laws.kv_transfer import exposed_transfer_time_s, transfer_time_s
 from pdplan.laws.roofline import Array
 from pdplan.memory import request_cache_bytes
-from pdplan.pools import decode_tpot_s, first_step_s, mixed_step
 from pdplan.question import Question
 from pdplan.search.objective import ttft_limit_s
 from pdplan.search.space import Space
 from pdplan.search.workers.candidates import Candidates, PrefillChoices
+from pdplan.serving.first_token import first_token
+from pdplan.serving.pools import decode_tpot_s, first_step_s, mixed_step
 from pdplan.uncertainty import slo_on
 from pdplan.workload import Slo, Workload
 

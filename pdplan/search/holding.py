@@ -11,12 +11,12 @@ import numpy as np
 
 from pdplan.compose import World, evaluate_plan, evaluate_pools, mixed_routes, plan_meets
 from pdplan.laws.roofline import Array
-from pdplan.mixture import metrics_by_route
 from pdplan.plan import Equal, Metrics, Mixed, Plan
 from pdplan.question import Candidate, Question
-from pdplan.queueing import peak_count
 from pdplan.search.limits import limits_of
 from pdplan.search.objective import build_objective, excess, limit_shares, serves
+from pdplan.serving.mixture import metrics_by_route
+from pdplan.serving.queueing import peak_count
 from pdplan.uncertainty import slo_of, tightened
 from pdplan.workload import Slo, Workload
 

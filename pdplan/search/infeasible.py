@@ -17,9 +17,9 @@ import numpy as np
 from pdplan.compose import World, build_setting
 from pdplan.evaluate import judged, pool_memory
 from pdplan.memory import request_cache_bytes
-from pdplan.pools import Pool
 from pdplan.question import Infeasible, Question, Recommendation
 from pdplan.search.workers.candidates import decode_choices, possible_layouts
+from pdplan.serving.pools import Pool
 from pdplan.uncertainty import slo_of, slo_on
 from pdplan.units import format_bytes, format_count, format_duration, format_money
 from pdplan.workload import Slo

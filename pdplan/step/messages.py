@@ -89,12 +89,12 @@ class Collectives:
 def _times(sending: Sending, engine: Engine) -> tuple[Array, Array | None]:
     """How often a collective's law counts, and what it waits for besides [s], over all layers."""
     layers = np.asarray(sending.layers if sending.mask is None else sending.mask * sending.layers)
-    wait = 0.0 if sending.exchange == "stage_hop" else engine.collective_wait_s
+    last = 0.0 if sending.exchange == "stage_hop" else engine.collective_wait_s
+    if sending.uneven:
+        last += engine.rank_wait_s
+    waits = last_rank_wait_s(last, sending.ranks)
     if sending.exchange == "expert_exchange":
-        wait += engine.exchange_wait_s
-    waits = wait * (sending.ranks > 1)
-    if sending.uneven and engine.rank_wait_s:
-        waits = waits + last_rank_wait_s(engine.rank_wait_s, sending.ranks)
+        waits = waits + engine.exchange_wait_s * (sending.ranks > 1)
     return layers, layers * waits if np.any(waits) else None
 
 

@@ -94,17 +94,12 @@ def _prepared(setting: Setting, layout: Layout, phases: Phases) -> _Prepared:
     constants = setting.constants
     reach = constants.links.domain_size if constants.engine.fused_norms else 0
     found = forward(setting.stack, setting.formats, layout, phases, routing_of(setting), reach)
-    kernels = list(zip(found.kernels, found.kernel_blocks, strict=True))
-    sendings = [
-        (sending, block)
-        for sending, block in zip(found.sendings, found.sending_blocks, strict=True)
-        if happens(sending)
-    ]
-    routed = {block for kernel, block in kernels if kernel.family == "experts"}
+    sendings = [(block, sending) for block, sending in found.sendings if happens(sending)]
+    routed = {block for block, kernel in found.kernels if kernel.family == "experts"}
     groups: list[KernelGroup | Collectives] = []
     products: dict[object, list[tuple[Place, Product]]] = {}
     collectives: dict[object, list[tuple[Place, Sending]]] = {}
-    for number, (member, block) in enumerate([*kernels, *sendings]):
+    for number, (block, member) in enumerate([*found.kernels, *sendings]):
         place = Place(number, block, turn_of(member, block, block in routed))
         if isinstance(member, Sending):
             collectives.setdefault(law_key(member), []).append((place, member))
@@ -118,7 +113,7 @@ def _prepared(setting: Setting, layout: Layout, phases: Phases) -> _Prepared:
     groups += [Collectives(together, setting.constants) for together in collectives.values()]
     return _Prepared(
         groups=groups,
-        operations=sum(k.layers * LAUNCHES.get(k.family, 1.0) for k in found.kernels),
+        operations=sum(k.layers * LAUNCHES.get(k.family, 1.0) for _, k in found.kernels),
         pipelines=bool(np.any(layout.pp > 1)),
-        exchanges=any(sending.exchange == "expert_exchange" for sending, _ in sendings),
+        exchanges=any(sending.exchange == "expert_exchange" for _, sending in sendings),
     )

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from pdplan.errors import InputError
-from pdplan.file_kinds import mistaken_text
-from pdplan.files import decode, parse_yaml, read_bytes
+from pdplan.documents.file_kinds import mistaken_text
+from pdplan.documents.files import decode, parse_yaml, read_bytes
 from pdplan.measured.readers import aiperf, guidellm, inferencex, sglang, vllm
 from pdplan.measured.readers.result import Result
 

@@ -18,7 +18,6 @@ import numpy as np
 from pdplan.compose import World, build_pool, evaluate_plan, mixed_routes, plan_meets
 from pdplan.laws.roofline import Array
 from pdplan.plan import Metrics, Mixed, Part, Plan, PoolPlan, Serving, plan_of, role_of, with_pool
-from pdplan.pools import prefill_service
 from pdplan.question import Question
 from pdplan.search.days.series import Schedule
 from pdplan.search.fleets.capacity import Choices, Curve, Limits
@@ -26,6 +25,7 @@ from pdplan.search.fleets.ways import longest_transfer_s, ttft_before_s
 from pdplan.search.objective import Objective, tpot_limit_s
 from pdplan.search.robust import with_spare_workers
 from pdplan.search.workers.candidates import Candidates, PrefillChoices, decode_choices
+from pdplan.serving.pools import prefill_service
 from pdplan.split import proportional
 from pdplan.uncertainty import tightened
 from pdplan.workload import Slo, Workload

@@ -14,7 +14,6 @@ from pdplan.compose import World, build_network, build_pool, economics
 from pdplan.evaluate import evaluate_colocated, evaluate_disaggregated
 from pdplan.laws.roofline import Array
 from pdplan.plan import Colocated, Disaggregated, Equal, Metrics, Mixed, Plan
-from pdplan.pools import Pool, prefill_service, solve_running
 from pdplan.question import Question
 from pdplan.search.days.mixed_schedule import schedule_mix
 from pdplan.search.days.series import Schedule, with_workers
@@ -38,6 +37,7 @@ from pdplan.search.workers.candidates import (
     workers_for_rate,
 )
 from pdplan.search.workers.whole import least_whole
+from pdplan.serving.pools import Pool, prefill_service, solve_running
 from pdplan.uncertainty import slo_of
 from pdplan.workload import Workload
 

@@ -15,10 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pdplan.latency import prefill_latency
 from pdplan.laws.roofline import Array
-from pdplan.pools import pool_tpot_s, solve_running
-from pdplan.queueing import mean_for_peak
 from pdplan.roots import increasing_root
 from pdplan.search.goodput.rates import highest_rate
 from pdplan.search.modes.colocated import served_at
@@ -28,6 +25,9 @@ from pdplan.search.workers.candidates import (
     batch_to_configure,
     largest_rate,
 )
+from pdplan.serving.latency import prefill_latency
+from pdplan.serving.pools import pool_tpot_s, solve_running
+from pdplan.serving.queueing import mean_for_peak
 from pdplan.workload import Slo, Workload
 
 SINGLE_COUNTS = 8

@@ -17,11 +17,11 @@ import numpy as np
 
 from pdplan.laws.roofline import Array
 from pdplan.market import Tariff
-from pdplan.pools import mixed_step
 from pdplan.question import Certificate
 from pdplan.search.fleets.programme import Column, Option, Programme, solve
 from pdplan.search.space import Space
 from pdplan.search.workers.candidates import DecodeChoices, PrefillChoices
+from pdplan.serving.pools import mixed_step
 from pdplan.workload import Workload
 
 TIME_LIMIT_S = 10.0

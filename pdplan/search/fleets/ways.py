@@ -16,9 +16,7 @@ import numpy as np
 from pdplan.compose import World, default_bandwidth, mixed_routes, plan_meets
 from pdplan.laws.roofline import Array
 from pdplan.plan import Mixed, Part, Plan, PoolPlan, Serving, plan_of
-from pdplan.pools import decode_tpot_s
 from pdplan.question import Question
-from pdplan.queueing import mean_for_peak
 from pdplan.search.fleets.capacity import (
     Curve,
     Limits,
@@ -31,6 +29,8 @@ from pdplan.search.fleets.capacity import (
 from pdplan.search.shortage import limited_hardware, unlimited
 from pdplan.search.space import Space, build_space
 from pdplan.search.workers.candidates import DecodeChoices, PrefillChoices, largest_rate
+from pdplan.serving.pools import decode_tpot_s
+from pdplan.serving.queueing import mean_for_peak
 from pdplan.split import proportional
 from pdplan.uncertainty import tightened
 from pdplan.workload import Slo, Workload

@@ -9,13 +9,9 @@ import numpy as np
 
 from pdplan.compose import World
 from pdplan.evaluate import Economics, evaluate_colocated
-from pdplan.first_token import first_token
 from pdplan.laws.roofline import Array
-from pdplan.open_loop import open_queue, open_ttft
 from pdplan.plan import Colocated, Metrics, Serving
-from pdplan.pools import mixed_step
 from pdplan.question import Candidate
-from pdplan.queueing import mean_for_peak, peak_count
 from pdplan.search.goodput.rates import RELATIVE_TOLERANCE, highest_rate
 from pdplan.search.objective import Objective, serves
 from pdplan.search.space import Space
@@ -27,6 +23,10 @@ from pdplan.search.workers.candidates import (
     workers_for_rate,
 )
 from pdplan.search.workers.whole import least_whole
+from pdplan.serving.first_token import first_token
+from pdplan.serving.open_loop import open_queue, open_ttft
+from pdplan.serving.pools import mixed_step
+from pdplan.serving.queueing import mean_for_peak, peak_count
 from pdplan.uncertainty import slo_on
 from pdplan.workload import Slo, Workload
 

@@ -22,7 +22,6 @@ from pdplan.evaluate import (
 )
 from pdplan.laws.roofline import Array
 from pdplan.plan import Disaggregated
-from pdplan.pools import solve_running
 from pdplan.question import Candidate
 from pdplan.search.limits import Limits
 from pdplan.search.modes.pairs import (
@@ -43,6 +42,7 @@ from pdplan.search.workers.candidates import (
     batch_to_configure,
     least_workers,
 )
+from pdplan.serving.pools import solve_running
 from pdplan.uncertainty import slo_on
 from pdplan.workload import Slo, Workload
 

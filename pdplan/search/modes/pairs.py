@@ -10,11 +10,9 @@ import numpy as np
 from pdplan.evaluate import (
     Economics,
 )
-from pdplan.latency import prefill_latency
 from pdplan.laws.kv_transfer import Network
 from pdplan.laws.roofline import Array
 from pdplan.plan import Serving
-from pdplan.pools import Pool, decode_tpot_s, first_step_s, solve_running
 from pdplan.search.limits import Limits
 from pdplan.search.modes.extra import MOST_EXTRA, cheapest_extra
 from pdplan.search.objective import Objective, Workers, ttft_limit_s
@@ -26,7 +24,9 @@ from pdplan.search.workers.candidates import (
 )
 from pdplan.search.workers.whole import least_whole
 from pdplan.search.workers.worker_types import WorkerTypes
-from pdplan.transfer import kv_transfer
+from pdplan.serving.latency import prefill_latency
+from pdplan.serving.pools import Pool, decode_tpot_s, first_step_s, solve_running
+from pdplan.serving.transfer import kv_transfer
 from pdplan.workload import Slo, Workload
 
 

@@ -15,11 +15,18 @@ from pdplan.evaluate import peak_running, pool_memory
 from pdplan.laws.roofline import Array
 from pdplan.layout import Layout
 from pdplan.plan import PoolPlan, Serving
-from pdplan.pools import Pool, PrefillService, handover_tokens, pool_tpot_s, prefill_service, solve_running
-from pdplan.queueing import mean_for_peak, peak_count
 from pdplan.roots import increasing_root
 from pdplan.search.workers.layouts import layouts
 from pdplan.search.workers.whole import least_whole
+from pdplan.serving.pools import (
+    Pool,
+    PrefillService,
+    handover_tokens,
+    pool_tpot_s,
+    prefill_service,
+    solve_running,
+)
+from pdplan.serving.queueing import mean_for_peak, peak_count
 from pdplan.step import Setting
 from pdplan.workload import MAX_RATE_PER_S, Slo, Speculation, Workload
 

@@ -11,13 +11,20 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pdplan.first_token import FirstToken, first_token, step_prompts
 from pdplan.laws.kv_transfer import Network, exposed_transfer_time_s, transfer_links, transfer_time_s
 from pdplan.laws.roofline import Array
 from pdplan.memory import request_cache_bytes
-from pdplan.pools import Pool, PrefillService, decode_tpot_s, first_step_s, mixed_step, prefill_service
 from pdplan.roots import increasing_root
-from pdplan.trains import Steps, gated_prompt_s, step_under_way, train_prompts
+from pdplan.serving.first_token import FirstToken, first_token, step_prompts
+from pdplan.serving.pools import (
+    Pool,
+    PrefillService,
+    decode_tpot_s,
+    first_step_s,
+    mixed_step,
+    prefill_service,
+)
+from pdplan.serving.trains import Steps, gated_prompt_s, step_under_way, train_prompts
 from pdplan.workload import Workload
 
 
@@ -87,7 +94,7 @@ def closed_disaggregated(
     As above, with S_q from `shared_steps_s`. Ranks of attention-dp step together: a prompt waits for the
     step under way on others, half of it on average. Where a worker sends one cache after another, the queue
     is at the slower of its ranks and its sending. A loop that began with all its requests at once waits as
-    `pdplan.trains` says where the engine keeps their order.
+    `pdplan.serving.trains` says where the engine keeps their order.
     """
     assert workload.concurrency is not None
     total = np.broadcast_to(np.asarray(workload.concurrency, dtype=float), _shape(prefill, decode))

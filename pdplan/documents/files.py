@@ -13,8 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pdplan.documents.yaml_events import Place, describe, read_documents
 from pdplan.errors import InputError, nearest, quoted_list
-from pdplan.yaml_events import Place, describe, read_documents
 
 MAX_BYTES = 16 * 2**20
 """Largest file read: a thousand times the largest catalog entry, and still parsed in seconds."""

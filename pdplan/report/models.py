@@ -1,4 +1,4 @@
-"""What `models list|show` and `hardware list|show` say: catalog entries, every number with its source."""
+"""What `models list` and `models show` say: a model in numbers, as its publisher has it."""
 
 from __future__ import annotations
 
@@ -51,13 +51,41 @@ def models_report(models: Sequence[Model]) -> Report:
 
 def model_report(model: Model, path: str) -> Report:
     """One model: counts, bytes, layers, checkpoints, sources."""
-    summary = _model_summary(model)
-    weights = weights_by_precision(model)
+    data = _model_data(model, path)
+    total, active = (parameters_text(data[f"parameters_{kind}"]) for kind in ("total", "active"))
+    stored: list[Row] = [
+        (name, format_bytes(size), checkpoint_for(model, name).source)
+        for name, size in data["weight_bytes"].items()
+    ]
+    sources: list[Row] = [
+        ("source", model.source),
+        ("date", model.date),
+        ("ids", ", ".join(model.hugging_face_ids)),
+        *([("also called", ", ".join(model.aliases))] if model.aliases else []),
+        ("file", path),
+    ]
+    layers = layer_rows([(str(g.count), attention_text(g), feed_forward_text(g)) for g in model.layers])
+    blocks = (
+        Headline(f"{model.name}: {total} parameters, {active} active"),
+        table("", "||~", _facts(model, data)),
+        table("Layers", ">count|~attention|~feed-forward", layers),
+        table("Weights", "precision|>bytes|~stored as", stored),
+        table("Sources", "|~", sources),
+        Bullets(title="Notes", items=model.notes),
+    )
+    flat = {
+        k: v for k, v in data.items() if k not in ("layers", "published", "schema_version", "pdplan_version")
+    }
+    return Report(blocks=blocks, data=data, records=(flat,))
+
+
+def _model_data(model: Model, path: str) -> dict[str, Any]:
+    """Everything that is told of a model, for JSON."""
     published = model.published
-    data = {
+    return {
         **_header(),
-        **summary,
-        "weight_bytes": weights,
+        **_model_summary(model),
+        "weight_bytes": weights_by_precision(model),
         "index_bytes_per_token": _whole(index_bytes_per_token(model)),
         "state_bytes_per_sequence": _whole(state_bytes_per_sequence(model)),
         "hugging_face_ids": list(model.hugging_face_ids),
@@ -80,14 +108,20 @@ def model_report(model: Model, path: str) -> Report:
         "file": path,
         "notes": list(model.notes),
     }
+
+
+def _facts(model: Model, data: dict[str, Any]) -> list[Row]:
+    """Counts, bytes a token, shape."""
+    published = model.published
+    own = _counting(model)
     facts: list[Row] = [
-        ("parameters", _exact(summary["parameters_total"]), _beside(published, "parameters_total")),
+        ("parameters", _exact(data["parameters_total"]), _beside(published, "parameters_total")),
         (
             "active per token",
-            _exact(summary["parameters_active"]),
-            _beside(published, "parameters_active", _counting(model)),
+            _exact(data["parameters_active"]),
+            _beside(published, "parameters_active", own),
         ),
-        ("KV cache per token", f"{summary['kv_bytes_per_token']:,.0f} bytes", "in 16 bit"),
+        ("KV cache per token", f"{data['kv_bytes_per_token']:,.0f} bytes", "in 16 bit"),
     ]
     if data["index_bytes_per_token"]:
         facts.append(
@@ -95,41 +129,13 @@ def model_report(model: Model, path: str) -> Report:
         )
     if data["state_bytes_per_sequence"]:
         facts.append(("state per sequence", format_bytes(data["state_bytes_per_sequence"]), "of any length"))
-    facts += [
+    return [
+        *facts,
         ("context", f"{model.max_context:,} tokens", ""),
         ("hidden size", f"{model.hidden_size:,}", ""),
         ("vocabulary", f"{model.vocab_size:,}", "tied to the head" if model.tie_embeddings else ""),
         ("draft modules", str(data["draft_modules"]), ""),
     ]
-    stored: list[Row] = [
-        (name, format_bytes(size), checkpoint_for(model, name).source) for name, size in weights.items()
-    ]
-    layers = layer_rows([(str(g.count), attention_text(g), feed_forward_text(g)) for g in model.layers])
-    blocks = (
-        Headline(
-            f"{model.name}: {parameters_text(summary['parameters_total'])} parameters, "
-            f"{parameters_text(summary['parameters_active'])} active"
-        ),
-        table("", "||~", facts),
-        table("Layers", ">count|~attention|~feed-forward", layers),
-        table("Weights", "precision|>bytes|~stored as", stored),
-        table(
-            "Sources",
-            "|~",
-            [
-                ("source", model.source),
-                ("date", model.date),
-                ("ids", ", ".join(model.hugging_face_ids)),
-                *([("also called", ", ".join(model.aliases))] if model.aliases else []),
-                ("file", path),
-            ],
-        ),
-        Bullets(title="Notes", items=model.notes),
-    )
-    flat = {
-        k: v for k, v in data.items() if k not in ("layers", "published", "schema_version", "pdplan_version")
-    }
-    return Report(blocks=blocks, data=data, records=(flat,))
 
 
 def weights_by_precision(model: Model) -> dict[str, float]:

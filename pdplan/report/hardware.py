@@ -7,7 +7,7 @@ from typing import Any
 
 from pdplan import __version__
 from pdplan.catalog.accelerator import Accelerator, SourcedNumber
-from pdplan.report.blocks import Bullets, Cell, Headline, Report, table
+from pdplan.report.blocks import Bullets, Cell, Headline, Paragraph, Report, table
 from pdplan.report.contract_version import SCHEMA_VERSION
 from pdplan.units import format_bytes, format_money, format_si
 
@@ -100,7 +100,11 @@ def accelerator_report(accelerator: Accelerator, path: str) -> Report:
     blocks = (
         Headline(f"{accelerator.name}: {accelerator.full_name}, {accelerator.confidence} confidence{state}"),
         table("Numbers", "what|>value|?confidence|?date|?source|~note", number_rows),
-        table("Prices", ">per hour|~kind|~provider|date|source|~note", price_rows),
+        table("Prices", ">per hour|~kind|~provider|date|source|~note", price_rows)
+        if price_rows
+        else Paragraph(
+            f"none in the catalog; give your own, e.g. --price {accelerator.name}=2.50", title="Prices"
+        ),
         table("Sources", "key|~title and reference|?date|?~note", source_rows),
         table("", "|~", about),
         Bullets(title="Notes", items=tuple(notes)),

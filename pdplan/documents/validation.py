@@ -19,8 +19,8 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from pdplan.documents.files import Document, Location
 from pdplan.errors import InputError, nearest, quoted_list
-from pdplan.files import Document, Location
 
 T = TypeVar("T")
 

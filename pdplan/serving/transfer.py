@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from pdplan.laws.kv_transfer import Network, exposed_transfer_time_s, transfer_links, transfer_time_s
 from pdplan.laws.roofline import Array
 from pdplan.memory import request_cache_bytes
-from pdplan.pools import Pool
-from pdplan.queueing import mean_wait_s
+from pdplan.serving.pools import Pool
+from pdplan.serving.queueing import mean_wait_s
 from pdplan.workload import Workload
 
 

@@ -3,7 +3,7 @@
     TTFT = request handling + wait for running step + held back + wait for prefill + prefill
 
 The open loop of a plan has neither held prompts nor convoys; both are ways in which published
-benchmarks ran (pdplan/constants/benchmark_servers.yaml). Its queue is pdplan/open_loop.py.
+benchmarks ran (pdplan/constants/benchmark_servers.yaml). Its queue is pdplan/serving/open_loop.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from pdplan.laws.roofline import Array
 from pdplan.laws.speculation import tokens_per_step
-from pdplan.pools import MixedStep, Pool
+from pdplan.serving.pools import MixedStep, Pool
 from pdplan.workload import Workload
 
 TRAIN = 0.38

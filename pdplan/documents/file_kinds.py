@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pdplan.documents.files import Document, parse_yaml, read_text, shown_name
 from pdplan.errors import InputError
-from pdplan.files import Document, parse_yaml, read_text, shown_name
 
 
 @dataclass(frozen=True, kw_only=True)

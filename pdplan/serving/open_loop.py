@@ -1,6 +1,6 @@
 """Open loops: requests come at random, and wait for prefill on workers that also decode.
 
-Closed loops, as benchmarks drive a server, are pdplan/closed_loop.py.
+Closed loops, as benchmarks drive a server, are pdplan/serving/closed_loop.py.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pdplan.first_token import FirstToken, step_prompts
-from pdplan.latency import Latency
 from pdplan.laws.roofline import Array
-from pdplan.pools import MixedStep, Pool
-from pdplan.queueing import mean_wait_s
+from pdplan.serving.first_token import FirstToken, step_prompts
+from pdplan.serving.latency import Latency
+from pdplan.serving.pools import MixedStep, Pool
+from pdplan.serving.queueing import mean_wait_s
 from pdplan.workload import Workload
 
 

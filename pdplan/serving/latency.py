@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pdplan.laws.roofline import Array
-from pdplan.pools import PrefillService
-from pdplan.queueing import erlang_c, mean_wait_s, normal_quantile, response_quantile_s
+from pdplan.serving.pools import PrefillService
+from pdplan.serving.queueing import erlang_c, mean_wait_s, normal_quantile, response_quantile_s
 from pdplan.workload import Workload
 
 

@@ -24,8 +24,8 @@ from pdplan.laws.roofline import Array
 from pdplan.laws.speculation import tokens_per_step
 from pdplan.layout import Layout, decode_load, mixed_load, prefill_load
 from pdplan.roots import increasing_root
+from pdplan.serving.trains import rank_lag
 from pdplan.step import Setting, StepTime, step_time
-from pdplan.trains import rank_lag
 from pdplan.workload import NO_SPECULATION, Speculation, Workload
 
 

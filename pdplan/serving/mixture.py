@@ -15,8 +15,8 @@ import numpy as np
 from pdplan.evaluate import PERCENTILES, Economics, Served, meets, metrics_of, peak_running
 from pdplan.laws.roofline import Array
 from pdplan.plan import Metrics
-from pdplan.pools import pool_tpot_s
-from pdplan.queueing import normal_quantile
+from pdplan.serving.pools import pool_tpot_s
+from pdplan.serving.queueing import normal_quantile
 from pdplan.workload import Slo, Workload
 
 STEPS = 400
