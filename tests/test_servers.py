@@ -85,6 +85,19 @@ def test_sglang_decodes_48_sequences_where_it_speculates_and_no_flag_says_more()
     assert as_served(replace(speculating, spec="none")).decode.max_batch is None
 
 
+def test_a_decode_rank_runs_what_its_script_lets_its_cache_hold() -> None:
+    """524,288 tokens of a rank: prompts of 0.9 · 8,192, half of answers of 0.9 · 1,024, and 112 kept free."""
+    pool = PoolPlan(hardware="gb200", workers=1, tp=1, dp=32, ep=32)
+    prefill = PoolPlan(hardware="gb200", workers=10, tp=1, dp=4, ep=4)
+    two = run(
+        mode="disaggregated", hardware="gb200", precision="fp4", isl=8192.0, decode=pool, prefill=prefill
+    )
+    each = 0.9 * 8192 + 0.9 * 1024 / 2 + 112
+    assert as_served(two).decode.max_batch == 32 * (524288 // each)
+    assert as_served(replace(two, isl=1024.0)).decode.max_batch is None
+    assert as_served(replace(two, precision="fp8")).decode.max_batch is None
+
+
 def test_the_cache_has_the_format_of_the_script() -> None:
     # dsr1_fp8_mi355x.sh: kv-cache-dtype fp8_e4m3 from pull request 865 (2026-03-05) on; a table may say so.
     amd = run(hardware="mi355x", date="2026-03-04")
