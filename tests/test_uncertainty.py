@@ -359,7 +359,7 @@ ASKED = {
         "llama-3.1-70b", ("h200",), isl=3000, osl=300, rate=10, ttft=1.5, tpot=0.06, mode="colocated"
     ),
     "two pools": question(
-        "llama-3.1-70b", ("h100",), isl=3000, osl=300, rate=10, ttft=2.0, tpot=0.06, mode="disaggregated"
+        "llama-3.1-70b", ("h100",), isl=3000, osl=300, rate=10, ttft=1.0, tpot=0.05, mode="disaggregated"
     ),
 }  # fmt: skip
 
