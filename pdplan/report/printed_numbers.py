@@ -31,8 +31,8 @@ def result_text(value: float | None, unit: str, digits: int = RESULT_DIGITS) -> 
     ('2.0347 µs', '15,009,316,864 B', '0.25')
     >>> result_text(15009316864.0, "B", 4), result_text(8030261248.0, "parameters")
     ('15.01 GB', '8,030,261,248 parameters')
-    >>> result_text(1, "GPUs"), result_text(1, "tokens/s"), result_text(1, "s")
-    ('1 GPU', '1 token/s', '1 s')
+    >>> result_text(1, "GPUs"), result_text(1, "GPUs", 4), result_text(1, "tokens/s"), result_text(1, "s")
+    ('1 GPU', '1 GPU', '1 token/s', '1 s')
     """
     if value is None or math.isnan(value):
         return "n/a"
@@ -47,14 +47,15 @@ def result_text(value: float | None, unit: str, digits: int = RESULT_DIGITS) -> 
         return f"{format_count(value)} {_of_one(unit) if value == 1 else unit}".rstrip()
     scales = _SCALES.get(unit)
     if scales is None or value == 0:
-        return f"{_plain(value, digits)} {unit}".rstrip()
+        return f"{_plain(value, digits)} {_of_one(unit) if value == 1 else unit}".rstrip()
     size = float(f"{abs(value):.{digits}g}")
     factor, name = next(((f, n) for f, n in reversed(scales) if size >= f * (1 - 1e-12)), scales[0])
     return f"{_plain(value / factor, digits)} {name}"
 
 
 def _of_one(unit: str) -> str:
-    """
+    """The unit of one of a thing.
+
     >>> _of_one("entries"), _of_one("requests/s"), _of_one("B/s"), _of_one("times")
     ('entry', 'request/s', 'B/s', 'times')
     """
