@@ -40,10 +40,10 @@ class Latency:
     def quantile_s(self, probability: ArrayLike) -> Array:
         """The time that a share `probability` of the requests stays below [s].
 
-        Waits that spread evenly go up to twice their mean, or to 2·1.2·C of it where few wait.
+        Waits that spread evenly go up to twice their mean, times the share C that waits.
         """
         if self.even:
-            share = 2.0 * np.asarray(probability, dtype=float) * np.minimum(1.2 * self.waits, 1.0)
+            share = 2.0 * np.asarray(probability, dtype=float) * self.waits
             return np.asarray(self.fixed_s + self.service_s + share * self.wait_s)
         late = np.maximum(normal_quantile(probability), 0.0) * self.jitter_s if self.jitter_s else 0.0
         met = response_quantile_s(

@@ -15,6 +15,15 @@ from numpy.typing import ArrayLike
 
 from pdplan.laws.roofline import Array
 
+SPREAD = 1.3
+"""Of a train in front of one server: those that wait where it is short of a round, over d/(1 − d)³."""
+BLUR = 0.2
+"""Requests that lengths mix, over √(n·d)."""
+DENSITY_EXPONENT = -0.4
+"""A train's arrivals over those of a loop on average, as a power of d.
+
+All three are read off the simulation that the tests repeat, for lengths within 0.8 to 1 times the longest.
+"""
 ITERATIONS = 16
 """For a step's length, each of which halves its error."""
 
@@ -53,7 +62,7 @@ def train_prompts(each: ArrayLike, away_s: ArrayLike, prompt_s: ArrayLike) -> Ar
     n, away, prompt = (np.asarray(x, dtype=float) for x in (each, away_s, prompt_s))
     away, prompt = np.maximum(away, 0.0), np.maximum(prompt, 1e-12)
     d = np.clip(n * prompt / (away + prompt), 1e-9, 0.98)
-    spread, blurred = 1.3 * d / (1.0 - d) ** 3, 0.2 * np.sqrt(np.maximum(n, 1e-9) * d)
+    spread, blurred = SPREAD * d / (1.0 - d) ** 3, BLUR * np.sqrt(np.maximum(n, 1e-9) * d)
     mixed = 1.0 / np.hypot(1.0 / spread, 1.0 / blurred)
     most = np.maximum(n - 1.0, 0.0)
     return np.asarray(np.hypot(np.maximum(most - away / prompt, 0.0), np.minimum(mixed, most)))
@@ -71,7 +80,7 @@ def gated_prompt_s(each: ArrayLike, away_s: ArrayLike, steps: Steps) -> Array:
     """
     n, away = np.asarray(each, dtype=float), np.maximum(np.asarray(away_s, dtype=float), 0.0)
     full = steps.full_prompt_s
-    denser = np.clip(n * full / np.maximum(away + full, 1e-12), 1e-9, 1.0) ** -0.4
+    denser = np.clip(n * full / np.maximum(away + full, 1e-12), 1e-9, 1.0) ** DENSITY_EXPONENT
     step = took = steps.alone_s
     for _ in range(ITERATIONS):
         rate = n / (away + took)
